@@ -1,0 +1,32 @@
+//! The vocabulary of Hearth: ids, ARNs, functions, limits, reports, and the ports between rooms.
+//!
+//! Row 0. No IO, no HTTP, no async runtime: words, rules and traits only. Text from outside becomes one of these
+//! types at the edge and is trusted afterwards.
+
+mod arn;
+mod clock;
+mod function;
+mod id;
+mod invoke;
+mod limits;
+mod logs;
+mod materials;
+mod report;
+mod runtime;
+mod secret;
+mod units;
+
+pub use arn::{FunctionArn, FunctionRef, RefError};
+pub use clock::{Clock, SystemClock};
+pub use function::{Architecture, CodeHash, FunctionVersion, Functions, LookupError, Version, VersionKey};
+pub use id::{AccountId, FunctionName, LogStreamId, Qualifier, Region, RequestId};
+pub use invoke::{
+    Body, BodyError, BoxFuture, FunctionError, Head, Invocation, Invoke, InvokeError, Outcome, Response, ThrottleReason,
+};
+pub use limits::{ASYNC_PAYLOAD_MAX, CLIENT_CONTEXT_MAX, Quotas, RESPONSE_PAYLOAD_MAX, SYNC_PAYLOAD_MAX};
+pub use logs::{LogEvent, LogGroup, LogStreamName};
+pub use materials::{AdmitError, Admitted, CodeTree, Materials, MaterialsError, Packages, Root, RootBind, RuntimeTree};
+pub use report::{ErrorType, InitPhase, InitReport, PlatformRecord, Report, Status};
+pub use runtime::{Family, RUNTIMES, Runtime, UnknownRuntime};
+pub use secret::Secret;
+pub use units::{Memory, Millis};

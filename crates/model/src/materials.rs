@@ -1,0 +1,102 @@
+//! What an environment is made of: code trees and runtime trees. `images` makes them, `worker` uses them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{BoxFuture, CodeHash, Runtime};
+
+/// A read-only directory that appears at `/var/task`. It stays on disk at least while the value lives.
+#[derive(Clone, Debug)]
+pub struct CodeTree {
+    pub path: PathBuf,
+    /// Keeps the tree from being collected while it is in use.
+    pub lease: Arc<dyn std::any::Any + Send + Sync>,
+}
+
+/// A directory of the host that appears, read-only, inside a root.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RootBind {
+    pub source: PathBuf,
+    /// Relative to the root; the skeleton holds an empty directory (or file) there.
+    pub target: PathBuf,
+}
+
+/// What `/` is: a skeleton directory made by Hearth (with `/etc`, `/var/runtime`, empty mount points for
+/// `/var/task`, `/opt`, `/tmp`, `/dev`, `/proc`, `/sys`) and the binds on top of it. Two equal roots are interchangeable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Root {
+    pub skeleton: PathBuf,
+    pub binds: Vec<RootBind>,
+}
+
+/// A runtime that can run here: a directory tree and a bootstrap (decision 13).
+#[derive(Clone, Debug)]
+pub struct RuntimeTree {
+    pub runtime: Runtime,
+    pub root: Arc<Root>,
+    /// Program and arguments inside the root; empty for `provided`, whose entry is the package's `bootstrap`.
+    pub command: Vec<String>,
+    /// Variables that belong to this runtime (spec 3.2: `PYTHONPATH`, `NODE_PATH`, …).
+    pub variables: Vec<(String, String)>,
+    /// For INIT_START: `python:3.11.2`.
+    pub version: String,
+    /// For INIT_START: an ARN of AWS's shape that names this very tree.
+    pub version_arn: String,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MaterialsError {
+    #[error("runtime {0} is not installed on this host")]
+    RuntimeMissing(Runtime),
+    #[error("code {code:?} cannot be unpacked: {reason}")]
+    Code { code: CodeHash, reason: Arc<str> },
+    #[error("runtime {runtime} cannot be made ready: {reason}")]
+    Runtime { runtime: Runtime, reason: Arc<str> },
+}
+
+/// Trees ready to mount. Both calls are cheap when the tree is already there.
+pub trait Materials: Send + Sync + 'static {
+    fn code(&self, code: CodeHash) -> BoxFuture<'_, Result<CodeTree, MaterialsError>>;
+
+    /// The tree for `runtime`, or with `runtimes.substitute` the nearest installed one.
+    fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>>;
+}
+
+/// A package that was checked and is on disk.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    pub code: CodeHash,
+    /// Bytes of the zip.
+    pub zipped: u64,
+    /// Bytes of its files.
+    pub unzipped: u64,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// AWS: 400 `Could not unzip uploaded file. Please check your file, then try to upload again.`
+    #[error("not a readable zip: {0}")]
+    NotAZip(String),
+    /// AWS: 400 `Unzipped size must be smaller than 262144000 bytes`.
+    #[error("unzipped size over {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("cannot keep the package: {0}")]
+    Io(Arc<str>),
+}
+
+/// Packages on their way in.
+pub trait Packages: Send + Sync + 'static {
+    /// Checks a zip and keeps it; when it answers `Ok` the bytes are on disk (durable).
+    fn admit(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>>;
+
+    /// Checks a zip and keeps nothing (`DryRun`).
+    fn check(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>>;
+
+    /// Makes the tree of a kept package, so that the first invocation finds it.
+    fn unpack(&self, code: CodeHash) -> BoxFuture<'_, Result<(), MaterialsError>>;
+
+    /// No record refers to `code` any more: its tree (and blob) may go.
+    fn release(&self, code: CodeHash) -> BoxFuture<'_, ()>;
+}

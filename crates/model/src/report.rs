@@ -1,0 +1,158 @@
+//! The facts of one finished invocation, from which log line, metric and bill derive; and the platform's log records.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
+use crate::{Memory, Millis, RequestId, Version};
+
+/// How an invocation or init ended (spec 4.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    Success,
+    /// The function failed: handler error, crash, exit.
+    Error,
+    /// The platform failed (`Sandbox.*`).
+    Failure,
+    Timeout,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Success => "success",
+            Status::Error => "error",
+            Status::Failure => "failure",
+            Status::Timeout => "timeout",
+        }
+    }
+}
+
+/// An error type of AWS's vocabulary (spec 4.8), or one that the runtime posted, already made safe.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ErrorType(Cow<'static, str>);
+
+impl ErrorType {
+    pub const RUNTIME_EXIT: ErrorType = ErrorType(Cow::Borrowed("Runtime.ExitError"));
+    pub const RUNTIME_UNKNOWN: ErrorType = ErrorType(Cow::Borrowed("Runtime.Unknown"));
+    pub const INVALID_ENTRYPOINT: ErrorType = ErrorType(Cow::Borrowed("Runtime.InvalidEntrypoint"));
+    pub const TRUNCATED_RESPONSE: ErrorType = ErrorType(Cow::Borrowed("Runtime.TruncatedResponse"));
+    pub const INVALID_RESPONSE_MODE: ErrorType = ErrorType(Cow::Borrowed("Runtime.InvalidResponseModeHeader"));
+    pub const RESPONSE_TOO_LARGE: ErrorType = ErrorType(Cow::Borrowed("Function.ResponseSizeTooLarge"));
+    pub const FUNCTION_UNKNOWN: ErrorType = ErrorType(Cow::Borrowed("Function.Unknown"));
+    pub const SANDBOX_TIMEOUT: ErrorType = ErrorType(Cow::Borrowed("Sandbox.Timedout"));
+    pub const SANDBOX_FAILURE: ErrorType = ErrorType(Cow::Borrowed("Sandbox.Failure"));
+
+    /// A type posted by a runtime. What does not match `(Runtime|Function)\.[A-Z][a-zA-Z]+` becomes
+    /// `Function.Unknown` when prefixed `Function.`, else `Runtime.Unknown` (spec 2.2).
+    pub fn posted(text: &str) -> Self {
+        let rest = text.strip_prefix("Runtime.").or_else(|| text.strip_prefix("Function."));
+        let well_formed = rest.is_some_and(|rest| {
+            let bytes = rest.as_bytes();
+            bytes.len() > 1 && bytes[0].is_ascii_uppercase() && bytes.iter().all(u8::is_ascii_alphabetic)
+        });
+        if well_formed {
+            ErrorType(Cow::Owned(text.to_owned()))
+        } else if text.starts_with("Function.") {
+            ErrorType::FUNCTION_UNKNOWN
+        } else {
+            ErrorType::RUNTIME_UNKNOWN
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One per accepted invocation, also on crash, timeout and kill (decision 9).
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub request_id: RequestId,
+    pub version: Version,
+    pub status: Status,
+    pub error_type: Option<ErrorType>,
+    /// From delivery to the runtime until the runtime asked for the next event, or the end was forced.
+    pub duration: Duration,
+    /// Only on the first invocation after a successful init phase.
+    pub init_duration: Option<Duration>,
+    pub memory_size: Memory,
+    pub max_memory_used: Memory,
+}
+
+impl Report {
+    /// Rounded up to 1 ms, init included (AWS bills init since August 2025).
+    pub fn billed_ms(&self) -> u64 {
+        Millis(self.duration + self.init_duration.unwrap_or_default()).billed()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitPhase {
+    Init,
+    /// Again, inside the first invocation.
+    Invoke,
+}
+
+/// Printed only when init failed or timed out.
+#[derive(Clone, Debug)]
+pub struct InitReport {
+    pub duration: Duration,
+    pub phase: InitPhase,
+    pub status: Status,
+    pub error_type: Option<ErrorType>,
+}
+
+/// A line that the platform itself writes into a function's log (spec 3.4). `observe` renders it.
+#[derive(Clone, Debug)]
+pub enum PlatformRecord {
+    /// `runtime_version` such as `python:3.11.2`.
+    InitStart {
+        runtime_version: String,
+        runtime_version_arn: String,
+    },
+    InitReport(InitReport),
+    Start {
+        request_id: RequestId,
+        version: Version,
+    },
+    /// `timeout` is the function's, printed in seconds with two decimals.
+    TimedOut {
+        at: SystemTime,
+        request_id: RequestId,
+        timeout: Duration,
+    },
+    /// The runtime process ended: `message` is `Runtime exited with error: exit status 1` or its like.
+    RuntimeExited {
+        request_id: RequestId,
+        message: String,
+        error_type: ErrorType,
+    },
+    /// A runtime other than the one asked for runs the function (`runtimes.substitute`).
+    Substituted {
+        asked: crate::Runtime,
+        running: crate::Runtime,
+    },
+    End {
+        request_id: RequestId,
+    },
+    Report(Report),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn posted_error_types_are_made_safe() {
+        for (text, safe) in [
+            ("Runtime.ImportModuleError", "Runtime.ImportModuleError"),
+            ("Function.MyError", "Function.MyError"),
+            ("Function.my error", "Function.Unknown"),
+            ("ValueError", "Runtime.Unknown"),
+            ("", "Runtime.Unknown"),
+            ("Runtime.\nX", "Runtime.Unknown"),
+        ] {
+            assert_eq!(ErrorType::posted(text).as_str(), safe, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The port to confinement (decision 5). Nothing above it knows a namespace or a cgroup.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use hearth_model::{BoxFuture, CodeTree, Memory, Root};
+
+/// What a sandbox must be before it is known whose it will be. Prepared sandboxes of one class are interchangeable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Class {
+    pub root: Arc<Root>,
+    /// Size of `/tmp`.
+    pub ephemeral_storage: Memory,
+}
+
+/// Whose a sandbox becomes.
+pub struct Identity {
+    pub memory: Memory,
+    /// Appears at `/var/task`, read-only.
+    pub code: CodeTree,
+}
+
+/// A process to start in a sandbox, as its unprivileged user.
+pub struct Command {
+    /// Absolute path inside the sandbox.
+    pub program: String,
+    /// Without the program's own name.
+    pub arguments: Vec<String>,
+    /// The whole environment, `KEY`, `value`; nothing is inherited.
+    pub environment: Vec<(String, String)>,
+    pub working_directory: String,
+    /// Becomes descriptors 1 and 2; descriptor 0 is `/dev/null`.
+    pub output: OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+/// A started process.
+pub struct Process {
+    /// Ready when the process has ended; `Err` when the sandbox itself went away.
+    pub exit: BoxFuture<'static, Result<Exit, Error>>,
+}
+
+/// Memory of a sandbox as its function is charged for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Anonymous, shared and kernel memory; not page cache. Bytes.
+    pub memory: u64,
+    /// Processes killed for want of memory since the sandbox was made.
+    pub oom_kills: u64,
+    /// CPU time consumed, microseconds.
+    pub cpu_us: u64,
+}
+
+/// One thing a sandbox is meant to hold, and whether it does on this host (`hearth doctor`).
+#[derive(Clone, Debug)]
+pub struct Promise {
+    /// `memory`, `cpu`, `processes`, `tmp`, `network`, `filesystem`, `uid`, `seccomp`, `landlock`, `freeze`.
+    pub name: &'static str,
+    pub held: bool,
+    /// What holds it, such as `cgroup v1 memory`.
+    pub by: String,
+    /// Why it is not held; empty when it is.
+    pub why: String,
+    /// What an operator can do about it; empty when it is held.
+    pub fix: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{step}: {source}")]
+    Step {
+        /// The step of making or using a sandbox that failed, such as `mount /tmp`.
+        step: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The program of a [`Command`] could not be executed; the text is as the kernel's error reads.
+    #[error("fork/exec {program}: {source}")]
+    Exec {
+        program: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the sandbox is gone")]
+    Gone,
+    #[error("the launcher is gone")]
+    LauncherGone,
+}
+
+/// Confines processes. Two steps, so that the first can be done ahead of need: a pool of size zero is the same code.
+pub trait Driver: Send + Sync + 'static {
+    /// An empty, confined, networked sandbox of `class`.
+    fn prepare(&self, class: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>>;
+
+    /// What holds on this host.
+    fn promises(&self) -> Vec<Promise>;
+}
+
+/// A sandbox that is nobody's yet. Dropping it ends it.
+pub trait Prepared: Send + Sync + 'static {
+    /// Gives it its identity; from now on it serves one function version until it ends.
+    fn bind(self: Box<Self>, identity: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>>;
+}
+
+/// A bound sandbox. Dropping it kills every process in it and returns all it took, in the background.
+pub trait Sandbox: Send + Sync + 'static {
+    /// A listening socket made inside (decision 2), non-blocking.
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpListener, Error>>;
+
+    /// A connected socket made inside, non-blocking.
+    fn dial(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>>;
+
+    fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>>;
+
+    /// Kills every process but the sandbox's own init; `/tmp` stays. For RESET (spec 3.3).
+    fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// CPU in proportion to memory from now on; until the first call there is no quota (init is not held back).
+    fn limit_cpu(&self) -> Result<(), Error>;
+
+    /// Stops scheduling. Cheap (about 10 us); returns when asked for, not when the last thread has stopped.
+    fn freeze(&self) -> Result<(), Error>;
+
+    fn thaw(&self) -> Result<(), Error>;
+
+    fn usage(&self) -> Result<Usage, Error>;
+}
