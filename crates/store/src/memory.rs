@@ -1,0 +1,167 @@
+//! Engines without a disk, for tests and simulation. They answer as the durable ones do (invariant 8).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, Write as _};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use hearth_model::{BoxFuture, CodeHash};
+use sha2::{Digest, Sha256};
+
+use crate::{Blobs, BlobsError, Expect, Key, Record, Records, RecordsError, Write};
+
+#[derive(Default)]
+pub struct MemoryRecords {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    change: u64,
+    /// By kind, partition and id.
+    records: BTreeMap<(&'static str, String, String), (u64, Bytes)>,
+}
+
+impl State {
+    fn check(&self, key: &Key, expect: Expect) -> Result<(), RecordsError> {
+        let found = self.records.get(&address(key)).map(|(change, _)| *change);
+        let holds = match expect {
+            Expect::Anything => true,
+            Expect::Absent => found.is_none(),
+            Expect::Change(change) => found == Some(change),
+        };
+        if holds { Ok(()) } else { Err(RecordsError::Conflict(key.clone())) }
+    }
+
+    fn range<'a>(
+        &'a self,
+        kind: &'static str,
+        from: Bound<(&'static str, String, String)>,
+    ) -> impl Iterator<Item = Record> + 'a {
+        self.records.range((from, Bound::Unbounded)).take_while(move |((k, _, _), _)| *k == kind).map(
+            |((_, partition, id), (change, value))| Record {
+                key_partition: partition.clone(),
+                id: id.clone(),
+                change: *change,
+                value: value.clone(),
+            },
+        )
+    }
+}
+
+fn address(key: &Key) -> (&'static str, String, String) {
+    (key.kind, key.partition.clone(), key.id.clone())
+}
+
+impl MemoryRecords {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, writes: Vec<Write>) -> Result<u64, RecordsError> {
+        let mut state = self.state();
+        let change = state.change + 1;
+        let before = state.records.clone();
+        for write in writes {
+            let (Write::Put { key, expect, .. } | Write::Delete { key, expect }) = &write;
+            if let Err(conflict) = state.check(key, *expect) {
+                state.records = before;
+                return Err(conflict);
+            }
+            match write {
+                Write::Put { key, value, .. } => state.records.insert(address(&key), (change, value)),
+                Write::Delete { key, .. } => state.records.remove(&address(&key)),
+            };
+        }
+        state.change = change;
+        Ok(change)
+    }
+}
+
+impl Records for MemoryRecords {
+    fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Record>, RecordsError>> {
+        Box::pin(async move {
+            Ok(self.state().records.get(&address(&key)).map(|(change, value)| Record {
+                key_partition: key.partition.clone(),
+                id: key.id.clone(),
+                change: *change,
+                value: value.clone(),
+            }))
+        })
+    }
+
+    fn list(
+        &self,
+        partition: String,
+        kind: &'static str,
+        after: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
+        Box::pin(async move {
+            let from = match after {
+                Some(after) => Bound::Excluded((kind, partition.clone(), after)),
+                None => Bound::Included((kind, partition.clone(), String::new())),
+            };
+            let state = self.state();
+            Ok(state.range(kind, from).take_while(|record| record.key_partition == partition).take(limit).collect())
+        })
+    }
+
+    fn all(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
+        Box::pin(async move {
+            let state = self.state();
+            Ok(state.range(kind, Bound::Included((kind, String::new(), String::new()))).collect())
+        })
+    }
+
+    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<u64, RecordsError>> {
+        Box::pin(async move { self.apply(writes) })
+    }
+}
+
+#[derive(Default)]
+pub struct MemoryBlobs {
+    blobs: Mutex<BTreeMap<CodeHash, Bytes>>,
+}
+
+impl MemoryBlobs {
+    fn blobs(&self) -> MutexGuard<'_, BTreeMap<CodeHash, Bytes>> {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Blobs for MemoryBlobs {
+    fn put(&self, bytes: Bytes) -> BoxFuture<'_, Result<CodeHash, BlobsError>> {
+        Box::pin(async move {
+            let hash = CodeHash(Sha256::digest(&bytes).into());
+            self.blobs().insert(hash, bytes);
+            Ok(hash)
+        })
+    }
+
+    fn open(&self, hash: CodeHash) -> BoxFuture<'_, Result<File, BlobsError>> {
+        Box::pin(async move {
+            let bytes = self.blobs().get(&hash).cloned().ok_or(BlobsError::Missing(hash))?;
+            let file = || {
+                let mut file = tempfile::tempfile()?;
+                file.write_all(&bytes)?;
+                file.rewind()?;
+                Ok(file)
+            };
+            file().map_err(|e: std::io::Error| BlobsError::Io(e.to_string().into()))
+        })
+    }
+
+    fn delete(&self, hash: CodeHash) -> BoxFuture<'_, Result<(), BlobsError>> {
+        Box::pin(async move {
+            self.blobs().remove(&hash);
+            Ok(())
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<CodeHash>, BlobsError>> {
+        Box::pin(async move { Ok(self.blobs().keys().copied().collect()) })
+    }
+}

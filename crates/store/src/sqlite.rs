@@ -1,0 +1,248 @@
+//! Records in one SQLite file: write-ahead log with full sync, one writer thread, group commit.
+//!
+//! The writer takes every batch that waits, applies each in its own savepoint (one conflict does not fail the others)
+//! and syncs once for all. A batch is answered only after that sync.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use hearth_model::BoxFuture;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Expect, Key, Record, Records, RecordsError, Write};
+
+/// Batches that may wait for the writer before callers wait in turn.
+const WAITING_MAX: usize = 1024;
+/// Batches that share one sync.
+const GROUP_MAX: usize = 256;
+/// Connections kept for readers.
+const READERS_MAX: usize = 4;
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS records (
+        kind TEXT NOT NULL, partition TEXT NOT NULL, id TEXT NOT NULL, change INTEGER NOT NULL, value BLOB NOT NULL,
+        PRIMARY KEY (kind, partition, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS changes (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
+    INSERT OR IGNORE INTO changes VALUES (1, 0);
+";
+
+/// The embedded engine of [`Records`]. Dropping the last clone ends the writer after what it had accepted.
+#[derive(Clone)]
+pub struct Sqlite {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    batches: Option<mpsc::Sender<Batch>>,
+    readers: Mutex<Vec<Connection>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+struct Batch {
+    writes: Vec<Write>,
+    answer: oneshot::Sender<Result<u64, RecordsError>>,
+}
+
+impl Sqlite {
+    pub fn open(path: &Path) -> Result<Self, RecordsError> {
+        let connection = Connection::open(path).map_err(failed)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+        connection.execute_batch(SCHEMA).map_err(failed)?;
+        let (batches, waiting) = mpsc::channel(WAITING_MAX);
+        let writer = std::thread::Builder::new()
+            .name("hearth-records".to_owned())
+            .spawn(move || write_all(connection, waiting))
+            .map_err(|e| RecordsError::Engine(e.to_string().into()))?;
+        let inner = Inner {
+            path: path.to_owned(),
+            batches: Some(batches),
+            readers: Mutex::new(Vec::new()),
+            writer: Some(writer),
+        };
+        Ok(Sqlite { inner: Arc::new(inner) })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, RecordsError> {
+        let inner = self.inner.clone();
+        let read = move || {
+            let idle = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => Connection::open(&inner.path)?,
+            };
+            let answer = query(&connection);
+            let mut readers = inner.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            if readers.len() < READERS_MAX {
+                readers.push(connection);
+            }
+            answer
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(answer) => answer.map_err(failed),
+            Err(e) => Err(RecordsError::Engine(e.to_string().into())),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.batches = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Records for Sqlite {
+    fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Record>, RecordsError>> {
+        Box::pin(self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT partition, id, change, value FROM records WHERE kind = ? AND partition = ? AND id = ?",
+                )?
+                .query_row(params![key.kind, key.partition, key.id], record)
+                .optional()
+        }))
+    }
+
+    fn list(
+        &self,
+        partition: String,
+        kind: &'static str,
+        after: Option<String>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
+        Box::pin(self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT partition, id, change, value FROM records
+                     WHERE kind = ? AND partition = ? AND (?3 IS NULL OR id > ?3) ORDER BY id LIMIT ?4",
+                )?
+                .query_map(params![kind, partition, after, i64::try_from(limit).unwrap_or(i64::MAX)], record)?
+                .collect()
+        }))
+    }
+
+    fn all(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
+        Box::pin(self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT partition, id, change, value FROM records WHERE kind = ? ORDER BY partition, id",
+                )?
+                .query_map(params![kind], record)?
+                .collect()
+        }))
+    }
+
+    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<u64, RecordsError>> {
+        Box::pin(async move {
+            let gone = || RecordsError::Engine("the writer has ended".into());
+            let (answer, answered) = oneshot::channel();
+            let batches = self.inner.batches.as_ref().ok_or_else(gone)?;
+            batches.send(Batch { writes, answer }).await.map_err(|_| gone())?;
+            answered.await.map_err(|_| gone())?
+        })
+    }
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
+    Ok(Record {
+        key_partition: row.get(0)?,
+        id: row.get(1)?,
+        change: row.get::<_, i64>(2)?.cast_unsigned(),
+        value: Bytes::from(row.get::<_, Vec<u8>>(3)?),
+    })
+}
+
+fn failed(error: rusqlite::Error) -> RecordsError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => RecordsError::Full,
+        _ => RecordsError::Engine(error.to_string().into()),
+    }
+}
+
+fn write_all(mut connection: Connection, mut waiting: mpsc::Receiver<Batch>) {
+    let mut group = Vec::with_capacity(GROUP_MAX);
+    while let Some(first) = waiting.blocking_recv() {
+        group.push(first);
+        while group.len() < GROUP_MAX {
+            match waiting.try_recv() {
+                Ok(next) => group.push(next),
+                Err(_) => break,
+            }
+        }
+        let answers = write_group(&mut connection, &group);
+        for (batch, answer) in group.drain(..).zip(answers) {
+            let _ = batch.answer.send(answer);
+        }
+    }
+}
+
+/// One transaction, one sync; an answer for each batch.
+fn write_group(connection: &mut Connection, group: &[Batch]) -> Vec<Result<u64, RecordsError>> {
+    let mut write = || -> rusqlite::Result<Vec<Result<u64, RecordsError>>> {
+        let mut transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let mut answers = Vec::with_capacity(group.len());
+        for batch in group {
+            let savepoint = transaction.savepoint()?;
+            let answer = apply(&savepoint, &batch.writes);
+            if answer.is_ok() {
+                savepoint.commit()?;
+            }
+            answers.push(answer);
+        }
+        transaction.commit()?;
+        Ok(answers)
+    };
+    write().unwrap_or_else(|error| {
+        let error = failed(error);
+        group.iter().map(|_| Err(error.clone())).collect()
+    })
+}
+
+fn apply(connection: &Connection, writes: &[Write]) -> Result<u64, RecordsError> {
+    let change: i64 = connection
+        .prepare_cached("UPDATE changes SET last = last + 1 RETURNING last")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .map_err(failed)?;
+    for write in writes {
+        let (Write::Put { key, expect, .. } | Write::Delete { key, expect }) = write;
+        if !holds(connection, key, *expect).map_err(failed)? {
+            return Err(RecordsError::Conflict(key.clone()));
+        }
+        match write {
+            Write::Put { key, value, .. } => connection
+                .prepare_cached("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)")
+                .and_then(|mut put| put.execute(params![key.kind, key.partition, key.id, change, value.as_ref()])),
+            Write::Delete { key, .. } => connection
+                .prepare_cached("DELETE FROM records WHERE kind = ? AND partition = ? AND id = ?")
+                .and_then(|mut delete| delete.execute(params![key.kind, key.partition, key.id])),
+        }
+        .map_err(failed)?;
+    }
+    Ok(change.cast_unsigned())
+}
+
+fn holds(connection: &Connection, key: &Key, expect: Expect) -> rusqlite::Result<bool> {
+    if expect == Expect::Anything {
+        return Ok(true);
+    }
+    let found: Option<i64> = connection
+        .prepare_cached("SELECT change FROM records WHERE kind = ? AND partition = ? AND id = ?")?
+        .query_row(params![key.kind, key.partition, key.id], |row| row.get(0))
+        .optional()?;
+    Ok(match expect {
+        Expect::Anything => true,
+        Expect::Absent => found.is_none(),
+        Expect::Change(change) => found == Some(change.cast_signed()),
+    })
+}
