@@ -1,5 +1,6 @@
 //! The port to confinement (decision 5). Nothing above it knows a namespace or a cgroup.
 
+use std::borrow::Cow;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ pub enum Error {
     #[error("{step}: {source}")]
     Step {
         /// The step of making or using a sandbox that failed, such as `mount /tmp`.
-        step: &'static str,
+        step: Cow<'static, str>,
         #[source]
         source: std::io::Error,
     },

@@ -1,3 +1,27 @@
-//! Confinement of processes: the port, and the drivers behind it.
+//! Confines processes.
+//!
+//! [`driver`] is the port that the worker uses. [`process`] is its engine on namespaces, cgroups and seccomp:
+//!
+//! ```text
+//!   server (threads, async)            launcher (one thread, privileged)
+//!     ProcessDriver ── prepare, kill ──► creates, reaps ──clone3──► init (PID 1 of a sandbox, no exec)
+//!          └──────────── listen, dial, attach, spawn, kill ─────────► └─ fork, confine, exec ─► the function
+//! ```
+//!
+//! Descriptors cross these sockets, paths of the host never do. This is the only crate with `unsafe` code, all of it
+//! in `sys`. Knows nothing of runtimes, invocations or HTTP.
 
-pub mod driver;
+mod cgroup;
+mod conversation;
+mod driver;
+mod filter;
+mod init;
+pub mod launcher;
+mod packet;
+pub mod process;
+mod promises;
+mod scratch;
+mod sys;
+mod uids;
+
+pub use driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};

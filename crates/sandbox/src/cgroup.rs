@@ -1,0 +1,386 @@
+//! Limits and freezing by control groups: version 1, version 2, and both side by side (decision 16).
+//!
+//! Every group of an instance lies below `hearth-INSTANCE`, one folder per sandbox and hierarchy. Files are opened when
+//! used: an idle environment holds no descriptor here.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hearth_model::Memory;
+
+use crate::driver::Usage;
+
+/// Processes and threads of a sandbox, its init included (spec 3.1).
+pub const PROCESSES_MAX: u32 = 1024;
+/// The bandwidth controller's period, microseconds.
+const PERIOD_US: u64 = 100_000;
+/// All groups of all instances begin so.
+const PREFIX: &str = "hearth-";
+
+/// Where a controller lives.
+#[derive(Clone, Debug)]
+struct Place {
+    /// Mount point of the hierarchy.
+    root: PathBuf,
+    unified: bool,
+}
+
+/// What this host offers.
+#[derive(Clone, Debug, Default)]
+pub struct Hierarchies {
+    memory: Option<Place>,
+    cpu: Option<Place>,
+    pids: Option<Place>,
+    freezer: Option<Place>,
+    unified: Option<PathBuf>,
+}
+
+impl Hierarchies {
+    pub fn detect() -> io::Result<Self> {
+        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?, |unified| {
+            fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default()
+        }))
+    }
+
+    fn parse(mountinfo: &str, controllers: impl Fn(&Path) -> String) -> Self {
+        let mut found = Hierarchies::default();
+        for line in mountinfo.lines() {
+            let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
+            let Some(root) = mount.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let mut fields = filesystem.split(' ');
+            match fields.next() {
+                Some("cgroup") => found.add_v1(&root, fields.nth(1).unwrap_or_default()),
+                Some("cgroup2") => found.unified = Some(root),
+                _ => {}
+            }
+        }
+        if let Some(root) = found.unified.clone() {
+            let names = controllers(&root);
+            let place =
+                |name| names.split_whitespace().any(|n| n == name).then(|| Place { root: root.clone(), unified: true });
+            found.memory = found.memory.or_else(|| place("memory"));
+            found.cpu = found.cpu.or_else(|| place("cpu"));
+            found.pids = found.pids.or_else(|| place("pids"));
+        }
+        found
+    }
+
+    fn add_v1(&mut self, root: &Path, options: &str) {
+        let place = || Some(Place { root: root.to_owned(), unified: false });
+        for option in options.split(',') {
+            match option {
+                "memory" => self.memory = place(),
+                "cpu" => self.cpu = place(),
+                "pids" => self.pids = place(),
+                "freezer" => self.freezer = place(),
+                _ => {}
+            }
+        }
+    }
+
+    /// `v1`, `v2` or `hybrid`.
+    pub fn kind(&self) -> &'static str {
+        let any_v1 = [&self.memory, &self.cpu, &self.pids, &self.freezer].into_iter().flatten().any(|p| !p.unified);
+        match (any_v1, &self.unified) {
+            (true, Some(_)) => "hybrid",
+            (true, None) => "v1",
+            (false, _) => "v2",
+        }
+    }
+
+    /// What holds a promise: `cgroup v1 memory`; `None` when nothing does.
+    pub fn holder(&self, controller: &str) -> Option<String> {
+        let place = match controller {
+            "memory" => &self.memory,
+            "cpu" => &self.cpu,
+            "pids" => &self.pids,
+            _ => {
+                let v1 = self.freezer.as_ref().map(|_| "cgroup v1 freezer".to_owned());
+                return self.unified.as_ref().map(|_| "cgroup v2 freeze".to_owned()).or(v1);
+            }
+        };
+        place.as_ref().map(|place| format!("cgroup {} {controller}", if place.unified { "v2" } else { "v1" }))
+    }
+
+    fn roots(&self) -> BTreeSet<&Path> {
+        let places = [&self.memory, &self.cpu, &self.pids].into_iter().flatten().map(|place| place.root.as_path());
+        let freezer = self.freezer.as_ref().filter(|_| self.unified.is_none()).map(|place| place.root.as_path());
+        places.chain(freezer).chain(self.unified.as_deref()).collect()
+    }
+}
+
+/// The groups of one instance.
+#[derive(Debug)]
+pub struct Cgroups {
+    hierarchies: Hierarchies,
+    folder: String,
+}
+
+impl Cgroups {
+    pub fn open(hierarchies: Hierarchies, instance: &str) -> io::Result<Self> {
+        let folder = format!("{PREFIX}{instance}");
+        for root in hierarchies.roots() {
+            make(&root.join(&folder))?;
+        }
+        let groups = Cgroups { hierarchies, folder };
+        groups.delegate()?;
+        if let Some(place) = groups.hierarchies.freezer.as_ref().filter(|_| groups.hierarchies.unified.is_none()) {
+            // The first freeze in a system is slow, later ones are not: one empty group stays frozen.
+            let dummy = place.root.join(&groups.folder).join("frozen");
+            make(&dummy)?;
+            fs::write(dummy.join("freezer.state"), "FROZEN")?;
+        }
+        Ok(groups)
+    }
+
+    pub fn hierarchies(&self) -> &Hierarchies {
+        &self.hierarchies
+    }
+
+    /// Lets the controllers of version 2 reach the sandboxes' groups.
+    fn delegate(&self) -> io::Result<()> {
+        let Some(root) = &self.hierarchies.unified else { return Ok(()) };
+        let places =
+            [("memory", &self.hierarchies.memory), ("cpu", &self.hierarchies.cpu), ("pids", &self.hierarchies.pids)];
+        for (controller, place) in places {
+            if place.as_ref().is_some_and(|place| place.unified) {
+                for folder in [root.clone(), root.join(&self.folder)] {
+                    fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Groups for one sandbox, and their `cgroup.procs` for the launcher.
+    pub fn create(&self, id: u64) -> io::Result<(Group, Vec<OwnedFd>)> {
+        let at = |place: &Option<Place>| {
+            place.as_ref().map(|place| (place.root.join(&self.folder).join(id.to_string()), place.unified))
+        };
+        let group = Group {
+            memory: at(&self.hierarchies.memory),
+            cpu: at(&self.hierarchies.cpu),
+            pids: at(&self.hierarchies.pids),
+            unified: self.hierarchies.unified.as_ref().map(|root| root.join(&self.folder).join(id.to_string())),
+            freezer: at(&self.hierarchies.freezer).map(|(path, _)| path),
+        };
+        let mut procs = Vec::new();
+        for folder in group.folders() {
+            make(folder)?;
+            procs.push(fs::OpenOptions::new().write(true).open(folder.join("cgroup.procs"))?.into());
+        }
+        if let Some((pids, _)) = &group.pids {
+            fs::write(pids.join("pids.max"), PROCESSES_MAX.to_string())?;
+        }
+        Ok((group, procs))
+    }
+
+    /// Removes what an instance left behind that is no longer there. The caller knows that it is not running.
+    pub fn sweep(hierarchies: &Hierarchies, instance: &str) {
+        for root in hierarchies.roots() {
+            let folder = root.join(format!("{PREFIX}{instance}"));
+            for group in fs::read_dir(&folder).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+                end_group(&group.path());
+            }
+            let _ = fs::remove_dir(&folder);
+        }
+    }
+
+    /// Ids of the instances that have groups on this host.
+    pub fn instances(hierarchies: &Hierarchies) -> BTreeSet<String> {
+        let folders =
+            hierarchies.roots().into_iter().flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten());
+        folders.filter_map(|entry| entry.file_name().to_str()?.strip_prefix(PREFIX).map(str::to_owned)).collect()
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for root in self.hierarchies.roots() {
+            let folder = root.join(&self.folder);
+            let _ = fs::remove_dir(folder.join("frozen"));
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Thaws and kills what is in a group, and removes it.
+fn end_group(folder: &Path) {
+    for _ in 0..50 {
+        let _ = fs::write(folder.join("cgroup.freeze"), "0");
+        let _ = fs::write(folder.join("freezer.state"), "THAWED");
+        for pid in fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default().lines() {
+            if let Ok(pid) = pid.parse::<i32>() {
+                let _ = crate::sys::kill(pid);
+            }
+        }
+        match fs::remove_dir(folder) {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(10)),
+            _ => return,
+        }
+    }
+    tracing::warn!(folder = %folder.display(), "a control group of an ended instance cannot be removed");
+}
+
+/// The groups of one sandbox.
+#[derive(Debug)]
+pub struct Group {
+    memory: Option<(PathBuf, bool)>,
+    cpu: Option<(PathBuf, bool)>,
+    pids: Option<(PathBuf, bool)>,
+    unified: Option<PathBuf>,
+    freezer: Option<PathBuf>,
+}
+
+impl Group {
+    fn folders(&self) -> BTreeSet<&Path> {
+        let controllers = [&self.memory, &self.cpu, &self.pids].into_iter().flatten().map(|(path, _)| path.as_path());
+        let freezer = self.freezer.as_deref().filter(|_| self.unified.is_none());
+        controllers.chain(self.unified.as_deref()).chain(freezer).collect()
+    }
+
+    /// Memory, without swap, and CPU shares (no quota: init is not held back).
+    pub fn limit(&self, memory: Memory) -> io::Result<()> {
+        match &self.memory {
+            Some((folder, true)) => {
+                fs::write(folder.join("memory.max"), memory.as_bytes().to_string())?;
+                // Not there where the kernel has no swap accounting.
+                optional(fs::write(folder.join("memory.swap.max"), "0"))?;
+            }
+            Some((folder, false)) => {
+                fs::write(folder.join("memory.limit_in_bytes"), memory.as_bytes().to_string())?;
+                optional(fs::write(folder.join("memory.swappiness"), "0"))?;
+                optional(fs::write(folder.join("memory.memsw.limit_in_bytes"), memory.as_bytes().to_string()))?;
+            }
+            None => {}
+        }
+        match &self.cpu {
+            Some((folder, true)) => {
+                fs::write(folder.join("cpu.weight"), (memory.millicpus() / 10).clamp(1, 10_000).to_string())
+            }
+            Some((folder, false)) => {
+                fs::write(folder.join("cpu.shares"), (memory.millicpus() * 1024 / 1000).max(2).to_string())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// CPU in proportion to memory. An idle function may use up to one period's quota at once.
+    pub fn limit_cpu(&self, memory: Memory) -> io::Result<()> {
+        let quota = (PERIOD_US * memory.millicpus() / 1000).max(1000);
+        // The burst may not pass the quota; kernels before 5.14 have none.
+        match &self.cpu {
+            Some((folder, true)) => {
+                fs::write(folder.join("cpu.max"), format!("{quota} {PERIOD_US}"))?;
+                optional(fs::write(folder.join("cpu.max.burst"), quota.to_string()))
+            }
+            Some((folder, false)) => {
+                fs::write(folder.join("cpu.cfs_period_us"), PERIOD_US.to_string())?;
+                fs::write(folder.join("cpu.cfs_quota_us"), quota.to_string())?;
+                optional(fs::write(folder.join("cpu.cfs_burst_us"), quota.to_string()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub fn freeze(&self) -> io::Result<()> {
+        self.set_frozen("1", "FROZEN")
+    }
+
+    pub fn thaw(&self) -> io::Result<()> {
+        self.set_frozen("0", "THAWED")
+    }
+
+    fn set_frozen(&self, v2: &str, v1: &str) -> io::Result<()> {
+        match (&self.unified, &self.freezer) {
+            (Some(folder), _) => write_existing(&folder.join("cgroup.freeze"), v2),
+            (None, Some(folder)) => write_existing(&folder.join("freezer.state"), v1),
+            (None, None) => Ok(()),
+        }
+    }
+
+    pub fn usage(&self) -> io::Result<Usage> {
+        let mut usage = Usage::default();
+        match &self.memory {
+            Some((folder, true)) => {
+                let stat = fs::read_to_string(folder.join("memory.stat"))?;
+                usage.memory = field(&stat, "anon") + field(&stat, "shmem") + field(&stat, "kernel");
+                usage.oom_kills = field(&fs::read_to_string(folder.join("memory.events"))?, "oom_kill");
+            }
+            Some((folder, false)) => {
+                let stat = fs::read_to_string(folder.join("memory.stat"))?;
+                let kernel = fs::read_to_string(folder.join("memory.kmem.usage_in_bytes")).unwrap_or_default();
+                let kernel: u64 = kernel.trim().parse().unwrap_or(0);
+                usage.memory = field(&stat, "total_rss") + field(&stat, "total_shmem") + kernel;
+                usage.oom_kills = field(&fs::read_to_string(folder.join("memory.oom_control"))?, "oom_kill");
+            }
+            None => {}
+        }
+        Ok(usage)
+    }
+
+    /// After the sandbox's last process is gone.
+    pub fn remove(&self) {
+        for folder in self.folders() {
+            end_group(folder);
+        }
+    }
+}
+
+/// One open and one write, without creating or truncating: the warm path's.
+fn write_existing(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write;
+    fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
+}
+
+fn optional(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(()),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(()),
+        other => other,
+    }
+}
+
+fn field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "30 24 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                      31 24 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      32 24 0:28 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer\n";
+    const V2: &str = "33 24 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn every_layout_of_hierarchies_is_told_apart() {
+        let v1 = Hierarchies::parse(V1, |_| String::new());
+        assert_eq!((v1.kind(), v1.holder("freeze").as_deref()), ("v1", Some("cgroup v1 freezer")));
+        assert_eq!((v1.holder("cpu").as_deref(), v1.holder("pids")), (Some("cgroup v1 cpu"), None));
+        let v2 = Hierarchies::parse(V2, |_| "cpuset cpu memory pids".to_owned());
+        assert_eq!((v2.kind(), v2.holder("memory").as_deref()), ("v2", Some("cgroup v2 memory")));
+        let hybrid = Hierarchies::parse(&format!("{V1}{V2}"), |_| "hugetlb".to_owned());
+        assert_eq!((hybrid.kind(), hybrid.holder("freeze").as_deref()), ("hybrid", Some("cgroup v2 freeze")));
+        assert_eq!(hybrid.holder("memory").as_deref(), Some("cgroup v1 memory"));
+    }
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        let stat = "total_rss_huge 5\ntotal_rss 7\n";
+        assert_eq!((field(stat, "total_rss"), field(stat, "rss")), (7, 0));
+    }
+}

@@ -1,0 +1,252 @@
+//! The sandbox's trusted init: PID 1, a fork of the launcher, one thread.
+//!
+//! Makes sockets inside on request (decision 2), mounts the code, starts the function's processes as its user, reaps,
+//! and says who ended. It lives as long as its control socket has another end.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read, Seek};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::MoveMountFlags;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use seccompiler::BpfProgram;
+
+use crate::packet::{Packet, Writer, answer};
+use crate::sys::{self, Fork, Program, Resource};
+
+/// Requests, by the first byte of a packet; a tag follows.
+pub mod request {
+    /// Address, port. Answer: a descriptor.
+    pub const LISTEN: u8 = 1;
+    /// Address, port. Answer: a descriptor.
+    pub const DIAL: u8 = 2;
+    /// Descriptor: a detached mount, for `/var/task`.
+    pub const ATTACH: u8 = 3;
+    /// Descriptors: the command in a memory file, the output. Answer: pid.
+    pub const SPAWN: u8 = 4;
+    /// Kill every other process of the sandbox.
+    pub const KILL: u8 = 5;
+}
+
+/// Connections that may wait on a listening socket.
+const BACKLOG: i32 = 128;
+/// Open descriptors of a process (spec 3.1).
+const FILES_MAX: u64 = 1024;
+/// Longest command with its environment, bytes.
+const COMMAND_MAX: u64 = 1 << 20;
+
+struct Init<'a> {
+    control: OwnedFd,
+    filters: &'a [BpfProgram],
+    user: u32,
+}
+
+type Done = (u32, Option<OwnedFd>);
+
+/// Serves until the server lets go of the control socket. Its end ends every process of the sandbox.
+pub fn run(control: OwnedFd, filters: &[BpfProgram], user: u32) -> ! {
+    let init = Init { control, filters, user };
+    let status = match init.serve() {
+        Ok(()) => 0,
+        Err(_) => 1,
+    };
+    sys::exit_now(status)
+}
+
+impl Init<'_> {
+    fn serve(&self) -> io::Result<()> {
+        sys::set_name(c"hearth-init")?;
+        let control = sys::keep_only(self.control.as_fd())?;
+        let children = sys::child_signals()?;
+        Writer::new(answer::DONE).u32(0).u32(0).send(control.as_fd(), &[], SendFlags::empty())?;
+        loop {
+            let mut ready = [PollFd::new(&control, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
+            rustix::io::retry_on_intr(|| rustix::event::poll(&mut ready, None))?;
+            let (asked, ended) = (!ready[0].revents().is_empty(), !ready[1].revents().is_empty());
+            if ended {
+                let mut information = [0; 1024];
+                let _ = rustix::io::read(&children, &mut information);
+                while let Some((pid, status)) = sys::reap()? {
+                    announce(&control, pid, status)?;
+                }
+            }
+            if asked {
+                match Packet::receive(control.as_fd(), RecvFlags::DONTWAIT) {
+                    Ok(Some(packet)) => self.answer(&control, packet)?,
+                    Ok(None) => return Ok(()),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+    }
+
+    fn answer(&self, control: &OwnedFd, mut packet: Packet) -> io::Result<()> {
+        let tag = packet.u32()?;
+        let (step, done) = match packet.kind {
+            request::LISTEN => ("listen", listen(&mut packet).map(|socket| (0, Some(socket)))),
+            request::DIAL => ("dial", dial(&mut packet).map(|socket| (0, Some(socket)))),
+            request::ATTACH => ("mount /var/task", attach(&mut packet)),
+            request::SPAWN => ("execute", self.spawn(&mut packet)),
+            request::KILL => ("kill processes", kill_processes(control)),
+            _ => ("read the request", Err(io::ErrorKind::InvalidData.into())),
+        };
+        match done {
+            Ok((value, descriptor)) => {
+                let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
+                Writer::new(answer::DONE).u32(tag).u32(value).send(control.as_fd(), &descriptors, SendFlags::empty())
+            }
+            Err(e) => Writer::new(answer::FAILED)
+                .u32(tag)
+                .u32(e.raw_os_error().unwrap_or(libc::EINVAL).cast_unsigned())
+                .bytes(step.as_bytes())
+                .send(control.as_fd(), &[], SendFlags::empty()),
+        }
+    }
+
+    /// Starts the command; answers once it executes, or with the error that kept it from doing so.
+    fn spawn(&self, packet: &mut Packet) -> io::Result<Done> {
+        let (command, output) = (packet.descriptor()?, packet.descriptor()?);
+        let (directory, program) = read_command(command)?;
+        let (failed, failing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        match sys::fork()? {
+            Fork::Child => {
+                let error = self.execute(&directory, &program, &output);
+                let number = error.raw_os_error().unwrap_or(libc::EINVAL);
+                let _ = rustix::io::write(&failing, &number.to_le_bytes());
+                sys::exit_now(127)
+            }
+            Fork::Parent(pid) => {
+                drop(failing);
+                let mut number = [0; 4];
+                match rustix::io::retry_on_intr(|| rustix::io::read(&failed, &mut number))? {
+                    0 => Ok((pid.cast_unsigned(), None)),
+                    _ => Err(io::Error::from_raw_os_error(i32::from_le_bytes(number))),
+                }
+            }
+        }
+    }
+
+    /// The child: confines itself and becomes the program. Comes back only with an error.
+    fn execute(&self, directory: &str, program: &Program, output: &OwnedFd) -> io::Error {
+        let confine = || -> io::Result<()> {
+            // When memory runs out, these processes go and never the init.
+            fs::write("/proc/self/oom_score_adj", "1000")?;
+            let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+            rustix::stdio::dup2_stdin(&null)?;
+            rustix::stdio::dup2_stdout(output)?;
+            rustix::stdio::dup2_stderr(output)?;
+            rustix::process::setsid()?;
+            rustix::process::chdir(directory)?;
+            sys::limit(Resource::Files, FILES_MAX)?;
+            sys::limit(Resource::Core, 0)?;
+            sys::reset_signals();
+            sys::become_user(self.user, self.user)?;
+            for filter in self.filters {
+                sys::apply_filter(filter)?;
+            }
+            Ok(())
+        };
+        match confine() {
+            Ok(()) => program.execute(),
+            Err(e) => e,
+        }
+    }
+}
+
+fn announce(control: &OwnedFd, pid: i32, status: i32) -> io::Result<()> {
+    let (code, signal) = match sys::exit_of(status) {
+        crate::Exit::Code(code) => (code, 0),
+        crate::Exit::Signal(signal) => (0, signal),
+    };
+    let packet = Writer::new(answer::EVENT).u32(pid.cast_unsigned());
+    packet.u32(code.cast_unsigned()).u32(signal.cast_unsigned()).send(control.as_fd(), &[], SendFlags::empty())
+}
+
+fn address(packet: &mut Packet) -> io::Result<SocketAddrV4> {
+    let address = Ipv4Addr::from(packet.u32()?);
+    let port = u16::try_from(packet.u32()?).map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok(SocketAddrV4::new(address, port))
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?)
+}
+
+fn listen(packet: &mut Packet) -> io::Result<OwnedFd> {
+    let address = address(packet)?;
+    let socket = socket()?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn dial(packet: &mut Packet) -> io::Result<OwnedFd> {
+    let address = address(packet)?;
+    let socket = socket()?;
+    match rustix::net::connect(&socket, &address) {
+        Err(e) if e != rustix::io::Errno::INPROGRESS => Err(e.into()),
+        _ => Ok(socket),
+    }
+}
+
+fn attach(packet: &mut Packet) -> io::Result<Done> {
+    let mount = packet.descriptor()?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&mount, "", rustix::fs::CWD, "/var/task", flags)?;
+    Ok((0, None))
+}
+
+/// Every process but this one; done when all are reaped.
+fn kill_processes(control: &OwnedFd) -> io::Result<Done> {
+    match sys::kill(-1) {
+        Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(e),
+        _ => {}
+    }
+    while let Some((pid, status)) = sys::wait_any()? {
+        announce(control, pid, status)?;
+    }
+    Ok((0, None))
+}
+
+/// Directory, program, arguments and environment, as `process` wrote them.
+fn read_command(command: OwnedFd) -> io::Result<(String, Program)> {
+    let mut file = fs::File::from(command);
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.take(COMMAND_MAX).read_to_end(&mut bytes)?;
+    let mut texts = Texts { bytes: &bytes };
+    let directory = texts.next()?.into_string().map_err(|_| io::ErrorKind::InvalidData)?;
+    let program = texts.next()?;
+    let (arguments, environment) = (texts.list()?, texts.list()?);
+    Ok((directory, Program::new(program, arguments, environment)))
+}
+
+struct Texts<'a> {
+    bytes: &'a [u8],
+}
+
+impl Texts<'_> {
+    fn count(&mut self) -> io::Result<usize> {
+        let (count, rest) = self.bytes.split_first_chunk::<4>().ok_or(io::ErrorKind::InvalidData)?;
+        self.bytes = rest;
+        Ok(u32::from_le_bytes(*count) as usize)
+    }
+
+    fn next(&mut self) -> io::Result<CString> {
+        let length = self.count()?;
+        let (text, rest) = self.bytes.split_at_checked(length).ok_or(io::ErrorKind::InvalidData)?;
+        self.bytes = rest;
+        CString::new(text).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    fn list(&mut self) -> io::Result<Vec<CString>> {
+        (0..self.count()?).map(|_| self.next()).collect()
+    }
+}

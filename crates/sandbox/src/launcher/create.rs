@@ -1,0 +1,129 @@
+//! Making one sandbox: the launcher forks into new namespaces; the child builds its view of the world and becomes the
+//! sandbox's init.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+
+use super::serve::{Failure, Reply, State, at};
+use crate::init;
+use crate::packet::{Packet, Writer, answer};
+use crate::sys::{self, Fork};
+
+/// The function's user and group inside (spec 3.1).
+const USER: u32 = 1051;
+/// The address beside loopback on which AWS's newer runtimes see the Runtime API (spec 3.2).
+const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 100, 1);
+
+/// Request CREATE.
+pub fn create(state: &State, mut packet: Packet) -> Result<Reply, Failure> {
+    let mut integer = || packet.u32().map_err(at("read the request"));
+    let (root, init_uid, user_uid) = (integer()?, integer()?, integer()?);
+    let control = packet.descriptor().map_err(at("read the request"))?;
+    let image = packet.descriptor().map_err(at("read the request"))?;
+    let cgroups = packet.rest();
+    let root = state.roots.copy(root)?;
+    let scratch = mount_image(&image)?;
+    let (go, going) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(at("make a pipe"))?;
+    match sys::fork_into_namespaces().map_err(at("fork into namespaces"))? {
+        Fork::Child => {
+            drop(going);
+            begin(&go, &root, &scratch, control, state)
+        }
+        Fork::Parent(pid) => {
+            let told = admit(pid, init_uid, user_uid, &cgroups)
+                .and_then(|()| rustix::io::write(&going, &[1]).map_err(at("start the init")));
+            if let Err(failure) = told {
+                let _ = sys::kill(pid);
+                return Err(failure);
+            }
+            Ok(Reply { value: pid.cast_unsigned(), descriptor: None })
+        }
+    }
+}
+
+/// `/tmp`: the file system in an unnamed image file, by a loop device that goes when the sandbox does.
+fn mount_image(image: &OwnedFd) -> Result<OwnedFd, Failure> {
+    let control = rustix::fs::open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(at("open loop control"))?;
+    let (device, name) = loop {
+        let number = sys::free_loop(control.as_fd()).map_err(at("find a loop device"))?;
+        let name = format!("/dev/loop{number}");
+        let device = rustix::fs::open(&*name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(at("open a loop device"))?;
+        match sys::attach_loop(device.as_fd(), image.as_fd()) {
+            Ok(()) => break (device, name),
+            // Another process was faster.
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(e) => return Err(at("attach a loop device")(e)),
+        }
+    };
+    // Only saves memory; some file systems cannot.
+    let _ = sys::direct_loop(device.as_fd());
+    let context = rustix::mount::fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC).map_err(at("open ext4"))?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), "source", &*name).map_err(at("configure /tmp"))?;
+    rustix::mount::fsconfig_set_flag(context.as_fd(), "discard").map_err(at("configure /tmp"))?;
+    rustix::mount::fsconfig_create(context.as_fd()).map_err(at("open the image of /tmp"))?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mount =
+        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(at("mount /tmp"))?;
+    let _ = rustix::fs::unlinkat(&mount, "lost+found", AtFlags::REMOVEDIR);
+    rustix::fs::chmodat(&mount, ".", Mode::from_raw_mode(0o1777), AtFlags::empty()).map_err(at("open /tmp to all"))?;
+    Ok(mount)
+}
+
+/// What only the launcher can do for the child: who it is, and what it is charged to.
+fn admit(pid: i32, init_uid: u32, user_uid: u32, cgroups: &[OwnedFd]) -> Result<(), Failure> {
+    let map = format!("0 {init_uid} 1\n{USER} {user_uid} 1\n");
+    fs::write(format!("/proc/{pid}/uid_map"), &map).map_err(at("map users"))?;
+    fs::write(format!("/proc/{pid}/gid_map"), &map).map_err(at("map groups"))?;
+    for procs in cgroups {
+        rustix::io::write(procs, pid.to_string().as_bytes()).map_err(at("join a cgroup"))?;
+    }
+    Ok(())
+}
+
+/// The child's life until it is the sandbox's init. Says what failed over its control socket, then never comes back.
+fn begin(go: &OwnedFd, root: &OwnedFd, scratch: &OwnedFd, control: OwnedFd, state: &State) -> ! {
+    let mut byte = [0];
+    if !matches!(rustix::io::retry_on_intr(|| rustix::io::read(go, &mut byte)), Ok(1)) {
+        sys::exit_now(1);
+    }
+    if let Err(failure) = build(root, scratch) {
+        let said = Writer::new(answer::FAILED)
+            .u32(0)
+            .u32(failure.source.raw_os_error().unwrap_or(0).cast_unsigned())
+            .bytes(failure.step.as_bytes())
+            .send(control.as_fd(), &[], SendFlags::empty());
+        sys::exit_now(if said.is_ok() { 1 } else { 2 });
+    }
+    init::run(control, &state.filters, USER)
+}
+
+fn build(root: &OwnedFd, scratch: &OwnedFd) -> Result<(), Failure> {
+    sys::become_user(0, 0).map_err(at("become the sandbox's root"))?;
+    sys::own_proc_files().map_err(at("own the files in /proc"))?;
+    sys::die_with_parent().map_err(at("tie the sandbox to the launcher"))?;
+    sys::unshare_cgroups().map_err(at("unshare cgroups"))?;
+    rustix::mount::move_mount(root, "", rustix::fs::CWD, "/mnt", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(at("mount the root"))?;
+    rustix::process::chdir("/mnt").map_err(at("enter the root"))?;
+    rustix::mount::move_mount(scratch, "", rustix::fs::CWD, "tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(at("mount /tmp"))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("proc", "proc", "proc", flags, Some(c"hidepid=invisible")).map_err(at("mount /proc"))?;
+    rustix::process::pivot_root(".", ".").map_err(at("change the root"))?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(at("leave the host's root"))?;
+    rustix::process::chdir("/").map_err(at("enter the root"))?;
+    rustix::system::sethostname(b"localhost").map_err(at("set the host name"))?;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .map_err(at("open a socket"))?;
+    sys::bring_loopback_up(socket.as_fd(), LINK_LOCAL).map_err(at("bring loopback up"))?;
+    sys::empty_bounding_set().map_err(at("empty the bounding set"))?;
+    sys::no_new_privileges().map_err(at("forbid new privileges"))?;
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! The engine of the driver port on namespaces, control groups and seccomp.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hearth_model::{BoxFuture, Memory, Root};
+use rustix::fs::{MemfdFlags, Mode, OFlags};
+use tokio::sync::OnceCell;
+
+use crate::cgroup::{Cgroups, Group, Hierarchies};
+use crate::conversation::Conversation;
+use crate::driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
+use crate::init::request;
+use crate::launcher::Launcher;
+use crate::packet;
+use crate::scratch::Scratch;
+use crate::uids::{Pair, Uids};
+
+pub struct Config {
+    /// Id of the data folder: every control group carries it (decision 14).
+    pub instance: String,
+    /// Where images of `/tmp` lie while they are used; a disk with room for them.
+    pub scratch: PathBuf,
+    /// Host uids, two for each sandbox.
+    pub uids: RangeInclusive<u32>,
+    /// Where instances of this host meet: `/run/hearth`.
+    pub run: PathBuf,
+}
+
+/// Makes sandboxes through the launcher.
+pub struct ProcessDriver {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    launcher: Launcher,
+    cgroups: Cgroups,
+    uids: Arc<Uids>,
+    scratch: Scratch,
+    next: AtomicU64,
+    /// Numbers of the roots that the launcher has composed.
+    roots: Mutex<HashMap<Arc<Root>, Arc<OnceCell<u32>>>>,
+    runtime: tokio::runtime::Handle,
+    /// Says to other instances that this one lives.
+    _alive: std::fs::File,
+}
+
+fn step(step: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Step { step: step.into(), source }
+}
+
+impl ProcessDriver {
+    /// Sweeps what ended instances left, then makes ready. Needs a running async runtime.
+    pub fn new(launcher: Launcher, config: Config) -> Result<Self, Error> {
+        let hierarchies = Hierarchies::detect().map_err(step("read /proc/self/mountinfo"))?;
+        let alive = claim(&config.run, &config.instance).map_err(step("lock the instance"))?;
+        for other in Cgroups::instances(&hierarchies) {
+            if other == config.instance || claim(&config.run, &other).is_ok() {
+                Cgroups::sweep(&hierarchies, &other);
+            }
+        }
+        let shared = Shared {
+            launcher,
+            cgroups: Cgroups::open(hierarchies, &config.instance).map_err(step("make control groups"))?,
+            uids: Uids::open(config.uids, &config.run).map_err(step("make the folder of uid locks"))?,
+            scratch: Scratch::open(&config.scratch).map_err(step("make the folder of /tmp images"))?,
+            next: AtomicU64::new(1),
+            roots: Mutex::default(),
+            runtime: tokio::runtime::Handle::current(),
+            _alive: alive,
+        };
+        Ok(ProcessDriver { shared: Arc::new(shared) })
+    }
+}
+
+/// What this host offers, without making anything: for `hearth doctor`.
+pub struct Survey {
+    /// `v1`, `v2` or `hybrid`.
+    pub cgroup: &'static str,
+    pub promises: Vec<Promise>,
+}
+
+/// Looks at the host.
+pub fn survey() -> io::Result<Survey> {
+    let hierarchies = Hierarchies::detect()?;
+    Ok(Survey { cgroup: hierarchies.kind(), promises: crate::promises::held(&hierarchies) })
+}
+
+/// An instance's lock; an error when somebody else holds it.
+fn claim(run: &Path, instance: &str) -> io::Result<std::fs::File> {
+    let folder = run.join("instances");
+    std::fs::create_dir_all(&folder)?;
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(instance))?;
+    file.try_lock().map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
+    Ok(file)
+}
+
+impl Driver for ProcessDriver {
+    fn prepare(&self, class: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>> {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            let confined = shared.confine(class).await?;
+            Ok(Box::new(PreparedProcess { confined }) as Box<dyn Prepared>)
+        })
+    }
+
+    fn promises(&self) -> Vec<Promise> {
+        crate::promises::held(self.shared.cgroups.hierarchies())
+    }
+}
+
+impl Shared {
+    async fn confine(self: Arc<Self>, class: Class) -> Result<Confined, Error> {
+        let root = self.root(&class.root).await?;
+        let preparing = self.clone();
+        let prepare = move || preparing.prepare(class.ephemeral_storage);
+        let (image, group, procs, pair) = tokio::task::spawn_blocking(prepare)
+            .await
+            .map_err(|e| Error::Step { step: "prepare a sandbox".into(), source: io::Error::other(e) })??;
+        let (ours, theirs) = packet::pair().map_err(step("make a control socket"))?;
+        let control = Conversation::begin(ours).map_err(step("open the control socket"))?;
+        let greeting = control.greeting();
+        let mut descriptors = vec![theirs.as_fd(), image.as_fd()];
+        descriptors.extend(procs.iter().map(AsFd::as_fd));
+        let created = self.launcher.create(root, pair.uids, &descriptors).await;
+        drop(theirs);
+        let pid = match created {
+            Ok(pid) => pid,
+            Err(error) => {
+                group.remove();
+                return Err(error);
+            }
+        };
+        let confined = Confined { control, pid, group: Some(group), pair: Some(pair), memory: None, shared: self };
+        greeting.await.map_err(|_| Error::Gone)??;
+        Ok(confined)
+    }
+
+    /// The blocking part.
+    fn prepare(&self, ephemeral_storage: Memory) -> Result<(OwnedFd, Group, Vec<OwnedFd>, Pair), Error> {
+        let image = self.scratch.image(ephemeral_storage).map_err(step("make the image of /tmp"))?;
+        let pair = self.uids.take().map_err(step("take host uids"))?;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (group, procs) = self.cgroups.create(id).map_err(step("make control groups"))?;
+        Ok((image, group, procs, pair))
+    }
+
+    async fn root(&self, root: &Arc<Root>) -> Result<u32, Error> {
+        let cell = self.roots.lock().unwrap_or_else(PoisonError::into_inner).entry(root.clone()).or_default().clone();
+        let number = cell.get_or_try_init(|| async {
+            let skeleton = open_path(&root.skeleton)?;
+            let mut binds = Vec::new();
+            for bind in &root.binds {
+                binds.push((open_path(&bind.source)?, bind.target.as_os_str().as_bytes().to_vec()));
+            }
+            self.launcher.compose(&skeleton, &binds).await
+        });
+        number.await.copied()
+    }
+}
+
+/// A descriptor that names a place and reads nothing.
+fn open_path(path: &Path) -> Result<OwnedFd, Error> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Error::Step { step: format!("open {}", path.display()).into(), source: e.into() })
+}
+
+/// A sandbox, nobody's or somebody's. Dropping it ends it, in the background.
+struct Confined {
+    control: Conversation,
+    pid: u32,
+    group: Option<Group>,
+    pair: Option<Pair>,
+    /// Set when it is bound.
+    memory: Option<Memory>,
+    shared: Arc<Shared>,
+}
+
+impl Confined {
+    fn group(&self) -> Result<&Group, Error> {
+        self.group.as_ref().ok_or(Error::Gone)
+    }
+}
+
+impl Drop for Confined {
+    fn drop(&mut self) {
+        let (Some(group), Some(pair)) = (self.group.take(), self.pair.take()) else { return };
+        let (shared, pid) = (self.shared.clone(), self.pid);
+        self.shared.runtime.spawn(async move {
+            let ending = shared.launcher.ending(pid);
+            // A frozen process of version 1 does not die before it is thawed.
+            let _ = group.thaw();
+            let _ = shared.launcher.kill(pid).await;
+            let _ = ending.await;
+            let removed = tokio::task::spawn_blocking(move || group.remove()).await;
+            if removed.is_ok() {
+                drop(pair);
+            }
+        });
+    }
+}
+
+struct PreparedProcess {
+    confined: Confined,
+}
+
+impl Prepared for PreparedProcess {
+    fn bind(self: Box<Self>, identity: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
+        Box::pin(async move {
+            let mut confined = self.confined;
+            confined.memory = Some(identity.memory);
+            confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
+            let code = open_path(&identity.code.path)?;
+            let mount = confined.shared.launcher.mount(code.as_fd()).await?;
+            confined.control.ask(request::ATTACH, &[mount.as_fd()], |packet| packet).await?;
+            Ok(Box::new(ProcessSandbox { confined, _code: identity.code.lease }) as Box<dyn Sandbox>)
+        })
+    }
+}
+
+struct ProcessSandbox {
+    confined: Confined,
+    _code: Arc<dyn std::any::Any + Send + Sync>,
+}
+
+impl ProcessSandbox {
+    async fn socket(&self, kind: u8, address: SocketAddr) -> Result<OwnedFd, Error> {
+        let SocketAddr::V4(address) = address else {
+            return Err(step("make a socket")(io::ErrorKind::Unsupported.into()));
+        };
+        let fill = |packet: packet::Writer| packet.u32(u32::from(*address.ip())).u32(u32::from(address.port()));
+        let mut answer = self.confined.control.ask(kind, &[], fill).await?;
+        answer.descriptors.pop().ok_or(Error::Gone)
+    }
+}
+
+impl Sandbox for ProcessSandbox {
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpListener, Error>> {
+        Box::pin(async move { Ok(self.socket(request::LISTEN, address).await?.into()) })
+    }
+
+    fn dial(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>> {
+        Box::pin(async move { Ok(self.socket(request::DIAL, address).await?.into()) })
+    }
+
+    fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
+        Box::pin(async move {
+            let written = write_command(&command).map_err(step("write the command"))?;
+            let descriptors = [written.as_fd(), command.output.as_fd()];
+            let started = self.confined.control.ask(request::SPAWN, &descriptors, |packet| packet).await;
+            let pid = match started {
+                Ok(answer) => answer.value,
+                Err(Error::Step { step, source }) if step == "execute" => {
+                    return Err(Error::Exec { program: command.program, source });
+                }
+                Err(error) => return Err(error),
+            };
+            let event = self.confined.control.event(pid);
+            let exit = async move {
+                let [code, signal] = event.await.map_err(|_| Error::Gone)?;
+                Ok(if signal == 0 { Exit::Code(code.cast_signed()) } else { Exit::Signal(signal.cast_signed()) })
+            };
+            Ok(Process { exit: Box::pin(exit) })
+        })
+    }
+
+    fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move { self.confined.control.ask(request::KILL, &[], |packet| packet).await.map(drop) })
+    }
+
+    fn limit_cpu(&self) -> Result<(), Error> {
+        let memory = self.confined.memory.ok_or(Error::Gone)?;
+        self.confined.group()?.limit_cpu(memory).map_err(step("limit CPU"))
+    }
+
+    fn freeze(&self) -> Result<(), Error> {
+        self.confined.group()?.freeze().map_err(step("freeze"))
+    }
+
+    fn thaw(&self) -> Result<(), Error> {
+        self.confined.group()?.thaw().map_err(step("thaw"))
+    }
+
+    fn usage(&self) -> Result<Usage, Error> {
+        self.confined.group()?.usage().map_err(step("read usage"))
+    }
+}
+
+/// As `init` reads it: directory, program, arguments, environment; each text and list with its length before it.
+fn write_command(command: &Command) -> io::Result<OwnedFd> {
+    let mut bytes = Vec::with_capacity(4096);
+    let text = |bytes: &mut Vec<u8>, text: &str| {
+        bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    };
+    text(&mut bytes, &command.working_directory);
+    text(&mut bytes, &command.program);
+    bytes.extend_from_slice(&(command.arguments.len() as u32 + 1).to_le_bytes());
+    text(&mut bytes, &command.program);
+    for argument in &command.arguments {
+        text(&mut bytes, argument);
+    }
+    bytes.extend_from_slice(&(command.environment.len() as u32).to_le_bytes());
+    for (key, value) in &command.environment {
+        text(&mut bytes, &format!("{key}={value}"));
+    }
+    let file = rustix::fs::memfd_create("command", MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(&bytes)?;
+    Ok(file.into())
+}

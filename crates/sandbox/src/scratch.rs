@@ -1,0 +1,88 @@
+//! `/tmp` of a sandbox: an ext4 image of its own in an unnamed sparse file, so that it is disk, has a size, and is gone
+//! with the sandbox. Images of one size are copies of one template, whose few blocks of metadata are all that is copied.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use hearth_model::Memory;
+use rustix::fs::{Mode, OFlags, SeekFrom};
+
+/// Room for metadata beside the promised size, MiB: 1 in 64 and 8.
+const fn image_mib(size: Memory) -> u64 {
+    size.as_mib() as u64 + size.as_mib() as u64 / 64 + 8
+}
+
+pub struct Scratch {
+    folder: PathBuf,
+}
+
+impl Scratch {
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        Ok(Scratch { folder: folder.to_owned() })
+    }
+
+    /// An image whose file system holds at least `size`. Blocking.
+    pub fn image(&self, size: Memory) -> io::Result<OwnedFd> {
+        let template = self.template(size)?;
+        let image =
+            rustix::fs::open(&self.folder, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)?;
+        let length = template.metadata()?.len();
+        rustix::fs::ftruncate(&image, length)?;
+        let mut at = 0;
+        while at < length {
+            let from = match rustix::fs::seek(&template, SeekFrom::Data(at)) {
+                Ok(from) => from,
+                Err(rustix::io::Errno::NXIO) => break,
+                Err(e) => return Err(e.into()),
+            };
+            at = rustix::fs::seek(&template, SeekFrom::Hole(from))?;
+            copy(&template, &image, from, at)?;
+        }
+        Ok(image)
+    }
+
+    fn template(&self, size: Memory) -> io::Result<File> {
+        let path = self.folder.join(format!("tmp-{}.ext4", size.as_mib()));
+        match File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let beside = tempfile::NamedTempFile::new_in(&self.folder)?;
+        beside.as_file().set_len(image_mib(size) << 20)?;
+        make_file_system(beside.path(), size)?;
+        beside.persist(&path)?;
+        File::open(&path)
+    }
+}
+
+/// No journal: nothing of it outlives its sandbox. Nothing reserved for root, and an inode for each 32 KiB.
+fn make_file_system(path: &Path, size: Memory) -> io::Result<()> {
+    let inodes = (u64::from(size.as_mib()) * 32).to_string();
+    let program = ["/sbin/mkfs.ext4", "/usr/sbin/mkfs.ext4"].into_iter().find(|p| Path::new(p).exists());
+    let made = std::process::Command::new(program.unwrap_or("mkfs.ext4"))
+        .args(["-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard"])
+        .args(["-N", &inodes])
+        .arg(path)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|e| io::Error::new(e.kind(), format!("mkfs.ext4 (package e2fsprogs) cannot be run: {e}")))?;
+    if made.status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr).trim())))
+    }
+}
+
+fn copy(from: &File, to: &OwnedFd, start: u64, end: u64) -> io::Result<()> {
+    let (mut read_at, mut write_at) = (start, start);
+    while read_at < end {
+        let length = usize::try_from(end - read_at).unwrap_or(usize::MAX);
+        if rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), length)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,405 @@
+//! System calls that no safe wrapper offers. Every `unsafe` of Hearth is here, each behind a small safe function.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_int, c_long, c_ulong};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use seccompiler::BpfProgram;
+use tokio::io::unix::AsyncFd;
+
+/// Namespaces of a sandbox that exist from its first instruction; the cgroup namespace follows once it has joined.
+const NAMESPACES: c_int = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS;
+
+fn check(result: c_long) -> io::Result<c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Which side of a fork this is.
+pub enum Fork {
+    Parent(i32),
+    Child,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Forks into new namespaces. Only for a process with one thread.
+pub fn fork_into_namespaces() -> io::Result<Fork> {
+    clone(NAMESPACES as u64)
+}
+
+/// A plain fork. Only for a process with one thread.
+pub fn fork() -> io::Result<Fork> {
+    clone(0)
+}
+
+fn clone(flags: u64) -> io::Result<Fork> {
+    let arguments = CloneArgs { flags, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+    // SAFETY: without CLONE_VM and without a stack the child gets its own copy of this single-threaded process and
+    // returns from the same call; the structure is valid and its size is passed.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArgs>()) };
+    match check(pid)? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid as i32)),
+    }
+}
+
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+/// Makes a detached mount tree read-only, without set-user-id programs and (unless `devices`) devices.
+pub fn seal_mount(mount: BorrowedFd<'_>, devices: bool) -> io::Result<()> {
+    const RDONLY: u64 = 1;
+    const NOSUID: u64 = 2;
+    const NODEV: u64 = 4;
+    let attributes = MountAttr {
+        set: RDONLY | NOSUID | if devices { 0 } else { NODEV },
+        clear: 0,
+        propagation: libc::MS_PRIVATE,
+        userns: 0,
+    };
+    // SAFETY: the path is an empty C string, the structure is valid and its size is passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<MountAttr>(),
+        )
+    };
+    check(result).map(drop)
+}
+
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+#[repr(C)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// Number of a loop device that was free a moment ago.
+pub fn free_loop(control: BorrowedFd<'_>) -> io::Result<u32> {
+    const LOOP_CTL_GET_FREE: c_ulong = 0x4C82;
+    // SAFETY: the request takes no argument.
+    let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) };
+    check(c_long::from(number)).map(|number| number as u32)
+}
+
+/// Attaches `image` to a loop device, which lets go of it when its last user does.
+pub fn attach_loop(device: BorrowedFd<'_>, image: BorrowedFd<'_>) -> io::Result<()> {
+    const LOOP_CONFIGURE: c_ulong = 0x4C0A;
+    const AUTOCLEAR: u32 = 4;
+    // SAFETY: all-zero bytes are a valid value of this plain structure.
+    let mut config: LoopConfig = unsafe { std::mem::zeroed() };
+    config.fd = image.as_raw_fd() as u32;
+    config.info.flags = AUTOCLEAR;
+    // SAFETY: the request reads one valid LoopConfig.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };
+    check(c_long::from(result)).map(drop)
+}
+
+/// Reads and writes an attached image past the page cache, so that it is cached once. Not every file can.
+pub fn direct_loop(device: BorrowedFd<'_>) -> io::Result<()> {
+    const LOOP_SET_DIRECT_IO: c_ulong = 0x4C08;
+    // SAFETY: the request takes an integer.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_DIRECT_IO as _, 1 as c_ulong) };
+    check(c_long::from(result)).map(drop)
+}
+
+/// Brings the loopback interface up and gives it a second address, in this network namespace.
+pub fn bring_loopback_up(socket: BorrowedFd<'_>, second: Ipv4Addr) -> io::Result<()> {
+    let request = |name: &[u8]| {
+        // SAFETY: all-zero bytes are a valid value of this plain structure.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(name) {
+            *to = *from as _;
+        }
+        request
+    };
+    let mut up = request(b"lo");
+    up.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as _;
+    // SAFETY: the request reads one valid ifreq whose union holds flags.
+    check(c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const up) }))?;
+    let mut address = request(b"lo:0");
+    // SAFETY: a sockaddr_in fits into the union's sockaddr; both are plain data.
+    unsafe {
+        let place = (&raw mut address.ifr_ifru.ifru_addr).cast::<libc::sockaddr_in>();
+        place.write(libc::sockaddr_in {
+            sin_family: libc::AF_INET as _,
+            sin_port: 0,
+            sin_addr: libc::in_addr { s_addr: u32::from(second).to_be() },
+            sin_zero: [0; 8],
+        });
+    }
+    // SAFETY: the request reads one valid ifreq whose union holds an address.
+    check(c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR as _, &raw const address) }))?;
+    Ok(())
+}
+
+/// The program that `execve` is given, made ready before the fork.
+pub struct Program {
+    program: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Program {
+    pub fn new(program: CString, arguments: Vec<CString>, environment: Vec<CString>) -> Self {
+        Program { program, arguments, environment }
+    }
+
+    /// Replaces this process; comes back only with the error.
+    pub fn execute(&self) -> io::Error {
+        let pointers =
+            |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
+        let (arguments, environment) = (pointers(&self.arguments), pointers(&self.environment));
+        // SAFETY: both arrays end with null, and every string lives as long as `self`.
+        unsafe { libc::execve(self.program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+        io::Error::last_os_error()
+    }
+}
+
+/// Becomes this user and group, with no other group. Raw calls: this process has one thread.
+pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: plain integers and an empty list.
+    unsafe {
+        check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()))?;
+        check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+    }
+    Ok(())
+}
+
+fn prctl(option: c_int, argument: c_ulong) -> io::Result<()> {
+    // SAFETY: every option used here takes an integer.
+    check(c_long::from(unsafe { libc::prctl(option, argument, 0, 0, 0) })).map(drop)
+}
+
+/// Gives up every capability that an executed program could gain.
+pub fn empty_bounding_set() -> io::Result<()> {
+    for capability in 0.. {
+        match prctl(libc::PR_CAPBSET_DROP, capability) {
+            // The kernel knows no more of them.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other?,
+        }
+    }
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as c_ulong)
+}
+
+pub fn no_new_privileges() -> io::Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// The kernel kills this process when its parent ends.
+pub fn die_with_parent() -> io::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong)
+}
+
+/// After a change of user a process may not even write to its own files in `/proc`, until this.
+pub fn own_proc_files() -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 1)
+}
+
+pub fn set_name(name: &CStr) -> io::Result<()> {
+    // SAFETY: the name is a C string; the kernel copies at most 16 bytes.
+    check(c_long::from(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) })).map(drop)
+}
+
+pub fn apply_filter(filter: &BpfProgram) -> io::Result<()> {
+    seccompiler::apply_filter(filter).map_err(|e| io::Error::other(e.to_string()))
+}
+
+/// Soft and hard limit of one resource.
+pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: reads one valid rlimit.
+    check(c_long::from(unsafe { libc::setrlimit(resource as _, &raw const limit) })).map(drop)
+}
+
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Resource {
+    Files = libc::RLIMIT_NOFILE as u32,
+    Core = libc::RLIMIT_CORE as u32,
+}
+
+/// A descriptor that becomes readable when a child ends; the signal itself is blocked.
+pub fn child_signals() -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised by sigemptyset before use; the descriptor is new and owned by the result.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        check(c_long::from(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut())))?;
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(c_long::from(fd))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Back to the signals that a fresh process has: none blocked, none ignored.
+pub fn reset_signals() {
+    // SAFETY: the set is initialised by sigemptyset; SIG_DFL is a valid disposition.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
+/// The next ended child, if one waits: its pid and how it ended.
+pub fn reap() -> io::Result<Option<(i32, c_int)>> {
+    let mut status = 0;
+    // SAFETY: writes one integer.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    match check(c_long::from(pid)) {
+        Ok(0) => Ok(None),
+        Ok(pid) => Ok(Some((pid as i32, status))),
+        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Waits for one child, whichever; `None` when there is none.
+pub fn wait_any() -> io::Result<Option<(i32, c_int)>> {
+    let mut status = 0;
+    loop {
+        // SAFETY: writes one integer.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, 0) };
+        match check(c_long::from(pid)) {
+            Ok(pid) => return Ok(Some((pid as i32, status))),
+            Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// How a child ended, from its wait status.
+pub fn exit_of(status: c_int) -> crate::Exit {
+    if libc::WIFSIGNALED(status) {
+        crate::Exit::Signal(libc::WTERMSIG(status))
+    } else {
+        crate::Exit::Code(libc::WEXITSTATUS(status))
+    }
+}
+
+/// Kills one process, or with -1 all that this one may.
+pub fn kill(pid: i32) -> io::Result<()> {
+    // SAFETY: plain integers.
+    check(c_long::from(unsafe { libc::kill(pid, libc::SIGKILL) })).map(drop)
+}
+
+/// Closes every descriptor from `first` on.
+pub fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: the process owns these descriptors and uses none of them any more: it executes or exits next.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, u32::MAX, 0) }).map(drop)
+}
+
+/// Ends this process at once, without the clean-up that its parent's copy will do.
+pub fn exit_now(status: c_int) -> ! {
+    // SAFETY: never returns.
+    unsafe { libc::_exit(status) }
+}
+
+/// Takes an inherited descriptor by number.
+///
+/// # Panics
+/// When the number is a standard stream: these are never handed over.
+pub fn take_inherited(fd: RawFd) -> OwnedFd {
+    assert!(fd > 2, "descriptor {fd} is not one that was handed over");
+    // SAFETY: the parent opened it for this process, which takes it once, before anything else opens descriptors.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Leaves the caller's mount namespace for a copy of it.
+pub fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: plain integer; this process has one thread.
+    check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNS) })).map(drop)
+}
+
+/// Makes the caller's cgroups the roots of what it sees.
+pub fn unshare_cgroups() -> io::Result<()> {
+    // SAFETY: plain integer; this process has one thread.
+    check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })).map(drop)
+}
+
+/// Moves `kept` to descriptor 3 and closes every later one: a fork of a busy parent begins with nothing of its own.
+pub fn keep_only(kept: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    if kept.as_raw_fd() != 3 {
+        // SAFETY: plain integers; what was descriptor 3 belongs to frames of the parent that are never returned to.
+        check(c_long::from(unsafe { libc::dup3(kept.as_raw_fd(), 3, libc::O_CLOEXEC) }))?;
+    }
+    close_from(4)?;
+    Ok(take_inherited(3))
+}
+
+/// Lets a command's process find `fd` under the number `number`.
+pub fn hand_over(mut command: std::process::Command, fd: RawFd, number: RawFd) -> std::process::Command {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec only async-signal-safe calls are made: fcntl and dup2.
+    unsafe {
+        command.pre_exec(move || {
+            if fd == number {
+                check(c_long::from(libc::fcntl(fd, libc::F_SETFD, 0)))?;
+            } else {
+                check(c_long::from(libc::dup2(fd, number)))?;
+            }
+            Ok(())
+        });
+    }
+    command
+}
+
+/// Registers a descriptor with the async runtime.
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd names the same open descriptor for as long as it lives, and the result owns it.
+    Ok(unsafe { AsyncFd::register(fd) }?)
+}
