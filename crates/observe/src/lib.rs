@@ -1,1 +1,12 @@
-//! hearth-observe
+//! What functions did: the platform's log lines, log streams on disk, and the tail that callers may ask for.
+//!
+//! Nothing here is on the way of an invocation: appending never waits and never touches the disk.
+
+mod lines;
+mod logs;
+pub mod platform;
+mod tail;
+
+pub use lines::{LINE_MAX, LineSplitter};
+pub use logs::{Config, Followed, Logs, LogsError, Query, Stored};
+pub use tail::{LogTail, TAIL_MAX};

@@ -265,8 +265,8 @@ pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Resource {
-    Files = libc::RLIMIT_NOFILE as u32,
-    Core = libc::RLIMIT_CORE as u32,
+    Files = libc::RLIMIT_NOFILE,
+    Core = libc::RLIMIT_CORE,
 }
 
 /// A descriptor that becomes readable when a child ends; the signal itself is blocked.

@@ -1,0 +1,128 @@
+//! The platform's own lines in a function's log, in AWS's text format (spec 3.4; recorded).
+
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use hearth_model::{InitPhase, InitReport, Millis, PlatformRecord, Report, Status};
+
+/// One event's text, without a newline at its end.
+pub fn render(record: &PlatformRecord) -> String {
+    match record {
+        PlatformRecord::InitStart { runtime_version, runtime_version_arn } => {
+            format!("INIT_START Runtime Version: {runtime_version}\tRuntime Version ARN: {runtime_version_arn}")
+        }
+        PlatformRecord::InitReport(report) => init_report(report),
+        PlatformRecord::Start { request_id, version } => format!("START RequestId: {request_id} Version: {version}"),
+        PlatformRecord::TimedOut { at, request_id, timeout } => {
+            format!("{} {request_id} Task timed out after {:.2} seconds\n", timestamp(*at), timeout.as_secs_f64())
+        }
+        PlatformRecord::RuntimeExited { request_id, message, error_type } => {
+            format!("RequestId: {request_id} Error: {message}\n{}", error_type.as_str())
+        }
+        PlatformRecord::Substituted { asked, running } => {
+            format!("Runtime {asked} is not installed on this host: {running} runs in its place (runtimes.substitute)")
+        }
+        PlatformRecord::End { request_id } => format!("END RequestId: {request_id}"),
+        PlatformRecord::Report(report) => self::report(report),
+    }
+}
+
+fn report(report: &Report) -> String {
+    let mut line = format!(
+        "REPORT RequestId: {}\tDuration: {}\tBilled Duration: {} ms\tMemory Size: {}\tMax Memory Used: {}\t",
+        report.request_id,
+        Millis(report.duration),
+        report.billed_ms(),
+        report.memory_size,
+        report.max_memory_used,
+    );
+    if let Some(init) = report.init_duration {
+        let _ = write!(line, "Init Duration: {}\t", Millis(init));
+    }
+    if report.status != Status::Success {
+        let _ = write!(line, "Status: {}\t", report.status.as_str());
+    }
+    if let Some(error_type) = report.error_type.as_ref().filter(|_| report.status == Status::Error) {
+        let _ = write!(line, "Error Type: {}\t", error_type.as_str());
+    }
+    line
+}
+
+fn init_report(report: &InitReport) -> String {
+    let phase = match report.phase {
+        InitPhase::Init => "init",
+        InitPhase::Invoke => "invoke",
+    };
+    let mut line = format!(
+        "INIT_REPORT Init Duration: {}\tPhase: {phase}\tStatus: {}",
+        Millis(report.duration),
+        report.status.as_str()
+    );
+    if let Some(error_type) = report.error_type.as_ref().filter(|_| report.status != Status::Timeout) {
+        let _ = write!(line, "\tError Type: {}", error_type.as_str());
+    }
+    line
+}
+
+/// `2026-01-31T12:00:00.123Z`.
+pub fn timestamp(at: SystemTime) -> String {
+    match jiff::Timestamp::try_from(at) {
+        Ok(at) => format!("{at:.3}"),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hearth_model::{ErrorType, Memory, RequestId, Version};
+
+    use super::*;
+
+    fn a_report() -> Report {
+        Report {
+            request_id: RequestId::new("r"),
+            version: Version::Latest,
+            status: Status::Success,
+            error_type: None,
+            duration: Duration::from_micros(3_010),
+            init_duration: Some(Duration::from_micros(110_100)),
+            memory_size: Memory::mib(128),
+            max_memory_used: Memory::mib(36),
+        }
+    }
+
+    #[test]
+    fn a_report_reads_as_awss_does() {
+        let line = render(&PlatformRecord::Report(a_report()));
+        let expected = "REPORT RequestId: r\tDuration: 3.01 ms\tBilled Duration: 114 ms\tMemory Size: 128 MB\t\
+                        Max Memory Used: 36 MB\tInit Duration: 110.10 ms\t";
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn failed_reports_say_how() {
+        let error = Report {
+            status: Status::Error,
+            error_type: Some(ErrorType::RUNTIME_EXIT),
+            init_duration: None,
+            ..a_report()
+        };
+        assert!(
+            render(&PlatformRecord::Report(error.clone())).ends_with("Status: error\tError Type: Runtime.ExitError\t")
+        );
+        let timeout = Report { status: Status::Timeout, ..error };
+        assert!(render(&PlatformRecord::Report(timeout)).ends_with("36 MB\tStatus: timeout\t"));
+    }
+
+    #[test]
+    fn timeouts_print_two_decimals_and_a_blank_line() {
+        let record = PlatformRecord::TimedOut {
+            at: SystemTime::UNIX_EPOCH,
+            request_id: RequestId::new("r"),
+            timeout: Duration::from_secs(3),
+        };
+        assert_eq!(render(&record), "1970-01-01T00:00:00.000Z r Task timed out after 3.00 seconds\n");
+    }
+}
