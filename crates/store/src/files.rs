@@ -59,11 +59,14 @@ impl Inner {
         let Some(folder) = place.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
         if !place.exists() {
             let beside = self.root.join("new").join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-            let mut file = File::create(&beside)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::create_dir_all(folder)?;
-            fs::rename(&beside, &place)?;
+            let written = write_whole(&beside, bytes).and_then(|()| {
+                fs::create_dir_all(folder)?;
+                fs::rename(&beside, &place)
+            });
+            if let Err(error) = written {
+                let _ = fs::remove_file(&beside);
+                return Err(error);
+            }
         }
         for folder in folder.ancestors().take(3) {
             File::open(folder)?.sync_all()?;
@@ -87,6 +90,12 @@ impl Inner {
         found.sort();
         Ok(found)
     }
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn failed(error: io::Error) -> BlobsError {

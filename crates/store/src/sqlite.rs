@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use hearth_model::BoxFuture;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
-use tokio::sync::{mpsc, oneshot};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::{Expect, Key, Record, Records, RecordsError, Write};
 
@@ -18,7 +18,7 @@ use crate::{Expect, Key, Record, Records, RecordsError, Write};
 const WAITING_MAX: usize = 1024;
 /// Batches that share one sync.
 const GROUP_MAX: usize = 256;
-/// Connections kept for readers.
+/// Queries that run at once; later ones wait.
 const READERS_MAX: usize = 4;
 
 const SCHEMA: &str = "
@@ -39,7 +39,8 @@ pub struct Sqlite {
 struct Inner {
     path: PathBuf,
     batches: Option<mpsc::Sender<Batch>>,
-    readers: Mutex<Vec<Connection>>,
+    reading: Semaphore,
+    idle_readers: Mutex<Vec<Connection>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -54,6 +55,7 @@ impl Sqlite {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
         connection.execute_batch(SCHEMA).map_err(failed)?;
+        sync_folder(path).map_err(|e| RecordsError::Engine(e.to_string().into()))?;
         let (batches, waiting) = mpsc::channel(WAITING_MAX);
         let writer = std::thread::Builder::new()
             .name("hearth-records".to_owned())
@@ -62,7 +64,8 @@ impl Sqlite {
         let inner = Inner {
             path: path.to_owned(),
             batches: Some(batches),
-            readers: Mutex::new(Vec::new()),
+            reading: Semaphore::new(READERS_MAX),
+            idle_readers: Mutex::new(Vec::new()),
             writer: Some(writer),
         };
         Ok(Sqlite { inner: Arc::new(inner) })
@@ -73,23 +76,26 @@ impl Sqlite {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, RecordsError> {
         let inner = self.inner.clone();
+        // The semaphore is never closed.
+        let _turn = self.inner.reading.acquire().await;
         let read = move || {
-            let idle = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let connection = match idle {
-                Some(connection) => connection,
-                None => Connection::open(&inner.path)?,
-            };
+            let connection = inner.reader()?;
             let answer = query(&connection);
-            let mut readers = inner.readers.lock().unwrap_or_else(PoisonError::into_inner);
-            if readers.len() < READERS_MAX {
-                readers.push(connection);
-            }
+            inner.idle_readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             answer
         };
         match tokio::task::spawn_blocking(read).await {
             Ok(answer) => answer.map_err(failed),
             Err(e) => Err(RecordsError::Engine(e.to_string().into())),
         }
+    }
+}
+
+impl Inner {
+    fn reader(&self) -> rusqlite::Result<Connection> {
+        let idle = self.idle_readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        idle.map_or_else(|| Connection::open_with_flags(&self.path, flags), Ok)
     }
 }
 
@@ -154,6 +160,11 @@ impl Records for Sqlite {
     }
 }
 
+/// SQLite syncs the folder for its journals, not for the file itself.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
+}
+
 fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
     Ok(Record {
         key_partition: row.get(0)?,
@@ -187,26 +198,27 @@ fn write_all(mut connection: Connection, mut waiting: mpsc::Receiver<Batch>) {
     }
 }
 
-/// One transaction, one sync; an answer for each batch.
+/// One transaction, one sync; an answer for each batch. When the engine fails (a full disk), nothing of the group is
+/// kept and every batch of it is told so.
 fn write_group(connection: &mut Connection, group: &[Batch]) -> Vec<Result<u64, RecordsError>> {
-    let mut write = || -> rusqlite::Result<Vec<Result<u64, RecordsError>>> {
-        let mut transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let mut write = || -> Result<Vec<Result<u64, RecordsError>>, RecordsError> {
+        let mut transaction =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
         let mut answers = Vec::with_capacity(group.len());
         for batch in group {
-            let savepoint = transaction.savepoint()?;
+            let savepoint = transaction.savepoint().map_err(failed)?;
             let answer = apply(&savepoint, &batch.writes);
-            if answer.is_ok() {
-                savepoint.commit()?;
+            match answer {
+                Ok(_) => savepoint.commit().map_err(failed)?,
+                Err(RecordsError::Conflict(_)) => savepoint.finish().map_err(failed)?,
+                Err(engine) => return Err(engine),
             }
             answers.push(answer);
         }
-        transaction.commit()?;
+        transaction.commit().map_err(failed)?;
         Ok(answers)
     };
-    write().unwrap_or_else(|error| {
-        let error = failed(error);
-        group.iter().map(|_| Err(error.clone())).collect()
-    })
+    write().unwrap_or_else(|error| group.iter().map(|_| Err(error.clone())).collect())
 }
 
 fn apply(connection: &Connection, writes: &[Write]) -> Result<u64, RecordsError> {
@@ -245,4 +257,27 @@ fn holds(connection: &Connection, key: &Key, expect: Expect) -> rusqlite::Result
         Expect::Absent => found.is_none(),
         Expect::Change(change) => found == Some(change.cast_signed()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(id: &str, size: usize) -> Batch {
+        let key = Key { partition: "000000000000/us-east-1".to_owned(), kind: "function", id: id.to_owned() };
+        let write = Write::Put { key, expect: Expect::Absent, value: vec![0; size].into() };
+        Batch { writes: vec![write], answer: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn a_full_disk_fails_its_whole_group_and_keeps_nothing_of_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        connection.pragma_update(None, "max_page_count", 16).unwrap();
+        let answers = write_group(&mut connection, &[batch("a", 10), batch("b", 1_000_000), batch("c", 10)]);
+        assert!(answers.iter().all(|answer| matches!(answer, Err(RecordsError::Full))), "{answers:?}");
+        let kept: i64 = connection.query_row("SELECT count(*) FROM records", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, 0);
+        assert!(write_group(&mut connection, &[batch("a", 10)])[0].is_ok());
+    }
 }
