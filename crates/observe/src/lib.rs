@@ -8,5 +8,5 @@ pub mod platform;
 mod tail;
 
 pub use lines::{LINE_MAX, LineSplitter};
-pub use logs::{Config, Followed, Logs, LogsError, Query, Stored};
+pub use logs::{Config, Followed, Follower, Logs, LogsError, Query, Stored};
 pub use tail::{LogTail, TAIL_MAX};

@@ -15,34 +15,35 @@ impl LineSplitter {
     /// Every line that `bytes` completes.
     pub fn push(&mut self, bytes: &[u8], mut line: impl FnMut(Bytes)) {
         let mut from = 0;
-        for at in memchr(bytes) {
+        for at in memchr::memchr_iter(b'\n', bytes) {
             self.rest.extend_from_slice(&bytes[from..at]);
             from = at + 1;
-            self.emit(&mut line, true);
+            self.cut(&mut line);
+            line(self.rest.split().freeze());
         }
         self.rest.extend_from_slice(&bytes[from..]);
-        self.emit(&mut line, false);
+        self.cut(&mut line);
     }
 
     /// What is left when no more comes, or when a reader waits for all that was written.
     pub fn flush(&mut self, mut line: impl FnMut(Bytes)) {
         if !self.rest.is_empty() {
-            self.emit(&mut line, true);
+            line(self.rest.split().freeze());
         }
     }
 
-    fn emit(&mut self, line: &mut impl FnMut(Bytes), whole: bool) {
+    fn cut(&mut self, line: &mut impl FnMut(Bytes)) {
         while self.rest.len() > LINE_MAX {
-            line(self.rest.split_to(LINE_MAX).freeze());
-        }
-        if whole {
-            line(self.rest.split().freeze());
+            let at = character_end(&self.rest, LINE_MAX);
+            line(self.rest.split_to(at).freeze());
         }
     }
 }
 
-fn memchr(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
-    bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at)
+/// `at`, or up to three bytes before it, so that no UTF-8 character is cut in two.
+fn character_end(bytes: &[u8], at: usize) -> usize {
+    let is_start = |at: &usize| bytes[*at] & 0b1100_0000 != 0b1000_0000;
+    (at - 3..=at).rev().find(is_start).unwrap_or(at)
 }
 
 #[cfg(test)]
@@ -69,5 +70,17 @@ mod tests {
     fn a_line_without_end_is_split_at_the_limit() {
         let found = lines(&[&vec![b'x'; LINE_MAX * 2 + 1]]);
         assert_eq!(found.iter().map(Bytes::len).collect::<Vec<_>>(), [LINE_MAX, LINE_MAX, 1]);
+    }
+
+    #[test]
+    fn a_split_line_keeps_its_characters_whole() {
+        for before in 0..4 {
+            let text = format!("{}{}", "x".repeat(before), "\u{1f525}".repeat(LINE_MAX / 4 + 8));
+            let found = lines(&[text.as_bytes()]);
+            assert!(found.len() == 2 && found.iter().all(|line| std::str::from_utf8(line).is_ok()));
+            assert_eq!(found.concat(), text.as_bytes());
+        }
+        let noise = vec![0b1000_0000; LINE_MAX + 1];
+        assert_eq!(lines(&[&noise]).len(), 2, "what is not UTF-8 is split all the same");
     }
 }
