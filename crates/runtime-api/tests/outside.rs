@@ -1,0 +1,435 @@
+//! The Runtime API as code in a sandbox sees it: through a socket, with good manners and without.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_model::{RESPONSE_PAYLOAD_MAX, RequestId};
+use hearth_runtime_api::{Answer, Asked, Event, Next, Protocol, Refusal, Runtime, Server, serve};
+use tokio::sync::oneshot;
+
+/// An environment that gives out the events it was made with, one after the other.
+#[derive(Default)]
+struct Fake {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    protocol: Protocol,
+    events: Vec<Arc<Event>>,
+    parked: Option<oneshot::Sender<Arc<Event>>>,
+    answers: Vec<Answer>,
+}
+
+impl Runtime for Fake {
+    fn next(&self) -> Result<Next, Refusal> {
+        let mut inner = self.inner.lock().unwrap();
+        if let Asked::Repeat(event) = inner.protocol.next()? {
+            return Ok(Next::Now(event));
+        }
+        if let Some(event) = inner.events.pop() {
+            inner.protocol.deliver(event.clone()).unwrap();
+            return Ok(Next::Now(event));
+        }
+        let (parked, later) = oneshot::channel();
+        inner.parked = Some(parked);
+        Ok(Next::Later(later))
+    }
+
+    fn may_answer(&self, id: &str, to: &'static str) -> Result<(), Refusal> {
+        self.inner.lock().unwrap().protocol.may_answer(id, to)
+    }
+
+    fn answer(&self, id: &str, to: &'static str, answer: Answer) -> Result<(), Refusal> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.protocol.answer(id, to)?;
+        inner.answers.push(answer);
+        Ok(())
+    }
+
+    fn init_error(&self, answer: Answer) -> Result<(), Refusal> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.protocol.init_error()?;
+        inner.answers.push(answer);
+        Ok(())
+    }
+}
+
+struct World {
+    address: SocketAddr,
+    fake: Arc<Fake>,
+    _server: Server,
+    _threads: tokio::runtime::Runtime,
+}
+
+fn event(id: &str) -> Event {
+    Event {
+        request_id: RequestId::new(id),
+        deadline_ms: 1_700_000_000_000,
+        invoked_arn: "arn:aws:lambda:us-east-1:000000000000:function:f".to_owned(),
+        trace: None,
+        client_context: None,
+        content_type: None,
+        payload: Bytes::from_static(b"{\"k\": 1}"),
+    }
+}
+
+fn world(events: Vec<Event>) -> World {
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let fake = Arc::new(Fake::default());
+    fake.inner.lock().unwrap().events = events.into_iter().rev().map(Arc::new).collect();
+    let server = threads.block_on(async { serve(vec![listener], fake.clone()) }).unwrap();
+    World { address, fake, _server: server, _threads: threads }
+}
+
+impl World {
+    fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Client { stream, rest: Vec::new() }
+    }
+
+    fn answers(&self) -> Vec<Answer> {
+        self.fake.inner.lock().unwrap().answers.clone()
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+struct Reply {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+impl Client {
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    fn get(&mut self, path: &str) -> Reply {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        self.reply()
+    }
+
+    fn next(&mut self) -> Reply {
+        self.get("/2018-06-01/runtime/invocation/next")
+    }
+
+    fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> Reply {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+        self.send(head.as_bytes());
+        self.send(body);
+        self.reply()
+    }
+
+    fn respond(&mut self, id: &str, body: &[u8]) -> Reply {
+        self.post(&format!("/2018-06-01/runtime/invocation/{id}/response"), "", body)
+    }
+
+    /// One reply; what follows it is kept.
+    fn reply(&mut self) -> Reply {
+        let head_end = loop {
+            if let Some(at) = self.rest.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(self.more() > 0, "closed before a reply: {:?}", String::from_utf8_lossy(&self.rest));
+        };
+        let head = String::from_utf8(self.rest[..head_end].to_vec()).unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok()).unwrap_or(0);
+        while self.rest.len() < head_end + length {
+            assert!(self.more() > 0, "closed within a reply");
+        }
+        let body = self.rest[head_end..head_end + length].to_vec();
+        self.rest.drain(..head_end + length);
+        Reply { status: head[9..12].parse().unwrap(), head, body }
+    }
+
+    fn more(&mut self) -> usize {
+        let mut buffer = [0; 65536];
+        let n = self.stream.read(&mut buffer).unwrap();
+        self.rest.extend_from_slice(&buffer[..n]);
+        n
+    }
+
+    fn is_closed(&mut self) -> bool {
+        let mut buffer = [0; 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(e) => return e.kind() == std::io::ErrorKind::ConnectionReset,
+            }
+        }
+    }
+}
+
+#[test]
+fn an_event_is_delivered_with_awss_headers_and_its_bytes_as_they_came() {
+    let full = Event {
+        trace: Some("Root=1-a-b;Sampled=1".to_owned()),
+        client_context: Some("{\"custom\":{\"ü\":1}}".to_owned()),
+        content_type: Some("text/x".to_owned()),
+        ..event("id-1")
+    };
+    let world = world(vec![full]);
+    let reply = world.connect().next();
+    assert_eq!((reply.status, reply.text()), (200, "{\"k\": 1}"));
+    for line in [
+        "Lambda-Runtime-Aws-Request-Id: id-1\r\n",
+        "Lambda-Runtime-Deadline-Ms: 1700000000000\r\n",
+        "Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:f\r\n",
+        "Lambda-Runtime-Trace-Id: Root=1-a-b;Sampled=1\r\n",
+        "Lambda-Runtime-Client-Context: {\"custom\":{\"ü\":1}}\r\n",
+        "Content-Type: text/x\r\n",
+    ] {
+        assert!(reply.head.contains(line), "{line} in {}", reply.head);
+    }
+}
+
+#[test]
+fn headers_without_a_value_are_left_out() {
+    let world = world(vec![event("a")]);
+    let head = world.connect().next().head;
+    assert!(!head.contains("Trace") && !head.contains("Context"), "{head}");
+    assert!(head.contains("Content-Type: application/json\r\n"), "{head}");
+}
+
+#[test]
+fn a_response_is_taken_byte_for_byte_on_the_same_connection() {
+    let world = world(vec![event("a"), event("b")]);
+    let mut client = world.connect();
+    for id in ["a", "b"] {
+        assert!(client.next().head.contains(&format!("Request-Id: {id}\r\n")));
+        let reply = client.respond(id, b"not \xff json");
+        assert_eq!((reply.status, reply.text()), (202, "{\"status\":\"OK\"}\n"));
+    }
+    assert_eq!(world.answers().iter().map(|a| a.body.as_ref()).collect::<Vec<_>>(), [b"not \xff json"; 2]);
+}
+
+#[test]
+fn a_pipelined_response_and_next_are_both_answered() {
+    let world = world(vec![event("a"), event("b")]);
+    let mut client = world.connect();
+    client.next();
+    client.send(
+        b"POST /2018-06-01/runtime/invocation/a/response HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1\
+          GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n",
+    );
+    assert_eq!(client.reply().status, 202);
+    assert!(client.reply().head.contains("Request-Id: b\r\n"));
+}
+
+#[test]
+fn chunked_bodies_and_error_trailers_are_understood() {
+    let world = world(vec![event("a")]);
+    let mut client = world.connect();
+    client.next();
+    client.send(
+        b"POST /2018-06-01/runtime/invocation/a/response HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\
+          Lambda-Runtime-Function-Response-Mode: streaming\r\n\
+          Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n\
+          3\r\nabc\r\n0\r\nLambda-Runtime-Function-Error-Type: Runtime.Broken\r\n\
+          Lambda-Runtime-Function-Error-Body: e30=\r\n\r\n",
+    );
+    assert_eq!(client.reply().status, 202);
+    let answer = world.answers().remove(0);
+    assert_eq!((answer.error.unwrap().as_str(), answer.body.as_ref()), ("Runtime.Broken", &b"{}"[..]));
+}
+
+#[test]
+fn an_unknown_response_mode_is_refused_and_the_caller_told() {
+    let world = world(vec![event("a")]);
+    let mut client = world.connect();
+    client.next();
+    let mode = "Lambda-Runtime-Function-Response-Mode: Streaming\r\n";
+    let reply = client.post("/2018-06-01/runtime/invocation/a/response", mode, b"1");
+    assert_eq!(reply.status, 400);
+    assert!(reply.text().contains("InvalidFunctionResponseMode"));
+    assert_eq!(world.answers()[0].error.as_ref().unwrap().as_str(), "Runtime.InvalidResponseModeHeader");
+}
+
+#[test]
+fn wrong_ids_second_answers_and_wrong_states_are_refused_as_aws_does() {
+    let world = world(vec![event("a")]);
+    let mut client = world.connect();
+    let invalid = r#"{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}"#;
+    assert_eq!(client.respond("a", b"1").text(), invalid, "before it was given out");
+    client.next();
+    assert_eq!(client.respond("b", b"1").text(), invalid);
+    let refused = client.post("/2018-06-01/runtime/init/error", "", b"{}");
+    assert_eq!(
+        (refused.status, refused.text()),
+        (
+            403,
+            r#"{"errorMessage":"State transition from Running to InitError failed for runtime. Error: State transition is not allowed","errorType":"InvalidStateTransition"}"#
+        )
+    );
+    assert_eq!(client.respond("a", b"1").status, 202);
+    let again = client.respond("a", b"2");
+    assert_eq!((again.status, again.text()), (400, invalid));
+    assert_eq!(world.answers().len(), 1);
+}
+
+#[test]
+fn the_largest_response_passes_and_one_byte_more_does_not() {
+    let world = world(vec![event("a"), event("b")]);
+    let mut client = world.connect();
+    client.next();
+    assert_eq!(client.respond("a", &vec![b'x'; RESPONSE_PAYLOAD_MAX]).status, 202);
+    client.next();
+    let reply = client.respond("b", &vec![b'x'; RESPONSE_PAYLOAD_MAX + 1]);
+    assert_eq!(
+        (reply.status, reply.text()),
+        (
+            413,
+            r#"{"errorMessage":"Exceeded maximum allowed payload size (6291556 bytes).","errorType":"RequestEntityTooLarge"}"#
+        )
+    );
+    let answers = world.answers();
+    assert_eq!(answers[0].body.len(), RESPONSE_PAYLOAD_MAX);
+    assert_eq!(
+        answers[1].body,
+        r#"{"errorMessage":"Response payload size exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}"#
+    );
+    assert_eq!(client.get("/2018-06-01/ping").text(), "pong", "the connection goes on");
+}
+
+#[test]
+fn a_response_that_is_cut_off_counts_as_truncated() {
+    let world = world(vec![event("a")]);
+    let mut client = world.connect();
+    client.next();
+    client.send(b"POST /2018-06-01/runtime/invocation/a/response HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1");
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    client.is_closed();
+    assert_eq!(world.answers()[0].error.as_ref().unwrap().as_str(), "Runtime.TruncatedResponse");
+}
+
+#[test]
+fn posted_errors_and_init_errors_are_taken() {
+    let world = world(vec![event("a")]);
+    let mut client = world.connect();
+    client.next();
+    let headers = "Lambda-Runtime-Function-Error-Type: Function.Oops\r\nContent-Type: application/json\r\n";
+    let reply = client.post("/2018-06-01/runtime/invocation/a/error", headers, b"{\"errorType\":\"E\"}");
+    assert_eq!(reply.status, 202);
+    assert_eq!(world.answers()[0].error.as_ref().unwrap().as_str(), "Function.Oops");
+
+    let other = self::world(vec![]);
+    let mut client = other.connect();
+    assert_eq!(client.post("/2018-06-01/runtime/init/error", headers, b"no json").status, 202);
+    assert_eq!(other.answers()[0].content_type, "application/octet-stream");
+    let refused = client.next();
+    assert_eq!(refused.status, 403);
+    assert!(refused.text().contains("State transition from InitError to Ready failed for runtime."));
+}
+
+#[test]
+fn a_lost_event_is_given_again() {
+    let world = world(vec![event("a")]);
+    drop(world.connect().next());
+    let mut client = world.connect();
+    assert!(client.next().head.contains("Request-Id: a\r\n"));
+    assert_eq!(client.respond("a", b"1").status, 202);
+}
+
+#[test]
+fn apis_that_are_missing_refuse_by_name() {
+    let world = world(vec![]);
+    let mut client = world.connect();
+    let register = client.post("/2020-01-01/extension/register", "", b"{\"events\":[]}");
+    assert_eq!((register.status, register.text().contains("Extension.NotSupported")), (501, true));
+    for (path, name) in [("/2020-08-15/logs", "Logs.NotSupported"), ("/2022-07-01/telemetry", "Telemetry.NotSupported")]
+    {
+        client.send(format!("PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}").as_bytes());
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text().contains(name)), (202, true), "{path}");
+    }
+    assert_eq!(client.get("/2018-06-01/runtime/restore/next").status, 404);
+    assert_eq!(client.post("/2018-06-01/runtime/invocation/next", "", b"").status, 405);
+}
+
+#[test]
+fn nonsense_ends_only_its_own_connection() {
+    let world = world(vec![event("a")]);
+    let mut large_head = b"GET /2018-06-01/ping HTTP/1.1\r\nHost: x\r\nX: ".to_vec();
+    large_head.extend(std::iter::repeat_n(b'x', 256 * 1024));
+    let mut many_headers = b"GET /2018-06-01/ping HTTP/1.1\r\n".to_vec();
+    many_headers.extend((0..1000).flat_map(|i| format!("X-{i}: y\r\n").into_bytes()));
+    many_headers.extend_from_slice(b"\r\n");
+    for bad in [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+        b"GET\r\n\r\n".to_vec(),
+        b"GET /2018-06-01/ping HTTP/9.9\r\n\r\n".to_vec(),
+        b"POST /2018-06-01/runtime/init/error HTTP/1.1\r\nContent-Length: -1\r\n\r\n".to_vec(),
+        b"POST /2018-06-01/runtime/init/error HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx".to_vec(),
+        large_head,
+        many_headers,
+    ] {
+        let mut client = world.connect();
+        // The server may close before it has read all of it.
+        let _ = client.stream.write_all(&bad);
+        assert!(client.is_closed(), "{:?}", String::from_utf8_lossy(&bad[..bad.len().min(80)]));
+    }
+    assert_eq!(world.connect().next().status, 200);
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_until_others_end() {
+    let world = world(vec![event("a")]);
+    let mut held: Vec<Client> = (0..64).map(|_| world.connect()).collect();
+    for client in &mut held {
+        assert_eq!(client.get("/2018-06-01/ping").status, 200);
+    }
+    let mut waiting = world.connect();
+    waiting.send(b"GET /2018-06-01/ping HTTP/1.1\r\nHost: x\r\n\r\n");
+    waiting.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(waiting.stream.read(&mut [0]).is_err(), "no answer while 64 are open");
+    held.pop();
+    waiting.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(waiting.reply().text(), "pong");
+}
+
+#[test]
+fn a_dropped_server_closes_its_connections() {
+    let World { address, fake: _fake, _server, _threads } = world(vec![]);
+    let stream = TcpStream::connect(address).unwrap();
+    let mut client = Client { stream, rest: Vec::new() };
+    assert_eq!(client.get("/2018-06-01/ping").status, 200);
+    client.send(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n");
+    drop(_server);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn quiet_waits_for_the_last_connection() {
+    let world = world(vec![]);
+    let mut client = world.connect();
+    assert_eq!(client.get("/2018-06-01/ping").status, 200);
+    let quiet = || {
+        world._threads.block_on(async { tokio::time::timeout(Duration::from_secs(20), world._server.quiet()).await })
+    };
+    let early = world._threads.block_on(async {
+        let mut quiet = Box::pin(world._server.quiet());
+        std::future::poll_fn(|cx| std::task::Poll::Ready(quiet.as_mut().poll(cx).is_ready())).await
+    });
+    assert!(!early);
+    drop(client);
+    assert!(quiet().is_ok());
+}
