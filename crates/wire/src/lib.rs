@@ -1,1 +1,18 @@
-//! hearth-wire
+//! The AWS protocols, as a server speaks them. Knows nothing of Hearth, nor of any one service: services' shapes are
+//! tables ([`Shape`]) that `wire-SERVICE` crates are generated with.
+
+mod context;
+mod coverage;
+mod error;
+pub mod query;
+mod reply;
+pub mod rest_json;
+pub mod route;
+pub mod shape;
+mod validate;
+
+pub use context::Context;
+pub use coverage::{Coverage, Parameter, ParameterStatus};
+pub use error::{Error, Fault, MessageKey};
+pub use reply::Reply;
+pub use shape::{Blob, Kind, Location, Member, Shape};

@@ -1,0 +1,27 @@
+use std::sync::{Mutex, PoisonError};
+
+/// What every handler may know of a request, whatever its operation.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// Twelve digits.
+    pub account: String,
+    pub region: String,
+    /// `x-amzn-RequestId` of the answer.
+    pub request_id: String,
+    /// The request's `Host`: URLs in answers are built from it.
+    pub host: String,
+    pub access_key: Option<String>,
+    ignored: Mutex<Vec<String>>,
+}
+
+impl Context {
+    /// Notes members that were accepted and ignored.
+    pub fn ignore(&self, members: impl IntoIterator<Item = String>) {
+        self.ignored.lock().unwrap_or_else(PoisonError::into_inner).extend(members);
+    }
+
+    /// For the `x-hearth-ignored` header; empty when nothing was.
+    pub fn ignored(&self) -> String {
+        self.ignored.lock().unwrap_or_else(PoisonError::into_inner).join(",")
+    }
+}
