@@ -24,6 +24,7 @@ impl Account {
         Some(Permit { account: self.clone() })
     }
 
+    #[cfg(test)]
     pub fn running(&self) -> u32 {
         self.running.load(Ordering::Acquire)
     }

@@ -25,6 +25,9 @@ pub trait Member {
     type Id: Clone + Eq + Hash;
 
     fn id(&self) -> Self::Id;
+
+    /// Bytes.
+    fn memory(&self) -> u64;
 }
 
 /// The right to give one call to one environment.
@@ -225,8 +228,14 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
 
     /// Takes idle environments out of service that have been idle for `timeout`.
     pub fn retire_unused(&mut self, timeout: Duration, now: Instant) -> Vec<E> {
-        let unused = self.idle.iter().take_while(|parked| now.saturating_duration_since(parked.since) >= timeout).count();
+        let unused =
+            self.idle.iter().take_while(|parked| now.saturating_duration_since(parked.since) >= timeout).count();
         self.retire(unused)
+    }
+
+    /// Bytes that each idle environment holds; `None` when there is none.
+    pub fn idle_memory(&self) -> Option<u64> {
+        self.idle.first().map(|parked| parked.environment.memory())
     }
 
     pub fn idle_count(&self) -> usize {
@@ -234,6 +243,7 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
     }
 
     /// Calls that an environment is serving, and starts under way.
+    #[cfg(test)]
     pub fn busy_count(&self) -> usize {
         self.busy.len() + self.starting
     }
@@ -243,6 +253,7 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
         self.idle.len() + self.busy.len() + self.leaving.len() + self.starting
     }
 
+    #[cfg(test)]
     pub fn waiting_count(&self) -> usize {
         self.waiting.len()
     }
