@@ -152,10 +152,10 @@ def call(client):
 
 
 def caller(client):
-    """Calls a function, answers what came as an `Answer`."""
+    """Calls a function with bytes as they are or anything else as JSON; answers an `Answer`."""
 
     def call(name, payload=None, **settings):
-        body = payload if isinstance(payload, (bytes, str)) else json.dumps(payload)
+        body = payload if isinstance(payload, bytes) else json.dumps(payload)
         return Answer(client.invoke(FunctionName=name, Payload=body, **settings))
 
     return call

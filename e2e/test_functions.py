@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import urllib.error
 import urllib.request
 import uuid
 
