@@ -169,7 +169,7 @@ class Answer:
         self.request_id = answer["ResponseMetadata"]["RequestId"]
         self.headers = answer["ResponseMetadata"]["HTTPHeaders"]
         self.bytes = answer["Payload"].read()
-        self.tail = base64.b64decode(answer.get("LogResult", "")).decode()
+        self.tail = base64.b64decode(answer.get("LogResult", "")).decode(errors="replace")
 
     @property
     def payload(self):

@@ -1,0 +1,103 @@
+// Hearth through the unmodified JavaScript SDK v3.
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { after, before, test } from "node:test";
+
+import {
+  CreateFunctionCommand,
+  DeleteFunctionCommand,
+  GetFunctionCommand,
+  InvokeCommand,
+  LambdaClient,
+  ListLayersCommand,
+  paginateListFunctions,
+  UpdateFunctionCodeCommand,
+  UpdateFunctionConfigurationCommand,
+  waitUntilFunctionActiveV2,
+  waitUntilFunctionUpdatedV2,
+} from "@aws-sdk/client-lambda";
+import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
+
+const client = new LambdaClient({});
+const FunctionName = `js-${randomUUID()}`;
+const wait = { client, maxWaitTime: 30, minDelay: 1, maxDelay: 1 };
+const text = (bytes) => Buffer.from(bytes).toString();
+
+before(async () => {
+  const created = await client.send(
+    new CreateFunctionCommand({
+      FunctionName,
+      Runtime: "nodejs20.x",
+      Handler: "index.handler",
+      Role: "arn:aws:iam::000000000000:role/hearth",
+      Code: { ZipFile: await readFile("package.zip") },
+      MemorySize: 256,
+      Timeout: 10,
+    }),
+  );
+  assert.equal(created.State, "Pending");
+  await waitUntilFunctionActiveV2(wait, { FunctionName });
+});
+
+after(async () => {
+  const deleted = await client.send(new DeleteFunctionCommand({ FunctionName }));
+  assert.equal(deleted.$metadata.httpStatusCode, 204);
+  await assert.rejects(client.send(new GetFunctionCommand({ FunctionName })), { name: "ResourceNotFoundException" });
+  client.destroy();
+});
+
+test("a function is invoked and its log comes along", async () => {
+  const answer = await client.send(new InvokeCommand({ FunctionName, Payload: '{"n":[1,"é"]}', LogType: "Tail" }));
+  assert.equal(answer.StatusCode, 200);
+  assert.equal(answer.ExecutedVersion, "$LATEST");
+  assert.equal(answer.FunctionError, undefined);
+  assert.deepEqual(JSON.parse(text(answer.Payload)), { got: { n: [1, "é"] } });
+  assert.match(text(Buffer.from(answer.LogResult, "base64")), /^START RequestId: [^]*\nREPORT RequestId: .*\t\n$/m);
+});
+
+test("calls at once are all answered", async () => {
+  const calls = Array.from({ length: 8 }, (_, n) =>
+    client.send(new InvokeCommand({ FunctionName, Payload: JSON.stringify(n) })),
+  );
+  const answers = (await Promise.all(calls)).map((answer) => JSON.parse(text(answer.Payload)).got);
+  assert.deepEqual(answers, [0, 1, 2, 3, 4, 5, 6, 7]);
+});
+
+test("an update of code and configuration is what runs, and its error is the function's", async () => {
+  await client.send(new UpdateFunctionCodeCommand({ FunctionName, ZipFile: await readFile("other.zip") }));
+  await waitUntilFunctionUpdatedV2(wait, { FunctionName });
+  await client.send(new UpdateFunctionConfigurationCommand({ FunctionName, Description: "far" }));
+  await waitUntilFunctionUpdatedV2(wait, { FunctionName });
+  const answer = await client.send(new InvokeCommand({ FunctionName }));
+  assert.equal(answer.FunctionError, "Unhandled");
+  const { errorType, errorMessage, trace } = JSON.parse(text(answer.Payload));
+  assert.deepEqual([errorType, errorMessage, trace[0]], ["RangeError", "far", "RangeError: far"]);
+});
+
+test("pages are followed", async () => {
+  const names = [];
+  for await (const page of paginateListFunctions({ client, pageSize: 1 }, {})) {
+    names.push(...page.Functions.map((found) => found.FunctionName));
+  }
+  assert.ok(names.includes(FunctionName));
+});
+
+test("refusals have types and are not retried", async () => {
+  const refused = { name: "NotImplementedException", message: "Hearth does not support lambda:ListLayers." };
+  await assert.rejects(client.send(new ListLayersCommand({})), (error) => {
+    assert.equal(error.name, refused.name);
+    assert.equal(error.message, refused.message);
+    assert.equal(error.$metadata.httpStatusCode, 501);
+    assert.equal(error.$metadata.attempts, 1);
+    return true;
+  });
+  await assert.rejects(client.send(new InvokeCommand({ FunctionName, Payload: "{" })), {
+    name: "InvalidRequestContentException",
+  });
+});
+
+test("the caller is named", async () => {
+  const identity = await new STSClient({}).send(new GetCallerIdentityCommand({}));
+  assert.equal(identity.Account, "000000000000");
+});

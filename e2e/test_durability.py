@@ -1,0 +1,184 @@
+"""What was acknowledged stays: over restarts, and over `kill -9` at any moment."""
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import random
+import threading
+import time
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from conftest import ROLE, Functions, caller, make_client, wait_active
+from hearth import descendants, eventually, start_of
+from packages import python, zipped
+
+KILLS = int(os.environ.get("HEARTH_E2E_KILLS", "200"))
+GONE = (OSError, http.client.HTTPException)
+
+
+def test_a_restart_keeps_functions_code_and_logs(start):
+    server = start()
+    client = make_client(server)
+    files = python("print('said before')\nreturn [event, __import__('os').environ['A']]")
+    name = Functions(client).make(files, Environment={"Variables": {"A": "1"}}, Tags={"a": "b"}, Timeout=7)
+    before = client.get_function(FunctionName=name)
+    assert caller(client)(name, 1).payload == [1, "1"]
+    server.stop()
+    client = make_client(start())
+    after = client.get_function(FunctionName=name)
+    assert after["Configuration"] == before["Configuration"]
+    assert after["Tags"] == {"a": "b"}
+    with urllib.request.urlopen(after["Code"]["Location"], timeout=10) as code:
+        assert code.read() == zipped(files)
+    assert caller(client)(name, 2).payload == [2, "1"]
+
+
+def test_logs_outlive_a_restart(start):
+    server = start()
+    client = make_client(server)
+    name = Functions(client).make(python("print('said before')"))
+    caller(client)(name)
+    server.stop()
+    lines = start().request("GET", f"/_hearth/v1/functions/{name}/logs")[2].splitlines()
+    assert "said before" in [json.loads(line)["message"] for line in lines]
+
+
+def test_a_killed_server_leaves_nothing_once_it_is_started_again(start, data, cache):
+    server = start()
+    client = make_client(server)
+    name = Functions(client).make(python("import time\ntime.sleep(event)"))
+    caller(client)(name, 0)
+    calling = threading.Thread(target=lambda: swallow(lambda: caller(client)(name, 30)))
+    calling.start()
+    family = descendants(server.process.pid)
+    assert len(family) > 3
+    server.kill()
+    calling.join()
+    again = start()
+    eventually("the end of the old processes", lambda: all(start_of(pid) != begun for pid, begun in family))
+    assert caller(make_client(again))(name, 0).error is None
+    again.stop()
+
+
+def swallow(work):
+    try:
+        work()
+    except Exception:
+        return
+
+
+class Change:
+    """One request that changes a function, and the state that it leads to. A state is `(code, description)`."""
+
+    def __init__(self, name, state, n, chance):
+        self.name, self.before = name, state
+        path = f"/2015-03-31/functions/{name}"
+        if state is None:
+            body = {"FunctionName": name, "Runtime": "python3.11", "Handler": "index.handler", "Role": ROLE}
+            body |= {"Code": {"ZipFile": text_of(n)}, "Description": str(n)}
+            self.request, self.after = ("POST", "/2015-03-31/functions", body), (n, str(n))
+        elif chance < 0.4:
+            self.request, self.after = ("PUT", path + "/code", {"ZipFile": text_of(n)}), (n, state[1])
+        elif chance < 0.8:
+            self.request, self.after = ("PUT", path + "/configuration", {"Description": str(n)}), (state[0], str(n))
+        else:
+            self.request, self.after = ("DELETE", path, None), None
+
+
+def code_of(n):
+    return zipped(python(f"return {n}"))
+
+
+def text_of(n):
+    return base64.b64encode(code_of(n)).decode()
+
+
+class Writer(threading.Thread):
+    """Changes its functions one request after another until the server is gone. `states` is what was acknowledged,
+    `open` the change that was not answered."""
+
+    def __init__(self, server, states, seed):
+        super().__init__()
+        self.server, self.states, self.chance = server, states, random.Random(seed)
+        self.open = None
+        self.changes = 0
+        self.fault = None
+
+    def run(self):
+        while True:
+            name = self.chance.choice(sorted(self.states))
+            change = Change(name, self.states[name], self.chance.randrange(10**9), self.chance.random())
+            self.open = change
+            try:
+                status, _, body = self.server.lambda_request(*change.request, timeout=20)
+            except GONE:
+                return
+            # 409: the last change is still being applied.
+            if status < 300:
+                self.states[name] = change.after
+                self.changes += 1
+            elif status != 409:
+                self.fault = f"{change.request[:2]}: {status} {body}"
+                return
+            self.open = None
+
+
+def seen(server, name):
+    """The state of a function as it is visible, after checking that it is whole."""
+    status, _, body = server.lambda_request("GET", f"/2015-03-31/functions/{name}")
+    if status == 404:
+        return None
+    assert status == 200, body
+    found = json.loads(body)
+    configuration = found["Configuration"]
+    location = urllib.parse.urlsplit(found["Code"]["Location"])
+    status, _, code = server.request("GET", f"{location.path}?{location.query}")
+    assert status == 200
+    assert base64.b64encode(hashlib.sha256(code).digest()).decode() == configuration["CodeSha256"]
+    assert len(code) == configuration["CodeSize"]
+    return code, configuration["Description"]
+
+
+def as_seen(state):
+    return state and (code_of(state[0]), state[1])
+
+
+@pytest.mark.timeout(420)
+def test_a_kill_at_any_moment_loses_nothing_and_leaves_nothing_half(start):
+    seed = int(os.environ.get("HEARTH_E2E_SEED", str(random.randrange(10**9))))
+    print(f"HEARTH_E2E_SEED={seed}")
+    chance = random.Random(seed)
+    groups = [{f"killed-{writer}-{n}": None for n in range(3)} for writer in range(3)]
+    unanswered, changes, ended = [], 0, []
+    for kill in range(KILLS):
+        server = start()
+        for group in groups:
+            for name, state in group.items():
+                found = seen(server, name)
+                possible = [state] + [change.after for change in unanswered if change.name == name]
+                held = [one for one in possible if as_seen(one) == found]
+                assert held, f"kill {kill}: {name} is {found and found[1]}, not one of {possible}"
+                group[name] = held[0]
+        writers = [Writer(server, group, chance.random()) for group in groups]
+        for writer in writers:
+            writer.start()
+        time.sleep(chance.uniform(0, 0.1))
+        ended += descendants(server.process.pid)
+        server.kill()
+        for writer in writers:
+            writer.join()
+            assert writer.fault is None, writer.fault
+        unanswered = [writer.open for writer in writers if writer.open]
+        changes += sum(writer.changes for writer in writers)
+    server = start()
+    client = make_client(server)
+    for name in [function["FunctionName"] for function in client.list_functions()["Functions"]]:
+        wait_active(client, name)
+        assert isinstance(caller(client)(name).payload, int)
+    assert changes > KILLS, "the kills did not fall among changes"
+    eventually("the end of every old process", lambda: all(start_of(pid) != begun for pid, begun in ended))

@@ -1,0 +1,79 @@
+"""The AWS CLI and the JavaScript SDK, unmodified."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from hearth import environment
+from packages import python, zipped
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture
+def aws(server, base):
+    folder = base / f"cli-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    variables = CREDENTIALS | {"AWS_ENDPOINT_URL": server.url, "AWS_EC2_METADATA_DISABLED": "true"}
+    variables |= {"AWS_CONFIG_FILE": str(folder / "none"), "AWS_SHARED_CREDENTIALS_FILE": str(folder / "none")}
+
+    def aws(*arguments, status=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "awscli", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            cwd=folder,
+            env=environment(**variables),
+        )
+        assert done.returncode == status, done.stderr
+        return done
+
+    aws.folder = folder
+    return aws
+
+
+def test_the_aws_cli_creates_invokes_and_deletes_from_a_zip_made_by_hand(aws):
+    (aws.folder / "package.zip").write_bytes(zipped(python("print('from the cli')\nreturn {'got': event}")))
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    role = "arn:aws:iam::000000000000:role/hearth"
+    create = "lambda create-function --runtime python3.11 --handler index.handler --zip-file fileb://package.zip"
+    created = json.loads(aws(*create.split(), "--role", role, "--function-name", name).stdout)
+    assert created["State"] == "Pending"
+    aws("lambda", "wait", "function-active-v2", "--function-name", name)
+    invoke = ["lambda", "invoke", "--function-name", name, "--log-type", "Tail", "--payload", '{"a": 1}', "answer.json"]
+    answered = json.loads(aws(*invoke).stdout)
+    assert (answered["StatusCode"], answered["ExecutedVersion"]) == (200, "$LATEST") and answered["LogResult"]
+    assert json.loads((aws.folder / "answer.json").read_text()) == {"got": {"a": 1}}
+    aws("lambda", "update-function-configuration", "--function-name", name, "--memory-size", "256")
+    aws("lambda", "wait", "function-updated-v2", "--function-name", name)
+    listed = json.loads(aws("lambda", "list-functions").stdout)["Functions"]
+    assert [f["MemorySize"] for f in listed if f["FunctionName"] == name] == [256]
+    aws("lambda", "delete-function", "--function-name", name)
+    assert "ResourceNotFoundException" in aws("lambda", "get-function", "--function-name", name, status=254).stderr
+    assert json.loads(aws("sts", "get-caller-identity").stdout)["Account"] == "000000000000"
+
+
+def test_the_javascript_sdk(server, base):
+    """The suite in `javascript/`, beside the modules that were installed for it."""
+    modules = pathlib.Path(os.environ["HEARTH_E2E_NODE"]) / "node_modules"
+    folder = base / "javascript"
+    shutil.copytree(pathlib.Path(__file__).parent / "javascript", folder)
+    (folder / "node_modules").symlink_to(modules)
+    (folder / "package.zip").write_bytes(zipped({"index.mjs": "export const handler = async (event) => ({ got: event });"}))
+    (folder / "other.zip").write_bytes(zipped({"index.mjs": "export const handler = async () => { throw new RangeError('far'); };"}))
+    done = subprocess.run(
+        ["node", "--test", "suite.test.mjs"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=folder,
+        env=environment(AWS_ENDPOINT_URL=server.url, AWS_REGION="us-east-1", **CREDENTIALS),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
