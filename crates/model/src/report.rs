@@ -34,6 +34,7 @@ pub struct ErrorType(Cow<'static, str>);
 impl ErrorType {
     pub const RUNTIME_EXIT: ErrorType = ErrorType(Cow::Borrowed("Runtime.ExitError"));
     pub const RUNTIME_UNKNOWN: ErrorType = ErrorType(Cow::Borrowed("Runtime.Unknown"));
+    pub const OUT_OF_MEMORY: ErrorType = ErrorType(Cow::Borrowed("Runtime.OutOfMemory"));
     pub const INVALID_ENTRYPOINT: ErrorType = ErrorType(Cow::Borrowed("Runtime.InvalidEntrypoint"));
     pub const TRUNCATED_RESPONSE: ErrorType = ErrorType(Cow::Borrowed("Runtime.TruncatedResponse"));
     pub const INVALID_RESPONSE_MODE: ErrorType = ErrorType(Cow::Borrowed("Runtime.InvalidResponseModeHeader"));

@@ -101,7 +101,7 @@ impl Protocol {
         Ok(())
     }
 
-    pub fn next(&mut self) -> Result<Asked, Refusal> {
+    pub fn ask(&mut self) -> Result<Asked, Refusal> {
         match (self.state, &self.event) {
             (State::InitError, _) => Err(self.transition("Ready")),
             (State::Running, Some(event)) => Ok(Asked::Repeat(event.clone())),
@@ -166,14 +166,14 @@ mod tests {
 
     fn running(id: &str) -> Protocol {
         let mut protocol = Protocol::default();
-        assert!(matches!(protocol.next(), Ok(Asked::Ready)));
+        assert!(matches!(protocol.ask(), Ok(Asked::Ready)));
         protocol.deliver(event(id)).unwrap();
         protocol
     }
 
     #[test]
     fn asking_twice_gives_the_same_event_again() {
-        assert!(matches!(running("a").next(), Ok(Asked::Repeat(e)) if e.request_id.as_str() == "a"));
+        assert!(matches!(running("a").ask(), Ok(Asked::Repeat(e)) if e.request_id.as_str() == "a"));
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(protocol.answer("b", RESPONSE), Err(Refusal::InvalidRequestId));
         protocol.answer("a", RESPONSE).unwrap();
         assert_eq!(protocol.answer("a", RESPONSE), Err(Refusal::InvalidRequestId));
-        assert!(matches!(protocol.next(), Ok(Asked::Ready)));
+        assert!(matches!(protocol.ask(), Ok(Asked::Ready)));
         assert_eq!(protocol.answer("a", RESPONSE), Err(Refusal::InvalidRequestId), "a finished id");
     }
 
@@ -190,7 +190,7 @@ mod tests {
     fn an_init_error_is_the_last_word() {
         let mut protocol = Protocol::default();
         protocol.init_error().unwrap();
-        assert_eq!(protocol.next().unwrap_err(), Refusal::InvalidTransition { from: "InitError", to: "Ready" });
+        assert_eq!(protocol.ask().unwrap_err(), Refusal::InvalidTransition { from: "InitError", to: "Ready" });
         assert!(protocol.init_error().is_err());
     }
 
@@ -216,7 +216,7 @@ mod tests {
             for call in calls {
                 let id = delivered.to_string();
                 match call {
-                    0 => asked += u32::from(matches!(protocol.next(), Ok(Asked::Ready))),
+                    0 => asked += u32::from(matches!(protocol.ask(), Ok(Asked::Ready))),
                     1 => answered += u32::from(protocol.answer(&id, RESPONSE).is_ok()),
                     2 => prop_assert!(protocol.answer("x", RESPONSE).is_err()),
                     3 => drop(protocol.init_error()),

@@ -57,7 +57,7 @@ pub trait Runtime: Send + Sync + 'static {
 /// Serves until it is dropped; its connections are closed then.
 pub struct Server {
     permits: Arc<Semaphore>,
-    _accepting: JoinSet<()>,
+    accepting: JoinSet<()>,
 }
 
 impl Server {
@@ -65,6 +65,11 @@ impl Server {
     pub async fn quiet(&self) {
         // The semaphore is never closed.
         let _ = self.permits.acquire_many(CONNECTIONS_MAX as u32).await;
+    }
+
+    /// Ends it; afterwards its listeners are closed and their addresses free.
+    pub async fn close(mut self) {
+        self.accepting.shutdown().await;
     }
 }
 
@@ -76,7 +81,7 @@ pub fn serve(listeners: Vec<std::net::TcpListener>, runtime: Arc<dyn Runtime>) -
     for listener in listeners {
         accepting.spawn(accept(TcpListener::from_std(listener)?, door.clone(), permits.clone()));
     }
-    Ok(Server { permits, _accepting: accepting })
+    Ok(Server { permits, accepting })
 }
 
 /// What the connections of one environment share.
@@ -126,9 +131,9 @@ async fn answer(door: &Door, request: Request<Incoming>) -> Reply {
         Route::Error(id) => error(door, id, &head, body).await,
         Route::InitError => init_error(door, &head, body).await,
         Route::Ping => reply::pong(),
-        Route::Missing(api) => reply::missing(api),
-        Route::WrongMethod => reply::wrong_method(),
-        Route::Unknown => reply::unknown_route(),
+        Route::Missing(api) => after(body, reply::missing(api)).await,
+        Route::WrongMethod => after(body, reply::wrong_method()).await,
+        Route::Unknown => after(body, reply::unknown_route()).await,
     }
 }
 

@@ -27,7 +27,7 @@ struct Inner {
 impl Runtime for Fake {
     fn next(&self) -> Result<Next, Refusal> {
         let mut inner = self.inner.lock().unwrap();
-        if let Asked::Repeat(event) = inner.protocol.next()? {
+        if let Asked::Repeat(event) = inner.protocol.ask()? {
             return Ok(Next::Now(event));
         }
         if let Some(event) = inner.events.pop() {
@@ -415,6 +415,13 @@ fn a_dropped_server_closes_its_connections() {
     client.send(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n");
     drop(_server);
     assert!(client.is_closed());
+}
+
+#[test]
+fn a_closed_server_leaves_its_address_free() {
+    let World { address, fake: _fake, _server, _threads } = world(vec![]);
+    _threads.block_on(_server.close());
+    assert!(TcpStream::connect(address).is_err());
 }
 
 #[test]

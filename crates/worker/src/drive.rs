@@ -1,176 +1,235 @@
-//! An environment's driver task: makes it, initialises it, serves one invocation after the other, ends it.
+//! An environment's own task: what takes time. It makes the sandbox, starts and ends processes, keeps deadlines, and
+//! takes in output; what to do, and when, the machine says.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant};
 
-use hearth_model::{InitPhase, InvokeError, LogStreamName, MaterialsError, PlatformRecord};
-use hearth_observe::platform;
-use hearth_runtime_api::Session;
-use hearth_sandbox::{Class, Identity, Sandbox};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use hearth_model::{BoxFuture, Family, InvokeError, LogStreamName};
+use hearth_runtime_api::Server;
+use hearth_sandbox::{Command, Error, Exit};
+use tokio::time::{sleep_until, timeout};
 
-use crate::environment::{Command, EndpointIdentity, Environment, EnvironmentEvents, Worker};
-use crate::init::InitFailure;
-use crate::invocation::Lost;
-use crate::live::{Live, Readiness};
-use crate::output::Log;
-use crate::variables;
+use crate::environment::Worker;
+use crate::failure::Cause;
+use crate::machine::Input;
+use crate::make::{self, Made, internal};
+use crate::output::{Output, Pipe, Pumped};
+use crate::state::{Shared, Work};
 
-/// Both addresses of the Runtime API answer, whichever a runtime is told (spec 3.2).
-const RUNTIME_API: [Ipv4Addr; 2] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(169, 254, 100, 1)];
-const RUNTIME_API_PORT: u16 = 9001;
+/// Longest making of a sandbox; a package may have to be unpacked first.
+const MAKE_MAX: Duration = Duration::from_secs(60);
+/// Longest start of a process, from asking to its first instruction.
+const START_MAX: Duration = Duration::from_secs(10);
+/// Longest RESET (spec 3.3).
+const RESET_MAX: Duration = Duration::from_secs(2);
+/// After a process has ended, how long what it said last may take to arrive: its connections are closed by then, unless
+/// its children hold them.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Chunks of output taken before other things are looked at.
+const CHUNKS_MAX: usize = 4;
 
-pub(crate) async fn drive(
-    worker: Worker,
-    environment: Environment,
-    mut orders: mpsc::Receiver<Command>,
-    events: Arc<dyn EnvironmentEvents>,
-) {
-    match make(&worker, &environment).await {
-        Ok(mut live) => {
-            if live_through(&worker, &environment, &mut live, &mut orders, &*events).await.is_err() {
-                environment.fail(InvokeError::Internal("the sandbox is lost".into()));
+const EXEC_WRAPPER: &str = "AWS_LAMBDA_EXEC_WRAPPER";
+
+pub(crate) async fn drive(worker: Worker, shared: Arc<Shared>, stream: LogStreamName) {
+    let made = tokio::select! {
+        made = timeout(MAKE_MAX, make::make(&worker, &shared, &stream)) => made,
+        () = shared.ended() => Ok(Err(InvokeError::ShuttingDown)),
+    };
+    match made.unwrap_or_else(|_| Err(internal("the sandbox was not ready in time"))) {
+        Ok(made) => {
+            shared.made(made.sandbox.clone(), &make::records(&shared, &made));
+            let mut driver =
+                Driver { shared: shared.clone(), made, server: None, exit: None, pipe: None, paused: None };
+            driver.run().await;
+        }
+        Err(error) => {
+            if !matches!(error, InvokeError::ShuttingDown) {
+                tracing::warn!(function = %shared.function.key.name, %error, "an environment could not be made");
+            }
+            shared.lost(error);
+        }
+    }
+    shared.release();
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    made: Made,
+    server: Option<Server>,
+    /// Of the runtime's process.
+    exit: Option<BoxFuture<'static, Result<Exit, Error>>>,
+    pipe: Option<Arc<Pipe>>,
+    /// Output is not taken before then.
+    paused: Option<Instant>,
+}
+
+impl Driver {
+    async fn run(&mut self) {
+        loop {
+            match self.shared.plan() {
+                Ok(Work::Start) => self.start().await,
+                Ok(Work::Reset) => self.reset().await,
+                Ok(Work::End) => return,
+                Err(planned) => self.wait(planned).await,
             }
         }
-        Err(failure) => {
-            tracing::warn!(function = %environment.function().key.name, %failure, "an environment could not be made");
-            environment.fail(failure);
+    }
+
+    async fn wait(&mut self, planned: Option<Instant>) {
+        tokio::select! {
+            () = self.shared.wake.notified() => {}
+            () = at(planned) => self.shared.tell(Input::Tick),
+            exit = ended(&mut self.exit) => self.exited(exit).await,
+            () = readable(self.pipe.as_deref(), self.paused) => self.pump(),
         }
     }
-    // Who waits with an order is told by the order being dropped, and finds the failure in the handle.
-    drop(orders);
-    events.gone(&environment);
-}
 
-async fn live_through(
-    worker: &Worker,
-    environment: &Environment,
-    live: &mut Live,
-    orders: &mut mpsc::Receiver<Command>,
-    events: &dyn EnvironmentEvents,
-) -> Result<(), Lost> {
-    match live.init(Instant::now() + worker.config.init_timeout, InitPhase::Init).await {
-        Ok(duration) => live.readiness = Readiness::Ready { init: Some(duration) },
-        Err(InitFailure::Lost) => return Err(Lost),
-        // The next invocation tries again.
-        Err(InitFailure::Failed(_) | InitFailure::TimedOut) => {}
+    /// Output that is there.
+    fn pump(&mut self) {
+        self.paused = None;
+        for _ in 0..CHUNKS_MAX {
+            match self.shared.pump(self.shared.clock.now()) {
+                Pumped::Some => {}
+                Pumped::Empty => return,
+                Pumped::Closed => self.pipe = None,
+                Pumped::NotBefore(at) => self.paused = Some(at),
+            }
+            if self.pipe.is_none() || self.paused.is_some() {
+                return;
+            }
+        }
     }
-    loop {
-        events.idle(environment);
-        match next_order(live, orders).await {
-            Some(Command::Invoke(order)) => live.serve(*order).await?,
-            Some(Command::Shutdown) | None => return Ok(()),
+
+    async fn exited(&mut self, exit: Result<Exit, Error>) {
+        self.exit = None;
+        if let Some(server) = &self.server {
+            let _ = timeout(LAST_WORDS, server.quiet()).await;
+        }
+        match exit {
+            Ok(exit) => self.shared.exited(exit),
+            Err(error) => self.lost(error),
+        }
+    }
+
+    fn lost(&self, error: impl std::fmt::Display) {
+        tracing::error!(function = %self.shared.function.key.name, %error, "an environment is lost");
+        self.shared.lost(internal(error));
+    }
+
+    async fn start(&mut self) {
+        match timeout(START_MAX, self.start_process()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Unstarted::Function(cause))) => self.shared.fail(cause),
+            Ok(Err(Unstarted::Sandbox(error))) => self.lost(error),
+            Err(_) => self.lost("a process did not start in time"),
+        }
+    }
+
+    async fn start_process(&mut self) -> Result<(), Unstarted> {
+        let sandbox = self.made.sandbox.clone();
+        let line = self.shared.line();
+        self.server = Some(make::serve_runtime_api(&*sandbox, line).await.map_err(unstarted)?);
+        let commands = self.commands();
+        for command in &commands {
+            let (pipe, writer) = Pipe::new().map_err(unstarted)?;
+            let pipe = Arc::new(pipe);
+            self.shared.set_output(Some(Output::new(pipe.clone(), self.shared.clock.now())));
+            match sandbox.spawn(self.command(command, writer)).await {
+                Ok(process) => {
+                    (self.exit, self.pipe, self.paused) = (Some(process.exit), Some(pipe), None);
+                    return Ok(());
+                }
+                Err(Error::Exec { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(Error::Exec { program, source }) => {
+                    return Err(Unstarted::Function(Cause::not_executable(&program, &source)));
+                }
+                Err(error) => return Err(unstarted(error)),
+            }
+        }
+        Err(Unstarted::Function(self.nothing_to_execute(&commands)))
+    }
+
+    /// Commands to try, in order, while the program is not there.
+    fn commands(&self) -> Vec<Vec<String>> {
+        if self.shared.function.runtime.family() == Family::Provided {
+            return vec![vec!["/var/task/bootstrap".to_owned()], vec!["/opt/bootstrap".to_owned()]];
+        }
+        let wrapper = self.wrapper().map(str::to_owned);
+        vec![wrapper.into_iter().chain(self.made.tree.command.iter().cloned()).collect()]
+    }
+
+    /// A managed runtime's command line is executed by this program, if there is one (spec 3.1).
+    fn wrapper(&self) -> Option<&str> {
+        let variable = self.made.variables.iter().find(|(key, _)| key == EXEC_WRAPPER);
+        variable.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    fn nothing_to_execute(&self, tried: &[Vec<String>]) -> Cause {
+        if self.shared.function.runtime.family() != Family::Provided && self.wrapper().is_some() {
+            // AWS starts a wrapper from a shell, which ends like this.
+            return Cause::exit(Exit::Code(127), false);
+        }
+        let programs: Vec<String> = tried.iter().filter_map(|command| command.first().cloned()).collect();
+        Cause::no_bootstrap(&programs)
+    }
+
+    fn command(&self, command: &[String], output: std::os::fd::OwnedFd) -> Command {
+        let (program, arguments) = command.split_first().map_or((String::new(), &[][..]), |(p, a)| (p.clone(), a));
+        Command {
+            program,
+            arguments: arguments.to_vec(),
+            environment: self.made.variables.clone(),
+            working_directory: "/var/task".to_owned(),
+            output,
+        }
+    }
+
+    /// RESET: every process ends, `/tmp` stays.
+    async fn reset(&mut self) {
+        let killed = timeout(RESET_MAX, self.made.sandbox.kill_processes()).await;
+        (self.exit, self.pipe, self.paused) = (None, None, None);
+        if let Some(server) = self.server.take() {
+            server.close().await;
+        }
+        self.shared.set_output(None);
+        match killed {
+            Ok(Ok(())) => self.shared.tell(Input::ResetDone),
+            Ok(Err(error)) => self.lost(error),
+            Err(_) => self.lost("processes could not be ended in time"),
         }
     }
 }
 
-/// Frozen while nothing waits.
-async fn next_order(live: &mut Live, orders: &mut mpsc::Receiver<Command>) -> Option<Command> {
-    if let Ok(order) = orders.try_recv() {
-        return Some(order);
-    }
-    if let Err(error) = live.sandbox.freeze() {
-        tracing::error!(%error, "an idle environment could not be frozen");
-    }
-    let order = orders.recv().await;
-    if let Err(error) = live.sandbox.thaw() {
-        tracing::error!(%error, "an environment could not be thawed");
-    }
-    order
+/// Why there is no process.
+enum Unstarted {
+    /// The function's own fault.
+    Function(Cause),
+    Sandbox(InvokeError),
 }
 
-async fn make(worker: &Worker, environment: &Environment) -> Result<Live, InvokeError> {
-    let function = environment.function().clone();
-    let ports = &worker.ports;
-    let runtime = ports.materials.runtime(function.runtime).await.map_err(missing)?;
-    let code = ports.materials.code(function.code).await.map_err(missing)?;
-    let stream = stream_name(environment, ports.clock.wall());
-    let mut log = Log::new(ports.logs.clone(), function.log_group.clone(), stream, ports.clock.clone());
-    if runtime.runtime != function.runtime {
-        log.platform(&PlatformRecord::Substituted { asked: function.runtime, running: runtime.runtime });
-    }
-    log.platform(&PlatformRecord::InitStart {
-        runtime_version: runtime.version.clone(),
-        runtime_version_arn: runtime.version_arn.clone(),
-    });
-    let class = Class { root: runtime.root.clone(), ephemeral_storage: function.ephemeral_storage };
-    let prepared = ports.driver.prepare(class).await.map_err(internal)?;
-    let sandbox = prepared.bind(Identity { memory: function.memory, code }).await.map_err(internal)?;
-    let (session, said) = Session::new();
-    let serving = serve_runtime_api(&*sandbox, &session).await?;
-    let endpoints = serve_endpoint(worker, environment, &*sandbox).await?;
-    let port = worker.config.endpoint_ports.first().copied().unwrap_or_default();
-    let variables = variables::of_process(&function, &runtime, log.stream(), port);
-    Ok(Live {
-        function,
-        runtime,
-        sandbox,
-        session,
-        said,
-        process: None,
-        log,
-        variables,
-        readiness: Readiness::Down,
-        cpu_limited: false,
-        memory_peak: 0,
-        _serving: serving,
-        _endpoints: endpoints,
-    })
+fn unstarted(error: impl std::fmt::Display) -> Unstarted {
+    Unstarted::Sandbox(internal(error))
 }
 
-async fn serve_runtime_api(sandbox: &dyn Sandbox, session: &Session) -> Result<JoinSet<()>, InvokeError> {
-    let mut listeners = Vec::new();
-    for address in RUNTIME_API {
-        listeners.push(sandbox.listen(SocketAddr::from((address, RUNTIME_API_PORT))).await.map_err(internal)?);
-    }
-    let mut serving = JoinSet::new();
-    let session = session.clone();
-    serving.spawn(async move {
-        let Err(error) = hearth_runtime_api::serve(listeners, session).await;
-        tracing::error!(%error, "a Runtime API server ended");
-    });
-    Ok(serving)
-}
-
-async fn serve_endpoint(
-    worker: &Worker,
-    environment: &Environment,
-    sandbox: &dyn Sandbox,
-) -> Result<Vec<Box<dyn std::any::Any + Send + Sync>>, InvokeError> {
-    let function = environment.function();
-    let mut guards = Vec::new();
-    for port in &worker.config.endpoint_ports {
-        let listener = sandbox.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))).await.map_err(internal)?;
-        let identity = EndpointIdentity {
-            account: function.key.account.clone(),
-            region: function.key.region.clone(),
-            role: function.role.clone(),
-        };
-        guards.push(worker.ports.endpoint.serve(listener, identity).map_err(internal)?);
-    }
-    Ok(guards)
-}
-
-fn stream_name(environment: &Environment, now: SystemTime) -> LogStreamName {
-    let text = platform::timestamp(now);
-    let mut parts = text.get(..10).unwrap_or_default().split('-').map(|part| part.parse::<i16>().unwrap_or(0));
-    let (year, month, day) = (parts.next(), parts.next(), parts.next());
-    let date = (year.unwrap_or(0), month.unwrap_or(0) as i8, day.unwrap_or(0) as i8);
-    let function = environment.function();
-    let name = function.custom_log_group.then_some(&function.key.name);
-    LogStreamName::new(date, name, function.key.version, environment.id())
-}
-
-fn missing(error: MaterialsError) -> InvokeError {
-    match error {
-        MaterialsError::RuntimeMissing(runtime) => InvokeError::RuntimeMissing(runtime),
-        other => internal(other),
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }
 
-fn internal(error: impl std::fmt::Display) -> InvokeError {
-    InvokeError::Internal(error.to_string().into())
+async fn ended(exit: &mut Option<BoxFuture<'static, Result<Exit, Error>>>) -> Result<Exit, Error> {
+    match exit {
+        Some(exit) => exit.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn readable(pipe: Option<&Pipe>, paused: Option<Instant>) {
+    let Some(pipe) = pipe else { return std::future::pending().await };
+    if paused.is_some() {
+        at(paused).await;
+    }
+    pipe.readable().await;
 }

@@ -1,176 +1,134 @@
-//! The handle to an environment, and what an environment needs from others.
+//! The handle to an environment, and who starts them.
 
-use std::any::Any;
 use std::fmt;
-use std::net::TcpListener;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use hearth_model::{
-    AccountId, BodyError, BoxFuture, Clock, FunctionError, FunctionVersion, Head, Invocation, InvokeError, LogStreamId,
-    Materials, Outcome, Region, Response,
+    BodyError, BoxFuture, ErrorType, FunctionError, FunctionVersion, Head, Invocation, InvokeError, LogStreamId,
+    LogStreamName, Memory, Outcome, Report, Response, Status,
 };
-use hearth_observe::Logs;
-use hearth_runtime_api::Answer;
-use hearth_sandbox::Driver;
-use tokio::sync::{mpsc, oneshot};
+use hearth_observe::platform;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Ports of the Hearth endpoint inside an environment; the first is what `AWS_ENDPOINT_URL` names.
-    pub endpoint_ports: Vec<u16>,
-    /// How long the init phase may take (spec 3.3: 10 s).
-    pub init_timeout: Duration,
-}
+use crate::drive;
+use crate::output::Log;
+use crate::ports::{Config, EnvironmentEvents, Ports};
+use crate::state::{Call, Shared};
 
-/// What environments need from other rooms.
-#[derive(Clone)]
-pub struct Ports {
-    pub driver: Arc<dyn Driver>,
-    pub materials: Arc<dyn Materials>,
-    pub logs: Logs,
-    pub clock: Arc<dyn Clock>,
-    pub endpoint: Arc<dyn Endpoint>,
-}
-
-/// The AWS-shaped door inside an environment (decision 3).
-pub trait Endpoint: Send + Sync + 'static {
-    /// Serves a listener that was made inside, until what it answers is dropped.
-    fn serve(&self, listener: TcpListener, identity: EndpointIdentity) -> std::io::Result<Box<dyn Any + Send + Sync>>;
-}
-
-/// Who calls through an environment's endpoint.
-#[derive(Clone, Debug)]
-pub struct EndpointIdentity {
-    pub account: AccountId,
-    pub region: Region,
-    /// ARN of the execution role.
-    pub role: String,
-}
-
-/// What an environment tells its owner. Both are called on the environment's own task and must not wait.
-pub trait EnvironmentEvents: Send + Sync + 'static {
-    /// It can take an invocation now.
-    fn idle(&self, environment: &Environment);
-
-    /// It takes no more. Called once.
-    fn gone(&self, environment: &Environment);
-}
-
-/// Starts environments.
+/// Starts environments. A cheap handle.
 #[derive(Clone)]
 pub struct Worker {
     pub(crate) config: Arc<Config>,
     pub(crate) ports: Ports,
+    tasks: TaskTracker,
 }
 
 impl Worker {
     pub fn new(config: Config, ports: Ports) -> Self {
-        Worker { config: Arc::new(config), ports }
+        Worker { config: Arc::new(config), ports, tasks: TaskTracker::new() }
     }
 
-    /// Begins an environment and comes back at once: init runs in its own task. It may be given its first invocation
-    /// right away.
+    /// Begins an environment and comes back at once: it is made and initialised in its own task, and may be given its
+    /// first invocation right away. Needs a running async runtime.
     pub fn start(&self, function: Arc<FunctionVersion>, events: Arc<dyn EnvironmentEvents>) -> Environment {
-        let (commands, orders) = mpsc::channel(1);
         let id = LogStreamId::new(uuid::Uuid::new_v4().simple().to_string());
-        let inner = Inner { id, function, commands, failure: OnceLock::new() };
-        let environment = Environment { inner: Arc::new(inner) };
-        tokio::spawn(crate::drive::drive(self.clone(), environment.clone(), orders, events));
-        environment
+        let Ports { logs, clock, .. } = &self.ports;
+        let stream = stream_name(&function, &id, clock.wall());
+        let log = Log::new(logs.clone(), function.log_group.clone(), stream.clone(), clock.clone());
+        let shared = Shared::new(id, function, events, clock.clone(), log, self.config.init_timeout);
+        let shared = Arc::new(shared);
+        self.tasks.spawn(drive::drive(self.clone(), shared.clone(), stream));
+        Environment { shared }
+    }
+
+    /// Waits until every environment is gone. The caller has shut them down, and starts no more.
+    pub async fn closed(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
-/// A cheap handle. The environment lives until it is told to shut down or fails, whoever holds handles.
+fn stream_name(function: &FunctionVersion, id: &LogStreamId, now: SystemTime) -> LogStreamName {
+    let text = platform::timestamp(now);
+    let mut parts = text.get(..10).unwrap_or_default().split('-');
+    let mut part = || parts.next().unwrap_or_default();
+    let date = (part().parse().unwrap_or(0), part().parse().unwrap_or(0), part().parse().unwrap_or(0));
+    let name = function.custom_log_group.then_some(&function.key.name);
+    LogStreamName::new(date, name, function.key.version, id)
+}
+
+/// A cheap handle. The environment lives until it is shut down or its sandbox is lost, whoever holds handles.
 #[derive(Clone)]
 pub struct Environment {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    id: LogStreamId,
-    function: Arc<FunctionVersion>,
-    commands: mpsc::Sender<Command>,
-    /// Why it is gone, when it failed.
-    failure: OnceLock<InvokeError>,
-}
-
-pub(crate) enum Command {
-    Invoke(Box<Order>),
-    Shutdown,
-}
-
-/// An invocation on its way to the driver task.
-pub(crate) struct Order {
-    pub invocation: Invocation,
-    pub answer: oneshot::Sender<Answer>,
-    pub outcome: oneshot::Sender<Outcome>,
+    shared: Arc<Shared>,
 }
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Environment").field(&self.inner.id).finish()
+        f.debug_tuple("Environment").field(&self.shared.id).finish()
     }
 }
 
 impl Environment {
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Environment { shared }
+    }
+
+    /// Unique; it also ends the name of the environment's log stream.
     pub fn id(&self) -> &LogStreamId {
-        &self.inner.id
+        &self.shared.id
     }
 
     pub fn function(&self) -> &Arc<FunctionVersion> {
-        &self.inner.function
+        &self.shared.function
     }
 
-    /// Runs one invocation. The caller gives it one at a time: a second one waits for the first.
+    /// Runs one invocation; it is on its way when this comes back, whether or not the answer is waited for. One at a
+    /// time: a second one is refused. An error means that the function has seen nothing of it.
     pub fn invoke(&self, invocation: Invocation) -> BoxFuture<'static, Result<Response, InvokeError>> {
-        let environment = self.clone();
+        let (answer, answered) = oneshot::channel();
+        let (outcome, ended) = oneshot::channel();
+        let lost = lost_report(&invocation, &self.shared.function);
+        self.shared.invoke(Call::new(invocation, answer, outcome));
         Box::pin(async move {
-            let (answer, answered) = oneshot::channel();
-            let (outcome, ended) = oneshot::channel();
-            let executed_version = invocation.function.key.version;
-            let order = Box::new(Order { invocation, answer, outcome });
-            if environment.inner.commands.send(Command::Invoke(order)).await.is_err() {
-                return Err(environment.failure());
-            }
-            let answer = answered.await.map_err(|_| environment.failure())?;
+            let lost_call = || Err(InvokeError::Internal("the environment ended without a word".into()));
+            let answer = answered.await.unwrap_or_else(|_| lost_call())?;
             let head = Head {
-                executed_version,
+                executed_version: lost.version,
                 content_type: answer.content_type,
                 function_error: answer.error.map(|_| FunctionError::Unhandled),
             };
-            let outcome = async move {
-                match ended.await {
-                    Ok(outcome) => outcome,
-                    // The driver task reports every invocation that it has answered; only its own end can keep it
-                    // from that, and then there is nothing left to wait for.
-                    Err(_) => std::future::pending().await,
-                }
-            };
+            let outcome = async move { ended.await.unwrap_or(Outcome { report: lost, log_tail: None }) };
             Ok(Response { head, body: Box::pin(Whole(Some(answer.body))), outcome: Box::pin(outcome) })
         })
     }
 
-    /// Ends it after the invocation that it is running, if any.
+    /// Ends it now: an invocation that is running fails. Without extensions, processes get SIGKILL at once, as AWS does
+    /// (spec 3.3). What is returned is ready when it holds nothing more; it need not be waited for.
     pub fn shutdown(&self) -> BoxFuture<'static, ()> {
-        let commands = self.inner.commands.clone();
-        Box::pin(async move {
-            let _ = commands.send(Command::Shutdown).await;
-            commands.closed().await;
-        })
+        self.shared.shutdown();
+        let shared = self.shared.clone();
+        Box::pin(async move { shared.gone().await })
     }
+}
 
-    pub(crate) fn fail(&self, failure: InvokeError) {
-        let _ = self.inner.failure.set(failure);
-    }
-
-    fn failure(&self) -> InvokeError {
-        let gone = || InvokeError::Internal("the environment ended before the invocation reached it".into());
-        self.inner.failure.get().cloned().unwrap_or_else(gone)
+/// For an invocation whose report is lost with the environment's own task: which only a defect can do.
+fn lost_report(invocation: &Invocation, function: &FunctionVersion) -> Report {
+    Report {
+        request_id: invocation.request_id.clone(),
+        version: function.key.version,
+        status: Status::Failure,
+        error_type: Some(ErrorType::SANDBOX_FAILURE),
+        duration: Duration::ZERO,
+        init_duration: None,
+        memory_size: function.memory,
+        max_memory_used: Memory::mib(0),
     }
 }
 

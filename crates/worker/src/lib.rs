@@ -1,23 +1,28 @@
-//! The execution environments of one host: each is one sandbox, one runtime process, and one driver task.
+//! The execution environments of this host. Each is one sandbox, one runtime process, and one driver task.
 //!
 //! ```text
 //!   start ──► init ──ready──► idle (frozen) ──invoke──► invoking ──► idle …        shutdown ──► gone
-//!               └─failed─► idle, to be initialised inside the next invocation ◄─ timeout, exit
+//!               └─failed─► down, to be initialised inside the next invocation ◄─ timeout, exit
 //! ```
 //!
-//! - what an environment is made of, and its life: `drive`
-//! - what happens when init fails: `init`
-//! - one invocation, its timeout, its report: `invocation`
-//! - bytes that the function writes: `output`
+//! - what may happen in which phase, and what follows: `machine`, which only decides
+//! - who carries that out: `state` does what can be done at once, under a short lock, in the task where it happened (an
+//!   invocation is delivered by its caller and answered by the runtime's connection); `drive` is the environment's
+//!   own task for what takes time: making, starting, ending, deadlines, output
+//! - what happens when init fails: `machine`, from `Init` on; the texts are in `failure`
+//! - bytes that the function writes, and the log barrier: `output`
 //!
 //! Knows nothing of how many environments there should be (that is placement's), and nothing of HTTP.
 
 mod drive;
 mod environment;
-mod init;
-mod invocation;
-mod live;
+mod failure;
+mod machine;
+mod make;
 mod output;
+mod ports;
+mod state;
 mod variables;
 
-pub use environment::{Config, Endpoint, EndpointIdentity, Environment, EnvironmentEvents, Ports, Worker};
+pub use environment::{Environment, Worker};
+pub use ports::{Config, Endpoint, EndpointIdentity, EnvironmentEvents, Ports};

@@ -1,42 +1,48 @@
-//! What a function writes to its descriptors 1 and 2, and the environment's log stream that it goes to.
+//! What a function writes to its descriptors 1 and 2, and the log stream that it goes to.
+//!
+//! The pipe is read past the async runtime's notion of readiness: when a runtime has answered, everything that it wrote
+//! before is in the pipe already, and the barrier (decision 17) takes it from there whether or not anybody was woken.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hearth_model::{Clock, LogEvent, LogGroup, LogStreamName, PlatformRecord};
 use hearth_observe::{LineSplitter, LogTail, Logs, platform};
 use tokio::net::unix::pipe;
 
-/// Read in one go before other events of the environment are looked at, bytes.
+/// Read in one go, bytes.
 const CHUNK: usize = 64 * 1024;
-/// Read while waiting for all that was written before an answer. A function that goes on writing does not hold its own
-/// report back for ever.
-const BARRIER_MAX: usize = 8 * 1024 * 1024;
-/// Size asked of the kernel for the pipe, so that a burst of lines does not wait for the reader.
+/// Size asked of the kernel for the pipe, so that a burst of lines does not wait for its reader.
 const PIPE_SIZE: usize = 1024 * 1024;
+/// What an environment may write for long, and in a burst, in bytes of lines with their overhead. Who writes more waits
+/// at the pipe.
+const RATE: f64 = 8.0 * 1024.0 * 1024.0;
+const BURST: f64 = 8.0 * 1024.0 * 1024.0;
+/// Overhead of a line, bytes.
+const LINE_COST: usize = 64;
 
-/// The environment's log stream, and the tail of the invocation that runs.
+/// The environment's log stream, and the tail of the invocation that runs. Events are kept back until `flush`, so that
+/// an invocation's lines travel together.
 pub(crate) struct Log {
     logs: Logs,
     group: LogGroup,
     stream: LogStreamName,
     clock: Arc<dyn Clock>,
+    pending: Vec<LogEvent>,
     tail: Option<LogTail>,
 }
 
 impl Log {
     pub fn new(logs: Logs, group: LogGroup, stream: LogStreamName, clock: Arc<dyn Clock>) -> Self {
-        Log { logs, group, stream, clock, tail: None }
-    }
-
-    pub fn stream(&self) -> &LogStreamName {
-        &self.stream
+        Log { logs, group, stream, clock, pending: Vec::new(), tail: None }
     }
 
     pub fn platform(&mut self, record: &PlatformRecord) {
-        self.lines(vec![platform::render(record).into()]);
+        let at = self.clock.wall();
+        self.line(at, platform::render(record).into());
     }
 
     pub fn begin_tail(&mut self) {
@@ -47,77 +53,132 @@ impl Log {
         self.tail.take().map(LogTail::finish)
     }
 
-    fn lines(&mut self, lines: Vec<Bytes>) {
-        if let Some(tail) = &mut self.tail {
-            lines.iter().for_each(|line| tail.push(line));
+    pub fn flush(&mut self) {
+        if !self.pending.is_empty() {
+            self.logs.append(&self.group, &self.stream, std::mem::take(&mut self.pending));
         }
-        let at = self.clock.wall();
-        let events = lines.into_iter().map(|message| LogEvent { at, message }).collect();
-        self.logs.append(&self.group, &self.stream, events);
+    }
+
+    fn line(&mut self, at: std::time::SystemTime, message: Bytes) {
+        if let Some(tail) = &mut self.tail {
+            tail.push(&message);
+        }
+        self.pending.push(LogEvent { at, message });
     }
 }
 
 /// The reading end of one process's output.
-pub(crate) struct Output {
-    pipe: pipe::Receiver,
-    splitter: LineSplitter,
-    buffer: Box<[u8]>,
-    open: bool,
+pub(crate) struct Pipe {
+    reader: pipe::Receiver,
 }
 
-impl Output {
+impl Pipe {
     /// The reading end, and the writing end for the process.
     pub fn new() -> io::Result<(Self, OwnedFd)> {
         let (reader, writer) = io::pipe()?;
-        // An unprivileged server may be near its share of pipe memory; the default size then does.
+        // An unprivileged server may be near its share of pipe memory; the usual size then does.
         let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_SIZE);
-        let pipe = pipe::Receiver::from_owned_fd(reader.into())?;
-        let output = Output { pipe, splitter: LineSplitter::default(), buffer: vec![0; CHUNK].into(), open: true };
-        Ok((output, writer.into()))
+        let reader = pipe::Receiver::from_owned_fd(reader.into())?;
+        Ok((Pipe { reader }, writer.into()))
     }
 
-    /// Ready when there is something to read. Never again once every writer is gone.
+    /// Ready when there may be something to read.
     pub async fn readable(&self) {
-        if !self.open || self.pipe.readable().await.is_err() {
+        if self.reader.readable().await.is_err() {
             std::future::pending().await
         }
     }
 
-    /// Takes one chunk of what is there.
-    pub fn take(&mut self, log: &mut Log) -> usize {
-        match self.pipe.try_read(&mut self.buffer) {
-            Ok(0) => {
-                self.open = false;
-                0
+    /// Reads at most `limit` bytes, whether or not the async runtime has seen any. `Ok(0)` when every writer is gone.
+    fn read(&self, buffer: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
+        buffer.reserve_exact(limit);
+        Ok(rustix::io::read(&self.reader, rustix::buffer::spare_capacity(buffer))?)
+    }
+
+    /// Likewise, after `readable`; when there is nothing the next `readable` waits.
+    fn read_ready(&self, buffer: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
+        buffer.reserve_exact(limit);
+        self.reader.try_read_buf(buffer)
+    }
+
+    /// Bytes that are in it.
+    fn filled(&self) -> usize {
+        rustix::io::ioctl_fionread(&self.reader).map_or(0, |filled| usize::try_from(filled).unwrap_or(0))
+    }
+}
+
+/// What became of reading some output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pumped {
+    Some,
+    /// Nothing there.
+    Empty,
+    /// Every writer is gone: there will be no more.
+    Closed,
+    /// The environment has written more than its share; not before then.
+    NotBefore(Instant),
+}
+
+/// One process's output on its way to the log.
+pub(crate) struct Output {
+    pipe: Arc<Pipe>,
+    splitter: LineSplitter,
+    /// What may be written at once, and since when that holds.
+    tokens: f64,
+    counted: Instant,
+}
+
+impl Output {
+    pub fn new(pipe: Arc<Pipe>, now: Instant) -> Self {
+        Output { pipe, splitter: LineSplitter::default(), tokens: BURST, counted: now }
+    }
+
+    /// Takes one chunk, within the environment's share.
+    pub fn pump(&mut self, log: &mut Log, now: Instant) -> Pumped {
+        let gained = (now - self.counted).as_secs_f64() * RATE;
+        (self.tokens, self.counted) = ((self.tokens + gained).min(BURST), now);
+        if self.tokens <= 0.0 {
+            // Half the burst may come at once then.
+            return Pumped::NotBefore(now + Duration::from_secs_f64((BURST / 2.0 - self.tokens) / RATE));
+        }
+        let mut buffer = Vec::new();
+        match self.pipe.read_ready(&mut buffer, CHUNK) {
+            Ok(0) => Pumped::Closed,
+            Ok(_) => {
+                self.split(log, &buffer);
+                Pumped::Some
             }
-            Ok(read) => {
-                let mut lines = Vec::new();
-                self.splitter.push(&self.buffer[..read], |line| lines.push(line));
-                if !lines.is_empty() {
-                    log.lines(lines);
-                }
-                read
-            }
-            Err(e) => {
-                self.open &= e.kind() == io::ErrorKind::WouldBlock;
-                0
-            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Pumped::Empty,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Pumped::Some,
+            Err(_) => Pumped::Closed,
         }
     }
 
-    /// The log barrier (decision 17): takes all that was written before this call, and an unfinished line with it.
+    /// The log barrier: takes all that was written before this call, and an unfinished line with it. A function that
+    /// goes on writing meanwhile does not hold it up.
     pub fn drain(&mut self, log: &mut Log) {
-        let mut total = 0;
-        while total < BARRIER_MAX {
-            match self.take(log) {
-                0 => break,
-                read => total += read,
+        let mut left = self.pipe.filled();
+        let mut buffer = Vec::new();
+        while left > 0 {
+            buffer.clear();
+            match self.pipe.read(&mut buffer, left.min(CHUNK)) {
+                Ok(0) => break,
+                Ok(read) => {
+                    left = left.saturating_sub(read);
+                    self.split(log, &buffer);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
             }
         }
-        let mut lines = Vec::new();
-        self.splitter.flush(|line| lines.push(line));
-        if !lines.is_empty() {
-            log.lines(lines);
-        }
+        let at = log.clock.wall();
+        self.splitter.flush(|line| log.line(at, line));
+    }
+
+    fn split(&mut self, log: &mut Log, bytes: &[u8]) {
+        let before = log.pending.len();
+        let at = log.clock.wall();
+        self.splitter.push(bytes, |line| log.line(at, line));
+        self.tokens -= (bytes.len() + (log.pending.len() - before) * LINE_COST) as f64;
     }
 }

@@ -1,0 +1,160 @@
+//! What callers and logs are told when a function cannot answer for itself (spec 2.2).
+
+use std::time::Duration;
+
+use hearth_model::{ErrorType, RequestId};
+use hearth_runtime_api::Answer;
+use hearth_sandbox::Exit;
+
+/// Why init or an invocation failed.
+#[derive(Clone, Debug)]
+pub(crate) enum Cause {
+    /// The runtime's own words: passed on as they are.
+    Posted(Answer),
+    /// The platform's: `message` is what follows `RequestId: … Error: `.
+    Platform { error_type: ErrorType, message: String },
+}
+
+impl Cause {
+    pub fn platform(error_type: ErrorType, message: impl Into<String>) -> Self {
+        Cause::Platform { error_type, message: message.into() }
+    }
+
+    pub fn error_type(&self) -> ErrorType {
+        match self {
+            Cause::Posted(answer) => answer.error.clone().unwrap_or(ErrorType::RUNTIME_UNKNOWN),
+            Cause::Platform { error_type, .. } => error_type.clone(),
+        }
+    }
+
+    /// A process that ended by itself.
+    pub fn exit(exit: Exit, out_of_memory: bool) -> Self {
+        match exit {
+            Exit::Code(0) => Cause::platform(ErrorType::RUNTIME_EXIT, "Runtime exited without providing a reason"),
+            Exit::Code(code) => {
+                Cause::platform(ErrorType::RUNTIME_EXIT, format!("Runtime exited with error: exit status {code}"))
+            }
+            Exit::Signal(signal) => {
+                let error_type = if out_of_memory { ErrorType::OUT_OF_MEMORY } else { ErrorType::RUNTIME_EXIT };
+                Cause::platform(error_type, format!("Runtime exited with error: signal: {}", signal_name(signal)))
+            }
+        }
+    }
+
+    /// A program that could not be executed.
+    pub fn not_executable(program: &str, error: &std::io::Error) -> Self {
+        let text = error.to_string();
+        let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+        Cause::platform(ErrorType::INVALID_ENTRYPOINT, format!("fork/exec {program}: {text}"))
+    }
+
+    pub fn no_bootstrap(tried: &[String]) -> Self {
+        let message = format!("Couldn't find valid bootstrap(s): [{}]", tried.join(" "));
+        Cause::platform(ErrorType::INVALID_ENTRYPOINT, message)
+    }
+
+    /// What the caller gets.
+    pub fn answer(self, request_id: &RequestId) -> Answer {
+        match self {
+            Cause::Posted(answer) => answer,
+            Cause::Platform { error_type, message } => {
+                platform_answer(error_type, &format!("RequestId: {request_id} Error: {message}"))
+            }
+        }
+    }
+}
+
+/// The caller's answer when the function's time is over.
+pub(crate) fn timed_out(request_id: &RequestId, timeout: Duration) -> Answer {
+    let seconds = timeout.as_secs_f64();
+    let message = format!("RequestId: {request_id} Error: Task timed out after {seconds:.2} seconds");
+    platform_answer(ErrorType::SANDBOX_TIMEOUT, &message)
+}
+
+/// An object as the platform writes it: `errorType`, then `errorMessage`.
+fn platform_answer(error: ErrorType, message: &str) -> Answer {
+    // Written by hand for the order of its members; a string is escaped by the library.
+    let message = serde_json::Value::from(message);
+    let body = format!(r#"{{"errorType":"{}","errorMessage":{message}}}"#, error.as_str());
+    Answer { error: Some(error), content_type: "application/json".to_owned(), body: body.into() }
+}
+
+/// Signals as AWS's messages name them.
+fn signal_name(signal: i32) -> String {
+    match signal {
+        4 => "illegal instruction".to_owned(),
+        5 => "trace/breakpoint trap".to_owned(),
+        6 => "aborted".to_owned(),
+        7 => "bus error".to_owned(),
+        8 => "floating point exception".to_owned(),
+        9 => "killed".to_owned(),
+        11 => "segmentation fault".to_owned(),
+        13 => "broken pipe".to_owned(),
+        15 => "terminated".to_owned(),
+        other => format!("signal {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(cause: Cause) -> String {
+        String::from_utf8(cause.answer(&RequestId::new("r")).body.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn exits_read_as_awss_do() {
+        for (exit, out_of_memory, expected) in [
+            (
+                Exit::Code(0),
+                false,
+                r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: r Error: Runtime exited without providing a reason"}"#,
+            ),
+            (
+                Exit::Code(3),
+                false,
+                r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: r Error: Runtime exited with error: exit status 3"}"#,
+            ),
+            (
+                Exit::Signal(11),
+                false,
+                r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: r Error: Runtime exited with error: signal: segmentation fault"}"#,
+            ),
+            (
+                Exit::Signal(9),
+                true,
+                r#"{"errorType":"Runtime.OutOfMemory","errorMessage":"RequestId: r Error: Runtime exited with error: signal: killed"}"#,
+            ),
+        ] {
+            assert_eq!(text(Cause::exit(exit, out_of_memory)), expected);
+        }
+    }
+
+    #[test]
+    fn programs_that_cannot_be_executed_are_named() {
+        let error = std::io::Error::from_raw_os_error(13);
+        let expected = r#"{"errorType":"Runtime.InvalidEntrypoint","errorMessage":"RequestId: r Error: fork/exec /var/task/bootstrap: permission denied"}"#;
+        assert_eq!(text(Cause::not_executable("/var/task/bootstrap", &error)), expected);
+        let tried = ["/var/task/bootstrap".to_owned(), "/opt/bootstrap".to_owned()];
+        assert!(
+            text(Cause::no_bootstrap(&tried))
+                .contains("Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")
+        );
+    }
+
+    #[test]
+    fn timeouts_print_two_decimals() {
+        let body = timed_out(&RequestId::new("r"), Duration::from_secs(3)).body;
+        let expected = r#"{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: r Error: Task timed out after 3.00 seconds"}"#;
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn messages_are_escaped() {
+        assert_eq!(
+            platform_answer(ErrorType::RUNTIME_EXIT, "a \"b\"\n").body,
+            r#"{"errorType":"Runtime.ExitError","errorMessage":"a \"b\"\n"}"#
+        );
+    }
+}

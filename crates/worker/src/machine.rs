@@ -1,0 +1,374 @@
+//! The phases of an execution environment (spec 3.3): decisions only.
+//!
+//! ```text
+//!            made           ready                 invoke                   answered, ready
+//!   Making ───────► Init ──────────► Idle ──────────────────► Invoke ─────────────────────► Idle
+//!                    │                │ frozen when it lasts    │  ▲
+//!                    │ failed, 10 s   │ exited                  │  │ invoke: init inside the invocation
+//!                    ▼                ▼                         ▼  │
+//!                 Resetting ◄──────────────── failed, exited, timeout
+//!                    └──────────────────── done ──────────► Down
+//!
+//!   lost, shutdown: from everywhere to Ended
+//! ```
+//!
+//! Knows no task, lock, socket or clock: an input and the time go in, effects come out, in the order in which they must
+//! happen. Every call that was accepted ends in exactly one `Finish` (a report) or one `Refuse` (the function has seen
+//! nothing of it).
+
+use std::time::{Duration, Instant};
+
+use hearth_model::{ErrorType, InitPhase, Status};
+
+/// Between memory samples while code runs.
+const SAMPLE_EVERY: Duration = Duration::from_millis(50);
+/// At the end of an invocation, a sample this young is good enough.
+const SAMPLE_FRESH: Duration = Duration::from_millis(10);
+/// An environment that has been idle for this long is frozen. A caller that comes back sooner pays for no freezing.
+const FREEZE_AFTER: Duration = Duration::from_millis(2);
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    /// The sandbox stands; nothing runs in it yet.
+    Made,
+    /// A call; only when [`Machine::accepts`].
+    Invoke,
+    /// The runtime asked for the next event.
+    Ready,
+    /// The runtime answered its event; the caller has the answer. Holds the error type of a function error.
+    Answered(Option<ErrorType>),
+    /// Init ended in an error that the runtime posted, or its process could not be started.
+    Failed(ErrorType),
+    /// The runtime's process ended by itself.
+    Exited(ErrorType),
+    /// What `Reset` asked for is done.
+    ResetDone,
+    /// Time has passed.
+    Tick,
+    /// The sandbox cannot be made, or can be used no longer.
+    Lost,
+    Shutdown,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Start the runtime's process.
+    Start,
+    /// End every process; what they still say counts no more.
+    Reset,
+    /// Give the sandbox back.
+    End,
+    Thaw,
+    Freeze,
+    LimitCpu,
+    Sample {
+        /// At the end of init or of an invocation, not in between.
+        end: bool,
+    },
+    InitReport {
+        duration: Duration,
+        phase: InitPhase,
+        status: Status,
+        error_type: Option<ErrorType>,
+    },
+    /// Give the event to the runtime.
+    Deliver {
+        deadline: Instant,
+    },
+    /// Answer the caller in the runtime's place, with what went wrong, unless it has been answered.
+    Fail,
+    /// Likewise, with AWS's timeout.
+    TimedOut,
+    /// The call is over: END, REPORT, outcome.
+    Finish {
+        status: Status,
+        error_type: Option<ErrorType>,
+        duration: Duration,
+        init_duration: Option<Duration>,
+    },
+    /// The call has not begun and will not.
+    Refuse,
+    /// Tell the owner that a call can be taken.
+    Idle,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Making {
+        call: bool,
+    },
+    Init {
+        since: Instant,
+        call: bool,
+    },
+    Idle {
+        since: Instant,
+        frozen: bool,
+        /// How long init took, until a report has said it.
+        init: Option<Duration>,
+    },
+    /// The sandbox stands and no process runs: the next invocation initialises.
+    Down,
+    Invoke(Running),
+    Resetting {
+        call: bool,
+    },
+    Ended,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    since: Instant,
+    deadline: Instant,
+    init: Option<Duration>,
+    stage: Stage,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    /// Init again, within the invocation (suppressed init).
+    Init,
+    Runs,
+    Answered(Option<ErrorType>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    /// Of the init phase.
+    init_limit: Duration,
+    /// Of an invocation.
+    timeout: Duration,
+    phase: Phase,
+    sampled: Option<Instant>,
+    /// When the next sample in between is due.
+    sample_at: Option<Instant>,
+    cpu_limited: bool,
+    /// The owner has been told that a call can be taken, and has given none since.
+    announced: bool,
+}
+
+impl Machine {
+    pub fn new(init_limit: Duration, timeout: Duration) -> Self {
+        let phase = Phase::Making { call: false };
+        let (sampled, sample_at) = (None, None);
+        Machine { init_limit, timeout, phase, sampled, sample_at, cpu_limited: false, announced: false }
+    }
+
+    /// Whether a call would be taken now.
+    pub fn accepts(&self) -> bool {
+        match self.phase {
+            Phase::Making { call } | Phase::Init { call, .. } | Phase::Resetting { call } => !call,
+            Phase::Idle { .. } | Phase::Down => true,
+            Phase::Invoke(_) | Phase::Ended => false,
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    /// When `Tick` is due, if nothing happens before.
+    pub fn wake_at(&self) -> Option<Instant> {
+        let sample = |limit: Instant| self.sample_at.map_or(limit, |at| limit.min(at));
+        match &self.phase {
+            Phase::Init { since, .. } => Some(sample(*since + self.init_limit)),
+            Phase::Invoke(running) => Some(sample(running.deadline)),
+            Phase::Idle { since, frozen: false, .. } => Some(*since + FREEZE_AFTER),
+            _ => None,
+        }
+    }
+
+    /// Takes an input; what is to be done is added to `out`. Inputs that mean nothing in a phase change nothing.
+    pub fn step(&mut self, now: Instant, input: Input, out: &mut Vec<Effect>) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Ended);
+        self.phase = match (phase, input) {
+            (Phase::Ended, _) => Phase::Ended,
+            (phase, Input::Lost | Input::Shutdown) => self.end(now, phase, out),
+            (phase, Input::Invoke) => self.invoke(now, phase, out),
+            (Phase::Making { call }, Input::Made) => {
+                out.push(Effect::Start);
+                self.sample_at = Some(now + SAMPLE_EVERY);
+                Phase::Init { since: now, call }
+            }
+            (Phase::Init { since, call }, input) => self.init(now, since, call, input, out),
+            (Phase::Invoke(running), input) => self.running(now, running, input, out),
+            (Phase::Idle { since, frozen: false, init }, Input::Tick) if now >= since + FREEZE_AFTER => {
+                out.push(Effect::Freeze);
+                Phase::Idle { since, frozen: true, init }
+            }
+            (Phase::Idle { frozen, .. }, Input::Exited(_)) => {
+                out.extend(frozen.then_some(Effect::Thaw));
+                out.push(Effect::Reset);
+                Phase::Resetting { call: false }
+            }
+            (Phase::Resetting { call: true }, Input::ResetDone) => self.init_within(now, out),
+            (Phase::Resetting { call: false }, Input::ResetDone) => {
+                self.announce(out);
+                Phase::Down
+            }
+            (phase, _) => phase,
+        };
+    }
+
+    fn invoke(&mut self, now: Instant, phase: Phase, out: &mut Vec<Effect>) -> Phase {
+        self.announced = false;
+        match phase {
+            Phase::Making { .. } => Phase::Making { call: true },
+            Phase::Init { since, .. } => Phase::Init { since, call: true },
+            Phase::Resetting { .. } => Phase::Resetting { call: true },
+            Phase::Idle { frozen, init, .. } => {
+                out.extend(frozen.then_some(Effect::Thaw));
+                self.deliver(now + self.timeout, out);
+                self.sample_at = Some(now + SAMPLE_EVERY);
+                Phase::Invoke(Running { since: now, deadline: now + self.timeout, init, stage: Stage::Runs })
+            }
+            Phase::Down => self.init_within(now, out),
+            phase @ (Phase::Invoke(_) | Phase::Ended) => phase,
+        }
+    }
+
+    fn init_within(&mut self, now: Instant, out: &mut Vec<Effect>) -> Phase {
+        out.push(Effect::Start);
+        self.sample_at = Some(now + SAMPLE_EVERY);
+        Phase::Invoke(Running { since: now, deadline: now + self.timeout, init: None, stage: Stage::Init })
+    }
+
+    fn deliver(&mut self, deadline: Instant, out: &mut Vec<Effect>) {
+        if !self.cpu_limited {
+            self.cpu_limited = true;
+            out.push(Effect::LimitCpu);
+        }
+        out.push(Effect::Deliver { deadline });
+    }
+
+    fn init(&mut self, now: Instant, since: Instant, call: bool, input: Input, out: &mut Vec<Effect>) -> Phase {
+        let limit = self.init_limit;
+        let (status, error_type) = match input {
+            Input::Ready => {
+                self.sample(now, true, out);
+                let init = Some(now - since);
+                if call {
+                    self.deliver(now + self.timeout, out);
+                    let stage = Stage::Runs;
+                    return Phase::Invoke(Running { since: now, deadline: now + self.timeout, init, stage });
+                }
+                self.announce(out);
+                return Phase::Idle { since: now, frozen: false, init };
+            }
+            Input::Failed(error_type) | Input::Exited(error_type) => (Status::Error, Some(error_type)),
+            Input::Tick if now >= since + limit => (Status::Timeout, None),
+            Input::Tick => {
+                self.sample_if_due(now, out);
+                return Phase::Init { since, call };
+            }
+            _ => return Phase::Init { since, call },
+        };
+        let duration = (now - since).min(limit);
+        out.push(Effect::InitReport { duration, phase: InitPhase::Init, status, error_type });
+        out.push(Effect::Reset);
+        Phase::Resetting { call }
+    }
+
+    fn running(&mut self, now: Instant, mut running: Running, input: Input, out: &mut Vec<Effect>) -> Phase {
+        match (&running.stage, input) {
+            (_, Input::Tick) if now >= running.deadline => self.time_out(now, &running, out),
+            (_, Input::Tick) => {
+                self.sample_if_due(now, out);
+                Phase::Invoke(running)
+            }
+            (Stage::Init, Input::Ready) => {
+                self.sample(now, true, out);
+                self.deliver(running.deadline, out);
+                running.stage = Stage::Runs;
+                Phase::Invoke(running)
+            }
+            (Stage::Init, Input::Failed(error_type) | Input::Exited(error_type)) => {
+                report_init(now, &running, Status::Error, Some(error_type.clone()), out);
+                fail(now, &running, error_type, out)
+            }
+            (Stage::Runs | Stage::Answered(_), Input::Exited(error_type)) => fail(now, &running, error_type, out),
+            (Stage::Runs, Input::Answered(error_type)) => {
+                running.stage = Stage::Answered(error_type);
+                Phase::Invoke(running)
+            }
+            (Stage::Answered(error_type), Input::Ready) => {
+                if self.sampled.is_none_or(|at| now - at >= SAMPLE_FRESH) {
+                    self.sample(now, true, out);
+                }
+                let status = if error_type.is_some() { Status::Error } else { Status::Success };
+                finish(now, &running, status, error_type.clone(), out);
+                self.announce(out);
+                Phase::Idle { since: now, frozen: false, init: None }
+            }
+            _ => Phase::Invoke(running),
+        }
+    }
+
+    fn time_out(&mut self, now: Instant, running: &Running, out: &mut Vec<Effect>) -> Phase {
+        self.sample(now, true, out);
+        if let Stage::Init = running.stage {
+            report_init(now, running, Status::Timeout, None, out);
+        }
+        out.push(Effect::TimedOut);
+        finish(running.deadline, running, Status::Timeout, None, out);
+        out.push(Effect::Reset);
+        Phase::Resetting { call: false }
+    }
+
+    fn end(&mut self, now: Instant, phase: Phase, out: &mut Vec<Effect>) -> Phase {
+        match phase {
+            Phase::Making { call: true } | Phase::Init { call: true, .. } | Phase::Resetting { call: true } => {
+                out.push(Effect::Refuse);
+            }
+            Phase::Invoke(running) => {
+                out.push(Effect::Fail);
+                finish(now, &running, Status::Failure, Some(ErrorType::SANDBOX_FAILURE), out);
+            }
+            _ => {}
+        }
+        out.push(Effect::End);
+        Phase::Ended
+    }
+
+    fn announce(&mut self, out: &mut Vec<Effect>) {
+        if !self.announced {
+            self.announced = true;
+            out.push(Effect::Idle);
+        }
+    }
+
+    fn sample(&mut self, now: Instant, end: bool, out: &mut Vec<Effect>) {
+        self.sampled = Some(now);
+        self.sample_at = Some(now + SAMPLE_EVERY);
+        out.push(Effect::Sample { end });
+    }
+
+    fn sample_if_due(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        if self.sample_at.is_none_or(|at| now >= at) {
+            self.sample(now, false, out);
+        }
+    }
+}
+
+fn report_init(now: Instant, running: &Running, status: Status, error_type: Option<ErrorType>, out: &mut Vec<Effect>) {
+    let duration = now.min(running.deadline) - running.since;
+    out.push(Effect::InitReport { duration, phase: InitPhase::Invoke, status, error_type });
+}
+
+fn fail(now: Instant, running: &Running, error_type: ErrorType, out: &mut Vec<Effect>) -> Phase {
+    out.push(Effect::Fail);
+    finish(now, running, Status::Error, Some(error_type), out);
+    out.push(Effect::Reset);
+    Phase::Resetting { call: false }
+}
+
+fn finish(end: Instant, running: &Running, status: Status, error_type: Option<ErrorType>, out: &mut Vec<Effect>) {
+    let duration = end - running.since;
+    out.push(Effect::Finish { status, error_type, duration, init_duration: running.init });
+}
+
+#[cfg(test)]
+mod tests;

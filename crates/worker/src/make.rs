@@ -1,0 +1,92 @@
+//! What an environment is made of: trees, sandbox, endpoint, variables.
+
+use std::any::Any;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use hearth_model::{Architecture, InvokeError, LogStreamName, MaterialsError, PlatformRecord, RuntimeTree};
+use hearth_runtime_api::Server;
+use hearth_sandbox::{Class, Identity, Sandbox};
+
+use crate::environment::Worker;
+use crate::ports::EndpointIdentity;
+use crate::state::{Line, Shared};
+use crate::variables;
+
+/// Both addresses of the Runtime API answer, whichever a runtime is told (spec 3.2).
+const RUNTIME_API: [Ipv4Addr; 2] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(169, 254, 100, 1)];
+const RUNTIME_API_PORT: u16 = 9001;
+
+/// A sandbox in which nothing runs yet.
+pub(crate) struct Made {
+    pub sandbox: Arc<dyn Sandbox>,
+    pub tree: Arc<RuntimeTree>,
+    /// The process environment of its runtime.
+    pub variables: Vec<(String, String)>,
+    /// The endpoints are served while these live.
+    pub _endpoints: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamName) -> Result<Made, InvokeError> {
+    let function = &shared.function;
+    if Architecture::of_host() != Some(function.architecture) {
+        return Err(InvokeError::OtherArchitecture(function.architecture.as_str()));
+    }
+    let ports = &worker.ports;
+    let tree = ports.materials.runtime(function.runtime).await.map_err(missing)?;
+    let code = ports.materials.code(function.code).await.map_err(missing)?;
+    let class = Class { root: tree.root.clone(), ephemeral_storage: function.ephemeral_storage };
+    let prepared = ports.driver.prepare(class).await.map_err(internal)?;
+    let sandbox = prepared.bind(Identity { memory: function.memory, code }).await.map_err(internal)?;
+    let sandbox: Arc<dyn Sandbox> = Arc::from(sandbox);
+    let mut endpoints = Vec::new();
+    for port in &worker.config.endpoint_ports {
+        let listener = sandbox.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))).await.map_err(internal)?;
+        endpoints.push(ports.endpoint.serve(listener, caller(shared)).map_err(internal)?);
+    }
+    let port = worker.config.endpoint_ports.first().copied();
+    let variables = variables::of_process(function, &tree, stream, port);
+    Ok(Made { sandbox, tree, variables, _endpoints: endpoints })
+}
+
+/// What the log says before the first process starts.
+pub(crate) fn records(shared: &Shared, made: &Made) -> Vec<PlatformRecord> {
+    let (asked, running) = (shared.function.runtime, made.tree.runtime);
+    let substituted = (asked != running).then_some(PlatformRecord::Substituted { asked, running });
+    let init_start = PlatformRecord::InitStart {
+        runtime_version: made.tree.version.clone(),
+        runtime_version_arn: made.tree.version_arn.clone(),
+    };
+    substituted.into_iter().chain([init_start]).collect()
+}
+
+/// Serves the Runtime API to the processes that are started next.
+pub(crate) async fn serve_runtime_api(sandbox: &dyn Sandbox, line: Arc<Line>) -> Result<Server, InvokeError> {
+    let mut listeners = Vec::new();
+    for address in RUNTIME_API {
+        listeners.push(sandbox.listen(SocketAddr::from((address, RUNTIME_API_PORT))).await.map_err(internal)?);
+    }
+    hearth_runtime_api::serve(listeners, line).map_err(internal)
+}
+
+fn caller(shared: &Shared) -> EndpointIdentity {
+    let function = &shared.function;
+    EndpointIdentity {
+        account: function.key.account.clone(),
+        region: function.key.region.clone(),
+        role: function.role.clone(),
+        function: function.arn(),
+        environment: shared.id.clone(),
+    }
+}
+
+fn missing(error: MaterialsError) -> InvokeError {
+    match error {
+        MaterialsError::RuntimeMissing(runtime) => InvokeError::RuntimeMissing(runtime),
+        other => internal(other),
+    }
+}
+
+pub(crate) fn internal(error: impl std::fmt::Display) -> InvokeError {
+    InvokeError::Internal(error.to_string().into())
+}

@@ -1,0 +1,490 @@
+//! What an environment holds, behind one short lock, and what is done with it at once.
+//!
+//! Whoever brings an input (the caller with an invocation, a connection of the Runtime API, the driver task) lets the
+//! machine decide under the lock and does what it says there and then; no step waits. What takes time is left as
+//! [`Work`] for the driver task. The owner is told of idleness after the lock is given up.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use hearth_model::{
+    Clock, ErrorType, FunctionVersion, InitReport, Invocation, InvokeError, LogStreamId, Memory, Outcome,
+    PlatformRecord, Report, RequestId, Status,
+};
+use hearth_runtime_api::{Answer, Asked, Event, Next, Protocol, Refusal, Runtime};
+use hearth_sandbox::{Exit, Sandbox};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::environment::Environment;
+use crate::failure::{Cause, timed_out};
+use crate::machine::{Effect, Input, Machine};
+use crate::output::{Log, Output, Pumped};
+use crate::ports::EnvironmentEvents;
+
+pub(crate) struct Shared {
+    pub id: LogStreamId,
+    pub function: Arc<FunctionVersion>,
+    pub events: Arc<dyn EnvironmentEvents>,
+    pub clock: Arc<dyn Clock>,
+    /// Wakes the driver task.
+    pub wake: Notify,
+    /// Cancelled when the environment holds nothing more.
+    gone: CancellationToken,
+    state: Mutex<State>,
+}
+
+/// What the driver task is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Start,
+    Reset,
+    End,
+}
+
+/// A call that was taken.
+pub(crate) struct Call {
+    request_id: RequestId,
+    /// Until it is delivered.
+    invocation: Option<Invocation>,
+    answer: Option<oneshot::Sender<Result<Answer, InvokeError>>>,
+    outcome: oneshot::Sender<Outcome>,
+    /// START is in the log.
+    begun: bool,
+}
+
+impl Call {
+    pub fn new(
+        invocation: Invocation,
+        answer: oneshot::Sender<Result<Answer, InvokeError>>,
+        outcome: oneshot::Sender<Outcome>,
+    ) -> Self {
+        let request_id = invocation.request_id.clone();
+        Call { request_id, invocation: Some(invocation), answer: Some(answer), outcome, begun: false }
+    }
+
+    fn answer(&mut self, answer: Result<Answer, InvokeError>) {
+        if let Some(caller) = self.answer.take() {
+            // A caller that has gone away misses nothing.
+            let _ = caller.send(answer);
+        }
+    }
+}
+
+struct State {
+    machine: Machine,
+    effects: Vec<Effect>,
+    /// Grows when processes are ended: what their connections still say counts no more.
+    generation: u64,
+    protocol: Protocol,
+    /// The runtime's call for the next event.
+    parked: Option<oneshot::Sender<Arc<Event>>>,
+    call: Option<Call>,
+    /// What went wrong, when something has.
+    cause: Option<Cause>,
+    /// What a call that was never begun is told.
+    refusal: Option<InvokeError>,
+    log: Log,
+    output: Option<Output>,
+    sandbox: Option<Arc<dyn Sandbox>>,
+    /// Highest of the samples, bytes.
+    memory_peak: u64,
+    /// Processes killed for want of memory until the end of init or of the last invocation that was sampled.
+    oom_kills: u64,
+    work: Option<Work>,
+    /// When the driver task wakes by itself.
+    planned: Option<Instant>,
+}
+
+impl Shared {
+    pub fn new(
+        id: LogStreamId,
+        function: Arc<FunctionVersion>,
+        events: Arc<dyn EnvironmentEvents>,
+        clock: Arc<dyn Clock>,
+        log: Log,
+        init_timeout: Duration,
+    ) -> Self {
+        let state = State {
+            machine: Machine::new(init_timeout, function.timeout),
+            effects: Vec::new(),
+            generation: 0,
+            protocol: Protocol::default(),
+            parked: None,
+            call: None,
+            cause: None,
+            refusal: None,
+            log,
+            output: None,
+            sandbox: None,
+            memory_peak: 0,
+            oom_kills: 0,
+            work: None,
+            planned: None,
+        };
+        Shared {
+            id,
+            function,
+            events,
+            clock,
+            wake: Notify::new(),
+            gone: CancellationToken::new(),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a call, or tells it at once why not.
+    pub fn invoke(self: &Arc<Self>, mut call: Call) {
+        let mut state = self.lock();
+        if !state.machine.accepts() {
+            let refusal = if state.machine.has_ended() { state.refusal() } else { busy() };
+            return call.answer(Err(refusal));
+        }
+        state.call = Some(call);
+        self.step(state, Input::Invoke);
+    }
+
+    /// An input from the driver task.
+    pub fn tell(self: &Arc<Self>, input: Input) {
+        self.step(self.lock(), input);
+    }
+
+    pub fn fail(self: &Arc<Self>, cause: Cause) {
+        let mut state = self.lock();
+        let error_type = cause.error_type();
+        state.cause = Some(cause);
+        self.step(state, Input::Failed(error_type));
+    }
+
+    /// The runtime's process ended by itself.
+    pub fn exited(self: &Arc<Self>, exit: Exit) {
+        let mut state = self.lock();
+        let usage = state.sandbox.as_ref().and_then(|sandbox| sandbox.usage().ok());
+        let killed = usage.is_some_and(|usage| usage.oom_kills > state.oom_kills);
+        let out_of_memory = killed && exit == Exit::Signal(9);
+        if out_of_memory {
+            state.memory_peak = self.function.memory.as_bytes();
+        }
+        let cause = Cause::exit(exit, out_of_memory);
+        let error_type = cause.error_type();
+        state.cause = Some(cause);
+        self.step(state, Input::Exited(error_type));
+    }
+
+    /// The sandbox cannot be made or used.
+    pub fn lost(self: &Arc<Self>, refusal: InvokeError) {
+        let mut state = self.lock();
+        state.refusal.get_or_insert(refusal);
+        state.cause = Some(Cause::platform(ErrorType::SANDBOX_FAILURE, "The execution environment was lost"));
+        self.step(state, Input::Lost);
+    }
+
+    pub fn shutdown(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.refusal.get_or_insert(InvokeError::ShuttingDown);
+        state.cause = Some(Cause::platform(ErrorType::SANDBOX_FAILURE, "The execution environment was shut down"));
+        self.step(state, Input::Shutdown);
+    }
+
+    pub fn made(self: &Arc<Self>, sandbox: Arc<dyn Sandbox>, records: &[PlatformRecord]) {
+        let mut state = self.lock();
+        state.sandbox = Some(sandbox);
+        records.iter().for_each(|record| state.log.platform(record));
+        self.step(state, Input::Made);
+    }
+
+    /// A new process's output; the rest of the one before is taken first.
+    pub fn set_output(&self, output: Option<Output>) {
+        let mut state = self.lock();
+        state.drain();
+        state.output = output;
+    }
+
+    pub fn pump(&self, now: Instant) -> Pumped {
+        let State { output, log, .. } = &mut *self.lock();
+        let pumped = output.as_mut().map_or(Pumped::Closed, |output| output.pump(log, now));
+        log.flush();
+        pumped
+    }
+
+    /// What the driver task is to do, else when it must wake.
+    pub fn plan(&self) -> Result<Work, Option<Instant>> {
+        let mut state = self.lock();
+        state.log.flush();
+        if let Some(work) = state.work.take() {
+            return Ok(work);
+        }
+        state.planned = state.machine.wake_at();
+        Err(state.planned)
+    }
+
+    /// Gives up what is held; the sandbox ends with its last holder.
+    pub fn release(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.drain();
+        state.log.flush();
+        state.output = None;
+        state.sandbox = None;
+        drop(state);
+        self.gone.cancel();
+        self.events.gone(&Environment::of(self.clone()));
+    }
+
+    /// Waits until `release`.
+    pub async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    /// Waits until nothing but `End` is left to do.
+    pub async fn ended(&self) {
+        while !self.lock().machine.has_ended() {
+            self.wake.notified().await;
+        }
+    }
+
+    /// For the connections of the processes that are started next.
+    pub fn line(self: &Arc<Self>) -> Arc<Line> {
+        Arc::new(Line { generation: self.lock().generation, shared: self.clone() })
+    }
+
+    fn step(self: &Arc<Self>, mut state: MutexGuard<'_, State>, input: Input) {
+        let mut effects = std::mem::take(&mut state.effects);
+        state.machine.step(self.clock.now(), input, &mut effects);
+        let sooner = state.machine.wake_at().is_some_and(|at| state.planned.is_none_or(|planned| at < planned));
+        let works = effects.iter().any(|e| matches!(e, Effect::Start | Effect::Reset | Effect::End));
+        if sooner || works {
+            // Before the effects: of the tasks that are woken, the last one runs first, and that is to be the
+            // connection that waits for the event.
+            self.wake.notify_one();
+        }
+        let idle = effects.contains(&Effect::Idle);
+        for effect in effects.drain(..) {
+            state.act(self, effect);
+        }
+        state.effects = effects;
+        drop(state);
+        if idle {
+            self.events.idle(&Environment::of(self.clone()));
+        }
+    }
+}
+
+fn busy() -> InvokeError {
+    InvokeError::Internal("the environment is serving another invocation".into())
+}
+
+impl State {
+    fn act(&mut self, shared: &Shared, effect: Effect) {
+        match effect {
+            Effect::Start => self.work = Some(Work::Start),
+            Effect::Reset => self.forget_runtime(Work::Reset),
+            Effect::End => self.forget_runtime(Work::End),
+            Effect::Thaw => self.with_sandbox("thaw an environment", |sandbox| sandbox.thaw()),
+            Effect::Freeze => self.with_sandbox("freeze an environment", |sandbox| sandbox.freeze()),
+            Effect::LimitCpu => self.with_sandbox("limit CPU", |sandbox| sandbox.limit_cpu()),
+            Effect::Sample { end } => self.sample(end),
+            Effect::InitReport { duration, phase, status, error_type } => {
+                self.drain();
+                self.log.platform(&PlatformRecord::InitReport(InitReport { duration, phase, status, error_type }));
+            }
+            Effect::Deliver { deadline } => self.deliver(shared, deadline),
+            Effect::Fail => self.fail(shared),
+            Effect::TimedOut => self.time_out(shared),
+            Effect::Finish { status, error_type, duration, init_duration } => {
+                self.finish(shared, status, error_type, duration, init_duration);
+            }
+            Effect::Refuse => {
+                let refusal = self.refusal();
+                if let Some(mut call) = self.call.take() {
+                    call.answer(Err(refusal));
+                }
+            }
+            Effect::Idle => {}
+        }
+    }
+
+    fn refusal(&self) -> InvokeError {
+        let gone = || InvokeError::Internal("the environment ended before the invocation reached it".into());
+        self.refusal.clone().unwrap_or_else(gone)
+    }
+
+    fn forget_runtime(&mut self, work: Work) {
+        self.generation += 1;
+        self.protocol = Protocol::default();
+        self.parked = None;
+        self.work = Some(work);
+    }
+
+    fn with_sandbox(&self, what: &'static str, verb: impl FnOnce(&dyn Sandbox) -> Result<(), hearth_sandbox::Error>) {
+        if let Some(Err(error)) = self.sandbox.as_deref().map(verb) {
+            tracing::error!(%error, what, "a sandbox did not do as told");
+        }
+    }
+
+    /// Max Memory Used is the highest sample since the environment began: anonymous, shared and kernel memory, not page
+    /// cache. Samples are taken at the end of init, every 50 ms while init or an invocation runs, and at the end of an
+    /// invocation unless the last one is younger than 10 ms.
+    fn sample(&mut self, end: bool) {
+        let Some(Ok(usage)) = self.sandbox.as_ref().map(|sandbox| sandbox.usage()) else { return };
+        self.memory_peak = self.memory_peak.max(usage.memory);
+        if end {
+            self.oom_kills = usage.oom_kills;
+        }
+    }
+
+    fn drain(&mut self) {
+        if let Some(output) = &mut self.output {
+            output.drain(&mut self.log);
+        }
+    }
+
+    /// START, once.
+    fn begin(&mut self, shared: &Shared) {
+        let Some(call) = self.call.as_mut().filter(|call| !call.begun) else { return };
+        call.begun = true;
+        if call.invocation.as_ref().is_some_and(|invocation| invocation.wants_log_tail) {
+            self.log.begin_tail();
+        }
+        let version = shared.function.key.version;
+        self.log.platform(&PlatformRecord::Start { request_id: call.request_id.clone(), version });
+    }
+
+    fn deliver(&mut self, shared: &Shared, deadline: Instant) {
+        self.begin(shared);
+        let Some(invocation) = self.call.as_mut().and_then(|call| call.invocation.take()) else { return };
+        let left = deadline.saturating_duration_since(shared.clock.now());
+        let deadline = (shared.clock.wall() + left).duration_since(UNIX_EPOCH).unwrap_or_default();
+        let event = Arc::new(Event {
+            request_id: invocation.request_id,
+            deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+            invoked_arn: invocation.invoked_arn,
+            trace: invocation.trace,
+            client_context: invocation.client_context,
+            content_type: invocation.content_type,
+            payload: invocation.payload,
+        });
+        if self.protocol.deliver(event.clone()).is_err() {
+            // The machine and the protocol would disagree on who is ready; the deadline ends the invocation.
+            tracing::error!("an event was to be given to a runtime that is not ready");
+            return;
+        }
+        if let Some(parked) = self.parked.take() {
+            // When that connection is gone the runtime asks again and gets it then.
+            let _ = parked.send(event);
+        }
+    }
+
+    /// What went wrong, to log and caller.
+    fn fail(&mut self, shared: &Shared) {
+        self.drain();
+        self.begin(shared);
+        let unknown = || Cause::platform(ErrorType::SANDBOX_FAILURE, "The execution environment failed");
+        let cause = self.cause.take().unwrap_or_else(unknown);
+        let Some(call) = &mut self.call else { return };
+        if let Cause::Platform { error_type, message } = &cause {
+            self.log.platform(&PlatformRecord::RuntimeExited {
+                request_id: call.request_id.clone(),
+                message: message.clone(),
+                error_type: error_type.clone(),
+            });
+        }
+        let answer = cause.answer(&call.request_id);
+        call.answer(Ok(answer));
+    }
+
+    fn time_out(&mut self, shared: &Shared) {
+        self.drain();
+        self.begin(shared);
+        let Some(call) = &mut self.call else { return };
+        let timeout = shared.function.timeout;
+        let (at, request_id) = (shared.clock.wall(), call.request_id.clone());
+        let answer = timed_out(&request_id, timeout);
+        self.log.platform(&PlatformRecord::TimedOut { at, request_id, timeout });
+        call.answer(Ok(answer));
+    }
+
+    fn finish(
+        &mut self,
+        shared: &Shared,
+        status: Status,
+        error_type: Option<ErrorType>,
+        duration: Duration,
+        init_duration: Option<Duration>,
+    ) {
+        self.drain();
+        let Some(call) = self.call.take() else { return };
+        let memory_size = shared.function.memory;
+        let report = Report {
+            request_id: call.request_id.clone(),
+            version: shared.function.key.version,
+            status,
+            error_type,
+            duration,
+            init_duration,
+            memory_size,
+            max_memory_used: Memory::from_bytes_ceil(self.memory_peak).min(memory_size),
+        };
+        self.log.platform(&PlatformRecord::End { request_id: call.request_id });
+        self.log.platform(&PlatformRecord::Report(report.clone()));
+        let log_tail = self.log.end_tail();
+        self.log.flush();
+        let _ = call.outcome.send(Outcome { report, log_tail });
+    }
+}
+
+/// The Runtime API of one generation of processes.
+pub(crate) struct Line {
+    generation: u64,
+    shared: Arc<Shared>,
+}
+
+impl Line {
+    fn state(&self) -> Result<MutexGuard<'_, State>, Refusal> {
+        let state = self.shared.lock();
+        if state.generation == self.generation { Ok(state) } else { Err(Refusal::Ended) }
+    }
+}
+
+impl Runtime for Line {
+    fn next(&self) -> Result<Next, Refusal> {
+        let mut state = self.state()?;
+        let asked = state.protocol.ask()?;
+        if let Asked::Repeat(event) = asked {
+            return Ok(Next::Now(event));
+        }
+        let (parked, later) = oneshot::channel();
+        state.parked = Some(parked);
+        if let Asked::Ready = asked {
+            self.shared.step(state, Input::Ready);
+        }
+        Ok(Next::Later(later))
+    }
+
+    fn may_answer(&self, id: &str, to: &'static str) -> Result<(), Refusal> {
+        self.state()?.protocol.may_answer(id, to)
+    }
+
+    fn answer(&self, id: &str, to: &'static str, answer: Answer) -> Result<(), Refusal> {
+        let mut state = self.state()?;
+        state.protocol.answer(id, to)?;
+        let error_type = answer.error.clone();
+        if let Some(call) = &mut state.call {
+            call.answer(Ok(answer));
+        }
+        self.shared.step(state, Input::Answered(error_type));
+        Ok(())
+    }
+
+    fn init_error(&self, answer: Answer) -> Result<(), Refusal> {
+        let mut state = self.state()?;
+        state.protocol.init_error()?;
+        let error_type = answer.error.clone().unwrap_or(ErrorType::RUNTIME_UNKNOWN);
+        state.cause = Some(Cause::Posted(answer));
+        self.shared.step(state, Input::Failed(error_type));
+        Ok(())
+    }
+}
