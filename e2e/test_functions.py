@@ -334,7 +334,8 @@ def test_environment_variables_have_awss_limits(client):
         create(client, Environment={"Variables": {"LONG": "x" * 4100}})
 
 
-def test_ordinary_functions_have_awss_ranges(client):
+def test_ordinary_functions_have_awss_ranges(server):
+    client = make_client(server, parameter_validation=False)
     for settings in ({"Timeout": 0}, {"MemorySize": 127}, {"EphemeralStorage": {"Size": 511}}):
         with refused("ValidationException", 400, re.compile("1 validation error detected")):
             create(client, **settings)
