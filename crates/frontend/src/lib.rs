@@ -1,1 +1,16 @@
-//! hearth-frontend
+//! The door: finds the operation of a request, asks `identity` who calls, calls the owner, renders the answer. No
+//! handlers: they live in the crates that own the records.
+//!
+//! - `door`: sockets, connections, limits, shutdown; also the door inside environments
+//! - `dispatch`: which service and operation a request means
+//! - `guard`: which hosts and origins may ask
+//! - `operator`: Hearth's own documents under `/_hearth`
+
+mod body;
+mod dispatch;
+mod door;
+mod guard;
+mod operator;
+
+pub use door::{Config, Frontend, Services};
+pub use operator::{Code, Lines, LogsRequest, Operator, OperatorError};

@@ -173,8 +173,12 @@ mod tests {
     #[test]
     fn the_least_recently_used_versions_give_up_first() {
         let start = Instant::now();
-        let idle =
-            |key, age, count| Idle { key, last_used: Some(start + Duration::from_secs(100 - age)), count, memory: 128 };
+        let idle = |key, age: u64, count| Idle {
+            key,
+            last_used: Some(start + Duration::from_secs(100 - age)),
+            count,
+            memory: 128,
+        };
         let chosen = give_up(vec![idle("new", 1, 5), idle("old", 9, 1), idle("middle", 5, 3)], 300);
         assert_eq!(chosen, [("old", 1), ("middle", 2)]);
     }

@@ -15,6 +15,17 @@ pub struct Context {
 }
 
 impl Context {
+    pub fn new(account: &str, region: &str, request_id: &str, host: &str, access_key: Option<&str>) -> Self {
+        Context {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            request_id: request_id.to_owned(),
+            host: host.to_owned(),
+            access_key: access_key.map(str::to_owned),
+            ignored: Mutex::default(),
+        }
+    }
+
     /// Notes members that were accepted and ignored.
     pub fn ignore(&self, members: impl IntoIterator<Item = String>) {
         self.ignored.lock().unwrap_or_else(PoisonError::into_inner).extend(members);

@@ -1,0 +1,165 @@
+//! Which service and which operation a request means, so that services can live side by side on one port.
+
+use http::header::AUTHORIZATION;
+use http::request;
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use hearth_identity::sts::Principal;
+use hearth_identity::{Caller, identify, sts};
+use hearth_model::SYNC_PAYLOAD_MAX;
+use hearth_wire::rest_json::Parts;
+use hearth_wire::{Context, Error, MessageKey, Reply};
+use hearth_wire_lambda::{Info, Operation};
+use hearth_worker::EndpointIdentity;
+
+use crate::body::{self, Body, ReadError};
+use crate::door::Services;
+use crate::guard;
+use crate::operator::{self, LogsRequest};
+
+/// Largest request of an operation that is not an invocation, bytes (recorded).
+const REQUEST_MAX: usize = 70_167_211;
+/// Largest form of the Query protocol, bytes.
+const FORM_MAX: usize = 1024 * 1024;
+
+/// Answers one request. `inside` is set for requests of functions.
+pub async fn answer(
+    services: &Services,
+    inside: Option<&EndpointIdentity>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let (head, body) = request.into_parts();
+    let reply = match who(&head, inside) {
+        Err(error) => error.rest_json(),
+        Ok(caller) if head.uri.path().starts_with("/_hearth/") => {
+            let request = LogsRequest {
+                account: caller.account.to_string(),
+                region: caller.region.to_string(),
+                ..LogsRequest::default()
+            };
+            let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+            let mut response = operator::answer(&services.operator, path, query, request).await;
+            stamp(&mut response, &request_id);
+            return response;
+        }
+        Ok(caller) => serve(services, inside, &caller, &head, body, &request_id).await,
+    };
+    let mut response = render(reply);
+    stamp(&mut response, &request_id);
+    response
+}
+
+fn who(head: &request::Parts, inside: Option<&EndpointIdentity>) -> Result<Caller, Error> {
+    if let Some(text) = guard::refusal(&head.headers) {
+        return Err(Error::new(403, "AccessDeniedException", text));
+    }
+    let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let identified = identify(authorization, head.uri.query().unwrap_or_default());
+    let mut caller = identified.map_err(|e| Error::new(403, "IncompleteSignatureException", e.to_string()))?;
+    if let Some(identity) = inside {
+        // The socket says who calls, whatever the signature does.
+        caller.account = identity.account.clone();
+    }
+    Ok(caller)
+}
+
+async fn serve(
+    services: &Services,
+    inside: Option<&EndpointIdentity>,
+    caller: &Caller,
+    head: &request::Parts,
+    body: Incoming,
+    request_id: &str,
+) -> Reply {
+    let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default());
+    match caller.service.as_deref() {
+        Some("sts") => answer_sts(inside, caller, body, request_id).await,
+        Some("lambda") | None => {
+            if let Some((info, labels)) = hearth_wire_lambda::route(method, path, query) {
+                return answer_lambda(services, caller, head, (info, labels), body, request_id).await;
+            }
+            if caller.service.is_none() && method == "POST" && path == "/" {
+                return answer_sts(inside, caller, body, request_id).await;
+            }
+            let message = format!(
+                "Unable to determine the operation of {method} {}.",
+                path.chars().take(200).collect::<String>()
+            );
+            Error::new(404, "UnknownOperationException", message).rest_json()
+        }
+        Some(other) => {
+            let other: String = other.chars().take(64).collect();
+            Error::not_supported(format_args!("the service {other}")).rest_json()
+        }
+    }
+}
+
+async fn answer_sts(inside: Option<&EndpointIdentity>, caller: &Caller, body: Incoming, request_id: &str) -> Reply {
+    let Ok(form) = body::read(body, FORM_MAX).await else {
+        return Error::new(400, "RequestEntityTooLarge", "The request is too large.").rest_json();
+    };
+    let principal = match inside {
+        Some(identity) => Principal::Role {
+            account: &identity.account,
+            arn: &identity.role,
+            session: identity.function.name.as_str(),
+        },
+        None => Principal::Account(&caller.account),
+    };
+    sts::answer(&form, &principal, request_id)
+}
+
+async fn answer_lambda(
+    services: &Services,
+    caller: &Caller,
+    head: &request::Parts,
+    (info, labels): (&'static Info, hearth_wire::route::Labels),
+    body: Incoming,
+    request_id: &str,
+) -> Reply {
+    let invoke = info.operation == Operation::Invoke;
+    let limit = if invoke { SYNC_PAYLOAD_MAX } else { REQUEST_MAX };
+    let body = match body::read(body, limit).await {
+        Ok(body) => body,
+        Err(ReadError::TooLarge) => {
+            let name = if invoke { "InvokeFunction" } else { info.name };
+            let message = format!("Request must be smaller than {limit} bytes for the {name} operation");
+            let error = Error::new(413, "RequestEntityTooLargeException", message);
+            return Error { key: MessageKey::Upper, ..error }.rest_json();
+        }
+        Err(ReadError::Broken) => return Error::serialization("The request ended early.").rest_json(),
+    };
+    let host = head.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let (account, region) = (caller.account.as_str(), caller.region.as_str());
+    let cx = Context::new(account, region, request_id, host, caller.access_key.as_deref());
+    let parts = Parts { labels, query: head.uri.query().unwrap_or_default(), headers: &head.headers, body };
+    let mut reply = match services.lambda.call(&cx, info.operation, parts).await {
+        Ok(reply) => reply,
+        Err(error) => error.rest_json(),
+    };
+    let ignored = cx.ignored();
+    if !ignored.is_empty() {
+        reply.header("x-hearth-ignored", &ignored);
+    }
+    reply
+}
+
+fn render(reply: Reply) -> Response<Body> {
+    let mut response = Response::new(Body::whole(reply.body));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let no_content = reply.status == 204;
+    for (name, value) in reply.headers {
+        if !(no_content && name == http::header::CONTENT_TYPE) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn stamp(response: &mut Response<Body>, request_id: &str) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert("x-amzn-requestid", value);
+    }
+}

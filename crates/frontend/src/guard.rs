@@ -1,0 +1,65 @@
+//! A web page must not be able to drive a developer's Hearth: only local names are answered, and no foreign origin.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use http::header::{HOST, ORIGIN};
+
+/// Why a request is refused, for the client.
+pub fn refusal(headers: &HeaderMap) -> Option<String> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !is_local(host) {
+        return Some(format!("The host '{}' is not a local name of this Hearth.", shown(host)));
+    }
+    let origin = headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or("?"));
+    let foreign = origin.filter(|origin| !origin.split_once("://").is_some_and(|(_, host)| is_local(host)));
+    foreign.map(|origin| format!("Requests from the origin '{}' are refused.", shown(origin)))
+}
+
+/// `localhost`, `*.localhost`, a loopback address; each with or without a port.
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    let name = name.to_ascii_lowercase();
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn shown(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_local_names_are_local() {
+        for local in
+            ["localhost", "localhost:4566", "a.localhost", "127.0.0.1:1", "127.9.9.9", "[::1]:4566", "LOCALHOST"]
+        {
+            assert!(is_local(local), "{local}");
+        }
+        for foreign in
+            ["", "example.com", "localhost.example.com", "10.0.0.1:4566", "127.0.0.1.example.com", "xlocalhost"]
+        {
+            assert!(!is_local(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_or_opaque_origin_is_refused() {
+        let headers = |origin: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, "localhost:4566".parse().unwrap());
+            headers.insert(ORIGIN, origin.parse().unwrap());
+            headers
+        };
+        assert!(refusal(&headers("http://localhost:3000")).is_none());
+        assert!(refusal(&headers("https://evil.example")).is_some());
+        assert!(refusal(&headers("null")).is_some());
+    }
+}
