@@ -18,3 +18,4 @@ mod record;
 
 pub use control::{Config, Control, OpenError, Ports};
 pub use download::DownloadError;
+pub use operations::COVERAGE;

@@ -34,7 +34,8 @@ const fn refused(name: &'static str, note: &'static str) -> Parameter {
     Parameter { name, status: ParameterStatus::Refused, note }
 }
 
-const FUNCTIONS: &[Coverage] = &[
+/// The operations of this crate, for all three groups.
+pub const COVERAGE: &[Coverage] = &[
     Coverage {
         operation: "CreateFunction",
         parameters: &[
@@ -82,20 +83,18 @@ const FUNCTIONS: &[Coverage] = &[
         ],
     },
     Coverage { operation: "DeleteFunction", parameters: &[] },
+    Coverage {
+        operation: "UpdateFunctionCode",
+        parameters: &[
+            refused("S3Bucket", "give ZipFile"),
+            refused("ImageUri", ""),
+            refused("Publish", "false works"),
+            refused("PublishTo", ""),
+            refused("SourceKMSKeyArn", ""),
+        ],
+    },
+    Coverage { operation: "GetAccountSettings", parameters: &[] },
 ];
-
-const CODE: &[Coverage] = &[Coverage {
-    operation: "UpdateFunctionCode",
-    parameters: &[
-        refused("S3Bucket", "give ZipFile"),
-        refused("ImageUri", ""),
-        refused("Publish", "false works"),
-        refused("PublishTo", ""),
-        refused("SourceKMSKeyArn", ""),
-    ],
-}];
-
-const ACCOUNT: &[Coverage] = &[Coverage { operation: "GetAccountSettings", parameters: &[] }];
 
 fn owner(cx: &Context) -> Owner {
     Owner {
@@ -268,7 +267,7 @@ fn refuse_creation(input: &CreateFunctionRequest, code: &FunctionCode) -> Result
 #[async_trait]
 impl FunctionsApi for Control {
     fn coverage(&self) -> &'static [Coverage] {
-        FUNCTIONS
+        COVERAGE
     }
 
     async fn create_function(
@@ -508,7 +507,7 @@ fn merged(old: Kept, new: Kept) -> Kept {
 #[async_trait]
 impl CodeApi for Control {
     fn coverage(&self) -> &'static [Coverage] {
-        CODE
+        COVERAGE
     }
 
     async fn update_function_code(
@@ -557,7 +556,7 @@ impl CodeApi for Control {
 #[async_trait]
 impl AccountApi for Control {
     fn coverage(&self) -> &'static [Coverage] {
-        ACCOUNT
+        COVERAGE
     }
 
     async fn get_account_settings(

@@ -14,7 +14,8 @@ use hearth_wire_lambda::{InvokeApi, errors};
 
 use crate::Placement;
 
-const COVERAGE: &[Coverage] = &[Coverage {
+/// The operations of this crate.
+pub const COVERAGE: &[Coverage] = &[Coverage {
     operation: "Invoke",
     parameters: &[
         Parameter {

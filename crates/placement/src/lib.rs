@@ -14,4 +14,5 @@ mod placement;
 mod pool;
 mod room;
 
+pub use api::COVERAGE;
 pub use placement::{Config, Placement};
