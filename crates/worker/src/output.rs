@@ -22,7 +22,7 @@ const PIPE_SIZE: usize = 1024 * 1024;
 const RATE: f64 = 8.0 * 1024.0 * 1024.0;
 const BURST: f64 = 8.0 * 1024.0 * 1024.0;
 /// Overhead of a line, bytes.
-const LINE_COST: usize = 64;
+const LINE_COST: usize = 128;
 
 /// The environment's log stream, and the tail of the invocation that runs. Events are kept back until `flush`, so that
 /// an invocation's lines travel together.

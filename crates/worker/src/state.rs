@@ -342,9 +342,13 @@ impl State {
         }
     }
 
-    /// START, once.
+    /// START, once, after what was written before it.
     fn begin(&mut self, shared: &Shared) {
-        let Some(call) = self.call.as_mut().filter(|call| !call.begun) else { return };
+        if self.call.as_ref().is_none_or(|call| call.begun) {
+            return;
+        }
+        self.drain();
+        let Some(call) = &mut self.call else { return };
         call.begun = true;
         if call.invocation.as_ref().is_some_and(|invocation| invocation.wants_log_tail) {
             self.log.begin_tail();

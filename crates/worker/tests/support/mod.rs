@@ -1,0 +1,382 @@
+//! A worker over sandboxes that confine nothing: plain child processes of the host, and functions written in Python.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_model::{
+    AccountId, Architecture, BoxFuture, CodeHash, CodeTree, FunctionName, FunctionVersion, Head, Invocation,
+    InvokeError, LogGroup, Materials, MaterialsError, Memory, Outcome, Region, RequestId, Root, Runtime, RuntimeTree,
+    Secret, SystemClock, Version, VersionKey,
+};
+use hearth_observe::{Logs, Query};
+use hearth_sandbox::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
+use hearth_worker::{Config, Endpoint, EndpointIdentity, Environment, EnvironmentEvents, Ports, Worker};
+use tokio::sync::mpsc;
+
+/// What a function in a test is made of: a client of the Runtime API with nothing else.
+const CLIENT: &str = r#"#!/usr/bin/python3 -S
+import http.client, os, sys, threading, time
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+def call(method, path, body=None, headers={}):
+    api.request(method, "/2018-06-01/runtime/" + path, body, headers)
+    reply = api.getresponse()
+    return reply, reply.read()
+def next_event():
+    reply, event = call("GET", "invocation/next")
+    return reply.headers["Lambda-Runtime-Aws-Request-Id"], event.decode()
+def respond(id, body):
+    return call("POST", f"invocation/{id}/response", body)[0].status
+def fail(where, type, body):
+    call("POST", where, body, {"Lambda-Runtime-Function-Error-Type": type, "Content-Type": "application/json"})
+def say(text):
+    os.write(1, text.encode())
+"#;
+
+/// Longest that a test waits for anything.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct World {
+    pub worker: Worker,
+    pub host: Arc<Host>,
+    pub logs: Logs,
+    pub events: Arc<Events>,
+    /// Idle environments, as they are told of.
+    pub idle: mpsc::UnboundedReceiver<Environment>,
+    pub gone: mpsc::UnboundedReceiver<Environment>,
+    pub function: FunctionVersion,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// A function whose `bootstrap` is this Python code.
+    pub fn new(code: &str) -> Self {
+        let world = World::without_bootstrap();
+        world.write_bootstrap(&format!("{CLIENT}{code}"), 0o755);
+        world
+    }
+
+    pub fn without_bootstrap() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("code")).unwrap();
+        let config = hearth_observe::Config { retention: Duration::from_secs(86_400), clock: Arc::new(SystemClock) };
+        let logs = Logs::open(&folder.path().join("logs"), config).unwrap();
+        let host = Arc::new(Host { code: folder.path().join("code"), ..Host::default() });
+        let ports = Ports {
+            driver: Arc::new(Double(host.clone())),
+            materials: Arc::new(Double(host.clone())),
+            logs: logs.clone(),
+            clock: Arc::new(SystemClock),
+            endpoint: Arc::new(Double(host.clone())),
+        };
+        let (idle_to, idle) = mpsc::unbounded_channel();
+        let (gone_to, gone) = mpsc::unbounded_channel();
+        World {
+            worker: Worker::new(Config::default(), ports),
+            host,
+            logs,
+            events: Arc::new(Events { idle: idle_to, gone: gone_to }),
+            idle,
+            gone,
+            function: function(),
+            folder,
+        }
+    }
+
+    pub fn write_bootstrap(&self, text: &str, mode: u32) {
+        let path = self.folder.path().join("code/bootstrap");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut FunctionVersion)) -> Self {
+        change(&mut self.function);
+        self
+    }
+
+    pub fn start(&mut self) -> Environment {
+        let function = std::mem::replace(&mut self.function, function());
+        self.worker.start(Arc::new(function), self.events.clone())
+    }
+
+    pub async fn wait_idle(&mut self) {
+        tokio::time::timeout(PATIENCE, self.idle.recv()).await.expect("it became idle").unwrap();
+    }
+
+    pub async fn wait_gone(&mut self) {
+        tokio::time::timeout(PATIENCE, self.gone.recv()).await.expect("it is gone").unwrap();
+    }
+
+    /// Waits until something that the host does is seen.
+    pub async fn wait_until(&self, what: &str, seen: impl Fn(&Host) -> bool) {
+        let waited = async {
+            while !seen(&self.host) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("never {what}"));
+    }
+
+    pub async fn log(&self) -> Vec<String> {
+        let events = self.logs.read(Query::latest(function().log_group, 100_000)).await.unwrap();
+        events.iter().map(|event| String::from_utf8_lossy(&event.message).into_owned()).collect()
+    }
+}
+
+fn function() -> FunctionVersion {
+    let (account, region) = (AccountId::default_account(), Region::default_region());
+    let name = FunctionName::parse("f").unwrap();
+    let log_group = LogGroup { account: account.clone(), region: region.clone(), name: "/aws/lambda/f".into() };
+    FunctionVersion {
+        key: VersionKey { account, region, name, version: Version::Latest, generation: 1 },
+        runtime: Runtime::parse("provided.al2023").unwrap(),
+        handler: "h".to_owned(),
+        code: CodeHash([0; 32]),
+        architecture: Architecture::of_host().unwrap(),
+        memory: Memory::mib(128),
+        timeout: Duration::from_secs(20),
+        ephemeral_storage: Memory::mib(512),
+        environment: Vec::new(),
+        log_group,
+        custom_log_group: false,
+        role: "arn:aws:iam::000000000000:role/r".to_owned(),
+    }
+}
+
+pub fn variable(key: &str, value: &str) -> (String, Secret) {
+    (key.to_owned(), Secret::new(value))
+}
+
+pub fn invocation(environment: &Environment, id: &str, payload: &str) -> Invocation {
+    Invocation {
+        request_id: RequestId::new(id),
+        function: environment.function().clone(),
+        invoked_arn: environment.function().arn().to_string(),
+        payload: Bytes::from(payload.to_owned()),
+        content_type: None,
+        client_context: None,
+        trace: None,
+        wants_log_tail: true,
+    }
+}
+
+/// An answer and how it ended.
+#[derive(Debug)]
+pub struct Done {
+    pub head: Head,
+    pub body: String,
+    pub outcome: Outcome,
+}
+
+impl Done {
+    pub fn tail(&self) -> String {
+        String::from_utf8_lossy(self.outcome.log_tail.as_ref().unwrap()).into_owned()
+    }
+}
+
+pub async fn invoke(environment: &Environment, id: &str, payload: &str) -> Result<Done, InvokeError> {
+    let run = async {
+        let response = environment.invoke(invocation(environment, id, payload)).await?;
+        let (head, body, outcome) = response.collect(10_000_000).await.unwrap();
+        Ok(Done { head, body: String::from_utf8(body.to_vec()).unwrap(), outcome: outcome.await })
+    };
+    tokio::time::timeout(PATIENCE, run).await.expect("an invocation ended")
+}
+
+pub struct Events {
+    idle: mpsc::UnboundedSender<Environment>,
+    gone: mpsc::UnboundedSender<Environment>,
+}
+
+impl EnvironmentEvents for Events {
+    fn idle(&self, environment: &Environment) {
+        let _ = self.idle.send(environment.clone());
+    }
+
+    fn gone(&self, environment: &Environment) {
+        let _ = self.gone.send(environment.clone());
+    }
+}
+
+/// The host in place of sandboxes, materials and the endpoint.
+#[derive(Default)]
+pub struct Host {
+    code: PathBuf,
+    pub frozen: AtomicBool,
+    pub cpu_limited: AtomicBool,
+    pub memory: AtomicU64,
+    pub oom_kills: AtomicU64,
+    /// Sandboxes that exist.
+    pub sandboxes: AtomicU64,
+    pub runtime_missing: AtomicBool,
+    /// Whose endpoints are served.
+    pub served: Arc<Mutex<Vec<EndpointIdentity>>>,
+}
+
+/// The ports that the host stands in for.
+struct Double(Arc<Host>);
+
+impl Materials for Double {
+    fn code(&self, _: CodeHash) -> BoxFuture<'_, Result<CodeTree, MaterialsError>> {
+        let tree = CodeTree { path: self.0.code.clone(), lease: Arc::new(()) };
+        Box::pin(async move { Ok(tree) })
+    }
+
+    fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
+        let missing = self.0.runtime_missing.load(Ordering::Relaxed);
+        let tree = RuntimeTree {
+            runtime,
+            root: Arc::new(Root { skeleton: "/".into(), binds: Vec::new() }),
+            command: Vec::new(),
+            variables: Vec::new(),
+            version: "provided:al2023".to_owned(),
+            version_arn: "arn:aws:lambda:us-east-1::runtime:0".to_owned(),
+        };
+        Box::pin(async move { if missing { Err(MaterialsError::RuntimeMissing(runtime)) } else { Ok(Arc::new(tree)) } })
+    }
+}
+
+impl Endpoint for Double {
+    fn serve(
+        &self,
+        listener: TcpListener,
+        identity: EndpointIdentity,
+    ) -> std::io::Result<Box<dyn std::any::Any + Send + Sync>> {
+        self.0.served.lock().unwrap().push(identity);
+        Ok(Box::new(Served { host: self.0.clone(), _listener: listener }))
+    }
+}
+
+struct Served {
+    host: Arc<Host>,
+    _listener: TcpListener,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.host.served.lock().unwrap().pop();
+    }
+}
+
+impl Driver for Double {
+    fn prepare(&self, _: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>> {
+        let host = self.0.clone();
+        Box::pin(async move { Ok(Box::new(Place { host }) as Box<dyn Prepared>) })
+    }
+
+    fn promises(&self) -> Vec<Promise> {
+        Vec::new()
+    }
+}
+
+struct Place {
+    host: Arc<Host>,
+}
+
+impl Prepared for Place {
+    fn bind(self: Box<Self>, identity: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
+        self.host.sandboxes.fetch_add(1, Ordering::Relaxed);
+        let sandbox = Unconfined {
+            host: self.host.clone(),
+            code: identity.code.path,
+            listening: Mutex::default(),
+            groups: Mutex::default(),
+        };
+        Box::pin(async move { Ok(Box::new(sandbox) as Box<dyn Sandbox>) })
+    }
+}
+
+struct Unconfined {
+    host: Arc<Host>,
+    code: PathBuf,
+    /// The addresses that were asked for, and those that were free.
+    listening: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    groups: Mutex<Vec<rustix::process::Pid>>,
+}
+
+impl Unconfined {
+    fn signal(&self, signal: rustix::process::Signal) {
+        for group in self.groups.lock().unwrap().iter() {
+            let _ = rustix::process::kill_process_group(*group, signal);
+        }
+    }
+}
+
+impl Drop for Unconfined {
+    fn drop(&mut self) {
+        self.signal(rustix::process::Signal::KILL);
+        self.host.sandboxes.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Sandbox for Unconfined {
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpListener, Error>> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        self.listening.lock().unwrap().insert(address, listener.local_addr().unwrap());
+        Box::pin(async move { Ok(listener) })
+    }
+
+    fn dial(&self, _: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>> {
+        Box::pin(async move { Err(Error::Gone) })
+    }
+
+    fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
+        let program = command.program.replace("/var/task", &self.code.display().to_string());
+        let environment = command.environment.into_iter().map(|(key, value)| {
+            let listening =
+                value.parse().ok().and_then(|address| self.listening.lock().unwrap().get(&address).copied());
+            (key, listening.map_or(value, |address| address.to_string()))
+        });
+        let mut process = std::process::Command::new(&program);
+        process.args(command.arguments).env_clear().envs(environment).process_group(0);
+        process.stdin(std::process::Stdio::null());
+        process.stdout(command.output.try_clone().unwrap()).stderr(command.output);
+        let started = tokio::process::Command::from(process).spawn();
+        Box::pin(async move {
+            let mut child = started.map_err(|source| Error::Exec { program: command.program, source })?;
+            let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+            self.groups.lock().unwrap().push(pid);
+            let exit = async move {
+                let status = child.wait().await.map_err(|_| Error::Gone)?;
+                Ok(status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code))
+            };
+            Ok(Process { exit: Box::pin(exit) })
+        })
+    }
+
+    fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.signal(rustix::process::Signal::KILL);
+        self.groups.lock().unwrap().clear();
+        Box::pin(async move { Ok(()) })
+    }
+
+    fn limit_cpu(&self) -> Result<(), Error> {
+        self.host.cpu_limited.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn freeze(&self) -> Result<(), Error> {
+        self.signal(rustix::process::Signal::STOP);
+        self.host.frozen.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn thaw(&self) -> Result<(), Error> {
+        self.host.frozen.store(false, Ordering::Relaxed);
+        self.signal(rustix::process::Signal::CONT);
+        Ok(())
+    }
+
+    fn usage(&self) -> Result<Usage, Error> {
+        let (memory, oom_kills) =
+            (self.host.memory.load(Ordering::Relaxed), self.host.oom_kills.load(Ordering::Relaxed));
+        Ok(Usage { memory, oom_kills, cpu_us: 0 })
+    }
+}
