@@ -1,0 +1,233 @@
+"""Measures Hearth, a bare HTTP server and AWS's runtime interface emulator side by side (script/bench)."""
+
+import base64
+import glob
+import io
+import json
+import os
+import pathlib
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TARGET, WHEELS = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+SECONDS = os.environ.get("BENCH_SECONDS", "5")
+COLD = int(os.environ.get("BENCH_COLD", "40"))
+BENCH = TARGET / "release/bench"
+PAYLOAD = json.dumps({"message": "x" * 64, "number": 1})
+
+PYTHON = "def lambda_handler(event, context):\n    return event\n"
+NODE = "exports.handler = async (event) => event;\n"
+
+
+def package(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o755 << 16
+            archive.writestr(entry, content)
+    return buffer.getvalue()
+
+
+def call(base, method, path, body=None):
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(base + path, data=data, method=method)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.loads(response.read() or b"null")
+
+
+def create(base, name, runtime, handler, code, memory=1769):
+    body = {
+        "FunctionName": name, "Runtime": runtime, "Handler": handler, "Role": "arn:aws:iam::000000000000:role/bench",
+        "MemorySize": memory, "Timeout": 30, "Code": {"ZipFile": base64.b64encode(code).decode()},
+    }
+    call(base, "POST", "/2015-03-31/functions", body)
+    while call(base, "GET", f"/2015-03-31/functions/{name}/configuration")["State"] != "Active":
+        time.sleep(0.01)
+
+
+def bench(*arguments):
+    return json.loads(subprocess.run([BENCH, *map(str, arguments)], check=True, capture_output=True, text=True).stdout)
+
+
+def warm(url):
+    return {f"c{concurrency}": bench("load", url, PAYLOAD, concurrency, SECONDS) for concurrency in (1, 32)}
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def until_open(port, process):
+    for _ in range(600):
+        if process.poll() is not None:
+            raise SystemExit(f"{process.args[0]} ended with {process.returncode}")
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise SystemExit(f"{process.args[0]} does not listen")
+
+
+def end(process):
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def fork_exec():
+    """Fork, exec and wait of a small program: what any start costs on this machine."""
+    times = []
+    for _ in range(200):
+        began = time.perf_counter()
+        os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+        times.append((time.perf_counter() - began) * 1e6)
+    return round(statistics.median(times))
+
+
+def measure_echo():
+    process = subprocess.Popen([BENCH, "echo"], stdout=subprocess.PIPE, text=True)
+    try:
+        return warm(process.stdout.readline().strip() + "/")
+    finally:
+        end(process)
+
+
+def measure_hearth(folder, runtimes):
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [TARGET / "release/hearth", "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", f"{folder}/data",
+         "--cache-dir", f"{folder}/cache", "--log-level", "warn"], stderr=subprocess.DEVNULL)
+    try:
+        until_open(port, process)
+        results = {"warm": {}, "cold": {}}
+        for label, (runtime, handler, code) in runtimes.items():
+            name = f"warm-{label}"
+            create(base, name, runtime, handler, code)
+            results["warm"][label] = warm(f"{base}/2015-03-31/functions/{name}/invocations")
+            call(base, "DELETE", f"/2015-03-31/functions/{name}")
+        for label, (runtime, handler, code) in runtimes.items():
+            times = []
+            for number in range(COLD):
+                name = f"cold-{label}-{number}"
+                create(base, name, runtime, handler, code)
+                times.append(bench("once", f"{base}/2015-03-31/functions/{name}/invocations", PAYLOAD)["us"])
+                call(base, "DELETE", f"/2015-03-31/functions/{name}")
+            # The first one makes the runtime's root: it is shown apart.
+            rest = sorted(times[1:])
+            results["cold"][label] = {
+                "firstUs": times[0], "p50Us": rest[len(rest) // 2], "p90Us": rest[int(len(rest) * 0.9)], "n": len(rest),
+            }
+        return results
+    finally:
+        end(process)
+
+
+def measure_emulator(folder):
+    """The same Python handler under AWS's emulator and AWS's own client. It serves one call at a time."""
+    binary = pathlib.Path(folder) / "aws-lambda-rie"
+    wheel = zipfile.ZipFile(sorted(glob.glob(f"{WHEELS}/aws_sam_cli-*.whl"))[-1])
+    machine = {"aarch64": "arm64"}.get(platform.machine(), "x86_64")
+    binary.write_bytes(wheel.read(f"samcli/local/rapid/aws-lambda-rie-{machine}"))
+    binary.chmod(0o755)
+    task = pathlib.Path(folder) / "task"
+    task.mkdir()
+    (task / "lambda_function.py").write_text(PYTHON)
+    port, api = free_port(), free_port()
+    environment = {**os.environ, "LAMBDA_TASK_ROOT": str(task), "AWS_LAMBDA_FUNCTION_TIMEOUT": "30"}
+    process = subprocess.Popen(
+        [binary, "--runtime-interface-emulator-address", f"127.0.0.1:{port}", "--runtime-api-address", f"127.0.0.1:{api}",
+         "--log-level", "error", sys.executable, "-m", "awslambdaric", "lambda_function.lambda_handler"],
+        cwd=task, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+    try:
+        until_open(port, process)
+        cold = bench("once", url, PAYLOAD)["us"]
+        return {"warm": {"c1": bench("load", url, PAYLOAD, 1, SECONDS), "c32": bench("load", url, PAYLOAD, 32, SECONDS)}, "coldUs": cold}
+    finally:
+        end(process)
+
+
+def functions():
+    """What is measured: label, runtime, handler and package."""
+    node = "nodejs" + subprocess.run(["node", "-p", "process.versions.node.split('.')[0]"], capture_output=True, text=True).stdout.strip() + ".x"
+    rust = next(path for path in (TARGET / "release/bootstrap", TARGET / "release/rust-bootstrap") if path.exists())
+    system = subprocess.run(["/usr/bin/python3", "-c", "import sys; print('python%d.%d' % sys.version_info[:2])"], capture_output=True, text=True).stdout.strip()
+    return {
+        "Python": (system, "lambda_function.lambda_handler", package({"lambda_function.py": PYTHON})),
+        "Node.js": (node, "index.handler", package({"index.js": NODE})),
+        "Rust": ("provided.al2023", "bootstrap", package({"bootstrap": rust.read_bytes()})),
+    }
+
+
+def row(name, result, echo):
+    c1, c32 = result["c1"], result["c32"]
+    ratio = c32["perSecond"] / echo["c32"]["perSecond"] * 100
+    return (f"| {name} | {c1['p50Us']} | {c1['p90Us']} | {c1['p99Us']} | {c1['perSecond']:.0f} | {c32['p50Us']} | {c32['p99Us']} "
+            f"| {c32['perSecond']:.0f} | {ratio:.0f} % | {c32['failed']} |")
+
+
+def table(results):
+    echo, hearth, emulator = results["echo"], results["hearth"], results["emulator"]
+    lines = [
+        "# Benchmarks", "",
+        "Written by `script/bench`; every figure of one run on one machine. Compare figures of one run, not of two: the",
+        "machines are shared. Times are microseconds unless they say otherwise.", "",
+        f"Machine: {results['machine']['cpus']} CPUs, {results['machine']['cpu']}, kernel {results['machine']['kernel']}.",
+        f"Calibration: fork, exec and wait of `/bin/true`: {results['machine']['forkExecUs']} µs.", "",
+        "## Warm", "",
+        "A handler that returns its event (about 100 bytes); `c1` is one caller, `c32` are 32 at once.", "",
+        "| | c1 p50 | c1 p90 | c1 p99 | c1 calls/s | c32 p50 | c32 p99 | c32 calls/s | of raw echo | failed |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        row("raw hyper echo (calibration)", echo, echo),
+    ]
+    lines += [row(f"Hearth, {label}", result, echo) for label, result in hearth["warm"].items()]
+    lines += [
+        row("AWS's emulator, Python", emulator["warm"], echo), "",
+        "Hearth's p50 at one caller over the raw echo: "
+        + ", ".join(f"{label} {result['c1']['p50Us'] - echo['c1']['p50Us']} µs" for label, result in hearth["warm"].items())
+        + ".", "",
+        "The emulator serves one call at a time: of 32 callers most are refused, which its `failed` column counts.", "",
+        "## Cold", "",
+        "From the request's first byte to the answer's last, into a new environment: sandbox, runtime, init, call.", "",
+        "| | p50 ms | p90 ms | n | first ever ms |", "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| Hearth, {label} | {cold['p50Us'] / 1000:.1f} | {cold['p90Us'] / 1000:.1f} | {cold['n']} | {cold['firstUs'] / 1000:.1f} |"
+        for label, cold in hearth["cold"].items()
+    ]
+    lines.append(f"| AWS's emulator, Python (first call only; it makes no sandbox) | {emulator['coldUs'] / 1000:.1f} | | 1 | |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    results = {"machine": {"cpus": os.cpu_count(), "cpu": model, "kernel": platform.release(), "forkExecUs": fork_exec()}}
+    with tempfile.TemporaryDirectory(dir=TARGET) as folder:
+        results["echo"] = measure_echo()
+        results["hearth"] = measure_hearth(folder, functions())
+        results["emulator"] = measure_emulator(folder)
+    (ROOT / "docs").mkdir(exist_ok=True)
+    (ROOT / "docs/benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
+    text = table(results)
+    (ROOT / "docs/benchmarks.md").write_text(text)
+    print(text)
+
+
+main()
