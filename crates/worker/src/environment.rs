@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -27,11 +27,13 @@ pub struct Worker {
     pub(crate) config: Arc<Config>,
     pub(crate) ports: Ports,
     tasks: TaskTracker,
+    /// Those that may still live.
+    started: Arc<Mutex<Vec<Weak<Shared>>>>,
 }
 
 impl Worker {
     pub fn new(config: Config, ports: Ports) -> Self {
-        Worker { config: Arc::new(config), ports, tasks: TaskTracker::new() }
+        Worker { config: Arc::new(config), ports, tasks: TaskTracker::new(), started: Arc::default() }
     }
 
     /// Begins an environment and comes back at once: it is made and initialised in its own task, and may be given its
@@ -43,8 +45,25 @@ impl Worker {
         let log = Log::new(logs.clone(), function.log_group.clone(), stream.clone(), clock.clone());
         let shared = Shared::new(id, function, events, clock.clone(), log, self.config.init_timeout);
         let shared = Arc::new(shared);
+        self.remember(&shared);
         self.tasks.spawn(drive::drive(self.clone(), shared.clone(), stream));
         Environment { shared }
+    }
+
+    fn remember(&self, shared: &Arc<Shared>) {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        if started.len() == started.capacity() {
+            started.retain(|shared| shared.strong_count() > 0);
+        }
+        started.push(Arc::downgrade(shared));
+    }
+
+    /// Ends every environment now: invocations that are running fail.
+    pub fn shut_down_all(&self) {
+        let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
+        for shared in started.iter().filter_map(Weak::upgrade) {
+            shared.shutdown();
+        }
     }
 
     /// Waits until every environment is gone. The caller has shut them down, and starts no more.
