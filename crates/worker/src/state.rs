@@ -492,3 +492,6 @@ impl Runtime for Line {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

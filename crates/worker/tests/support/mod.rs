@@ -1,5 +1,8 @@
 //! A worker over sandboxes that confine nothing: plain child processes of the host, and functions written in Python.
 
+// Each test program uses its own part of it.
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -58,18 +61,26 @@ impl World {
     /// A function whose `bootstrap` is this Python code.
     pub fn new(code: &str) -> Self {
         let world = World::without_bootstrap();
-        world.write_bootstrap(&format!("{CLIENT}{code}"), 0o755);
+        world.write_code(code);
         world
     }
 
     pub fn without_bootstrap() -> Self {
+        World::over(|host| Arc::new(Double(host.clone())), Root { skeleton: "/".into(), binds: Vec::new() })
+    }
+
+    /// A world without code, over another driver.
+    pub fn over(driver: impl FnOnce(&Arc<Host>) -> Arc<dyn Driver>, root: Root) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("code")).unwrap();
+        for open in [folder.path(), &folder.path().join("code")] {
+            std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
         let config = hearth_observe::Config { retention: Duration::from_secs(86_400), clock: Arc::new(SystemClock) };
         let logs = Logs::open(&folder.path().join("logs"), config).unwrap();
-        let host = Arc::new(Host { code: folder.path().join("code"), ..Host::default() });
+        let host = Arc::new(Host::new(folder.path().join("code"), root));
         let ports = Ports {
-            driver: Arc::new(Double(host.clone())),
+            driver: driver(&host),
             materials: Arc::new(Double(host.clone())),
             logs: logs.clone(),
             clock: Arc::new(SystemClock),
@@ -87,6 +98,11 @@ impl World {
             function: function(),
             folder,
         }
+    }
+
+    /// Its `bootstrap` is this Python code.
+    pub fn write_code(&self, code: &str) {
+        self.write_bootstrap(&format!("{CLIENT}{code}"), 0o755);
     }
 
     pub fn write_bootstrap(&self, text: &str, mode: u32) {
@@ -205,9 +221,9 @@ impl EnvironmentEvents for Events {
 }
 
 /// The host in place of sandboxes, materials and the endpoint.
-#[derive(Default)]
 pub struct Host {
     code: PathBuf,
+    root: Arc<Root>,
     pub frozen: AtomicBool,
     pub cpu_limited: AtomicBool,
     pub memory: AtomicU64,
@@ -217,6 +233,22 @@ pub struct Host {
     pub runtime_missing: AtomicBool,
     /// Whose endpoints are served.
     pub served: Arc<Mutex<Vec<EndpointIdentity>>>,
+}
+
+impl Host {
+    fn new(code: PathBuf, root: Root) -> Self {
+        Host {
+            code,
+            root: Arc::new(root),
+            frozen: AtomicBool::new(false),
+            cpu_limited: AtomicBool::new(false),
+            memory: AtomicU64::new(0),
+            oom_kills: AtomicU64::new(0),
+            sandboxes: AtomicU64::new(0),
+            runtime_missing: AtomicBool::new(false),
+            served: Arc::default(),
+        }
+    }
 }
 
 /// The ports that the host stands in for.
@@ -232,7 +264,7 @@ impl Materials for Double {
         let missing = self.0.runtime_missing.load(Ordering::Relaxed);
         let tree = RuntimeTree {
             runtime,
-            root: Arc::new(Root { skeleton: "/".into(), binds: Vec::new() }),
+            root: self.0.root.clone(),
             command: Vec::new(),
             variables: Vec::new(),
             version: "provided:al2023".to_owned(),
