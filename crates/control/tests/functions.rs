@@ -67,14 +67,9 @@ impl World {
         let opened = tokio::sync::Notify::new();
         let packages = Arc::new(TestPackages { blobs: blobs.clone(), open: AtomicBool::new(true), opened });
         let records = Arc::new(MemoryRecords::default());
-        let control = open(&records, &packages, &blobs).await;
-        World {
-            control,
-            packages,
-            records,
-            blobs,
-            cx: Context::new("000000000000", "us-east-1", "r", "localhost", None),
-        }
+        let (control, reconciler) = open(&records, &packages, &blobs).await;
+        let cx = Context::new("000000000000", "us-east-1", "r", "localhost", None);
+        World { control, packages, records, blobs, cx, reconciler }
     }
 
     fn hold(&self) {
