@@ -1,7 +1,7 @@
 //! What an environment is made of: trees, sandbox, endpoint, variables.
 
 use std::any::Any;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hearth_model::{Architecture, InvokeError, LogStreamName, MaterialsError, PlatformRecord, RuntimeTree};
@@ -13,9 +13,9 @@ use crate::ports::EndpointIdentity;
 use crate::state::{Line, Shared};
 use crate::variables;
 
-/// Both addresses of the Runtime API answer, whichever a runtime is told (spec 3.2).
-const RUNTIME_API: [Ipv4Addr; 2] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(169, 254, 100, 1)];
-const RUNTIME_API_PORT: u16 = 9001;
+/// Both addresses of the Runtime API answer, `127.0.0.1` and `169.254.100.1`, whichever a runtime is told (spec 3.2).
+/// They are all that a sandbox has, so one socket serves both.
+const RUNTIME_API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9001);
 
 /// A sandbox in which nothing runs yet.
 pub(crate) struct Made {
@@ -62,11 +62,8 @@ pub(crate) fn records(shared: &Shared, made: &Made) -> Vec<PlatformRecord> {
 
 /// Serves the Runtime API to the processes that are started next.
 pub(crate) async fn serve_runtime_api(sandbox: &dyn Sandbox, line: Arc<Line>) -> Result<Server, InvokeError> {
-    let mut listeners = Vec::new();
-    for address in RUNTIME_API {
-        listeners.push(sandbox.listen(SocketAddr::from((address, RUNTIME_API_PORT))).await.map_err(internal)?);
-    }
-    hearth_runtime_api::serve(listeners, line).map_err(internal)
+    let listener = sandbox.listen(RUNTIME_API).await.map_err(internal)?;
+    hearth_runtime_api::serve(vec![listener], line).map_err(internal)
 }
 
 fn caller(shared: &Shared) -> EndpointIdentity {

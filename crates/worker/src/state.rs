@@ -4,6 +4,8 @@
 //! machine decide under the lock and does what it says there and then; no step waits. What takes time is left as
 //! [`Work`] for the driver task. The owner is told of idleness after the lock is given up.
 
+mod line;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -11,7 +13,7 @@ use hearth_model::{
     Clock, ErrorType, FunctionVersion, InitReport, Invocation, InvokeError, LogStreamId, Memory, Outcome,
     PlatformRecord, Report, RequestId, Status,
 };
-use hearth_runtime_api::{Answer, Asked, Event, Next, Protocol, Refusal, Runtime};
+use hearth_runtime_api::{Answer, Event, Protocol};
 use hearth_sandbox::{Exit, Sandbox};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,8 @@ use crate::failure::{Cause, timed_out};
 use crate::machine::{Effect, Input, Machine};
 use crate::output::{Log, Output, Pumped};
 use crate::ports::EnvironmentEvents;
+
+pub(crate) use line::Line;
 
 pub(crate) struct Shared {
     pub id: LogStreamId,
@@ -248,7 +252,7 @@ impl Shared {
 
     /// For the connections of the processes that are started next.
     pub fn line(self: &Arc<Self>) -> Arc<Line> {
-        Arc::new(Line { generation: self.lock().generation, shared: self.clone() })
+        Arc::new(Line::new(self.lock().generation, self.clone()))
     }
 
     fn step(self: &Arc<Self>, mut state: MutexGuard<'_, State>, input: Input) {
@@ -437,59 +441,6 @@ impl State {
         let log_tail = self.log.end_tail();
         self.log.flush();
         let _ = call.outcome.send(Outcome { report, log_tail });
-    }
-}
-
-/// The Runtime API of one generation of processes.
-pub(crate) struct Line {
-    generation: u64,
-    shared: Arc<Shared>,
-}
-
-impl Line {
-    fn state(&self) -> Result<MutexGuard<'_, State>, Refusal> {
-        let state = self.shared.lock();
-        if state.generation == self.generation { Ok(state) } else { Err(Refusal::Ended) }
-    }
-}
-
-impl Runtime for Line {
-    fn next(&self) -> Result<Next, Refusal> {
-        let mut state = self.state()?;
-        let asked = state.protocol.ask()?;
-        if let Asked::Repeat(event) = asked {
-            return Ok(Next::Now(event));
-        }
-        let (parked, later) = oneshot::channel();
-        state.parked = Some(parked);
-        if let Asked::Ready = asked {
-            self.shared.step(state, Input::Ready);
-        }
-        Ok(Next::Later(later))
-    }
-
-    fn may_answer(&self, id: &str, to: &'static str) -> Result<(), Refusal> {
-        self.state()?.protocol.may_answer(id, to)
-    }
-
-    fn answer(&self, id: &str, to: &'static str, answer: Answer) -> Result<(), Refusal> {
-        let mut state = self.state()?;
-        state.protocol.answer(id, to)?;
-        let error_type = answer.error.clone();
-        if let Some(call) = &mut state.call {
-            call.answer(Ok(answer));
-        }
-        self.shared.step(state, Input::Answered(error_type));
-        Ok(())
-    }
-
-    fn init_error(&self, answer: Answer) -> Result<(), Refusal> {
-        let mut state = self.state()?;
-        state.protocol.init_error()?;
-        let error_type = answer.error.clone().unwrap_or(ErrorType::RUNTIME_UNKNOWN);
-        state.cause = Some(Cause::Posted(answer));
-        self.shared.step(state, Input::Failed(error_type));
-        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use hearth_model::{
     VersionKey,
 };
 use hearth_observe::Logs;
+use hearth_runtime_api::{Next, Refusal, Runtime};
 use proptest::prelude::*;
 use tokio::sync::oneshot::error::TryRecvError;
 

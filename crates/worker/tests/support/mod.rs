@@ -327,8 +327,8 @@ impl Prepared for Place {
 struct Unconfined {
     host: Arc<Host>,
     code: PathBuf,
-    /// The addresses that were asked for, and those that were free.
-    listening: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    /// The ports that were asked for, and addresses that were free.
+    listening: Mutex<HashMap<u16, SocketAddr>>,
     groups: Mutex<Vec<rustix::process::Pid>>,
 }
 
@@ -351,7 +351,7 @@ impl Sandbox for Unconfined {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpListener, Error>> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        self.listening.lock().unwrap().insert(address, listener.local_addr().unwrap());
+        self.listening.lock().unwrap().insert(address.port(), listener.local_addr().unwrap());
         Box::pin(async move { Ok(listener) })
     }
 
@@ -362,8 +362,8 @@ impl Sandbox for Unconfined {
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
         let program = command.program.replace("/var/task", &self.code.display().to_string());
         let environment = command.environment.into_iter().map(|(key, value)| {
-            let listening =
-                value.parse().ok().and_then(|address| self.listening.lock().unwrap().get(&address).copied());
+            let port = value.parse().ok().map(|address: SocketAddr| address.port());
+            let listening = port.and_then(|port| self.listening.lock().unwrap().get(&port).copied());
             (key, listening.map_or(value, |address| address.to_string()))
         });
         let mut process = std::process::Command::new(&program);
