@@ -1,0 +1,162 @@
+//! The composition root: makes every room, gives each what it needs, and ends them in order.
+//!
+//! ```text
+//!   store ──► images ──► worker ──► placement ──┐
+//!     └─────► control ──────────────────────────┴──► frontend (which is also the door inside environments)
+//! ```
+//!
+//! The order of the end is written once, in [`Running::end`]: stop accepting, drain, shut environments down, flush logs,
+//! close.
+
+mod banner;
+mod operator;
+mod probe;
+mod rooms;
+mod signals;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hearth_sandbox::launcher;
+use hearth_store::DataDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Failure, ServeArguments};
+use crate::settings::{self, Host, Loaded, LogFormat, ProcessVariables, Settings, Sources};
+use rooms::Rooms;
+use signals::Signals;
+
+/// For connections and environments that do not end by themselves, once nothing is left for them to do.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Serves until it is told to end.
+pub fn run(arguments: ServeArguments) -> Result<(), Failure> {
+    let sources = Sources {
+        flags: arguments.flags,
+        config: arguments.config,
+        variables: &ProcessVariables,
+        host: Host::of(&ProcessVariables),
+    };
+    let Loaded { settings, file, warnings } = settings::load(sources).map_err(|e| Failure::Usage(e.to_string()))?;
+    begin_log(&settings);
+    if let Some(file) = file {
+        tracing::info!(file = %file.display(), "settings were read");
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    refuse_others(settings.listen)?;
+    if let Some((why, fix)) = crate::doctor::hindrance() {
+        return Err(Failure::No(format!("{why}; {fix}")));
+    }
+    let folder = DataDir::open(&settings.data_dir).map_err(|e| Failure::No(e.to_string()))?;
+    // The launcher must be made before any thread exists: up to here there is one.
+    let launcher = launcher::start().map_err(|e| Failure::No(format!("cannot start the launcher: {e}")))?;
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build()?;
+    let served = runtime.block_on(serve(&settings, &folder, launcher));
+    // What still runs is cut off; the launcher ends with its last handle and is waited for.
+    runtime.shutdown_timeout(LINGER);
+    served
+}
+
+async fn serve(settings: &Settings, folder: &DataDir, launcher: launcher::Started) -> Result<(), Failure> {
+    let mut signals = Signals::install()?;
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(|e| Failure::No(format!("cannot listen on {}: {e}", settings.listen)))?;
+    let address = listener.local_addr()?;
+    let (ending, ended) = watch::channel(false);
+    let making = Rooms::make(settings, folder, launcher, address, ended.clone());
+    let rooms = tokio::select! {
+        rooms = making => rooms?,
+        () = signals.next() => return Ok(()),
+    };
+    let running = Running::begin(rooms, listener, ending, ended);
+    banner::print(settings, folder, address, &running.rooms);
+    signals.next().await;
+    running.end(settings.shutdown_drain, signals).await;
+    Ok(())
+}
+
+/// Everything that goes on by itself.
+struct Running {
+    rooms: Rooms,
+    ending: watch::Sender<bool>,
+    door: JoinSet<()>,
+    background: JoinSet<()>,
+}
+
+impl Running {
+    fn begin(rooms: Rooms, listener: TcpListener, ending: watch::Sender<bool>, ended: watch::Receiver<bool>) -> Self {
+        let mut background = JoinSet::new();
+        background.spawn(rooms.control.clone().run());
+        background.spawn(rooms.placement.clone().run());
+        let images = rooms.images.clone();
+        background.spawn(async move { images.prepare().await });
+        let mut door = JoinSet::new();
+        let frontend = rooms.frontend.clone();
+        door.spawn(async move { frontend.serve(listener, told(ended)).await });
+        Running { rooms, ending, door, background }
+    }
+
+    /// The order of the end. A second signal skips what is left of the drain.
+    async fn end(mut self, drain: Duration, mut signals: Signals) {
+        tracing::info!(?drain, "ending: running invocations may finish");
+        let _ = self.ending.send(true);
+        let deadline = Instant::now() + drain;
+        tokio::select! {
+            () = self.rooms.placement.drain(deadline) => {}
+            () = signals.next() => tracing::warn!("ending at once"),
+        }
+        if self.rooms.placement.environments() > 0 {
+            tracing::warn!("invocations that still run are ended");
+        }
+        self.rooms.worker.shut_down_all();
+        let _ = tokio::time::timeout(LINGER, self.rooms.worker.closed()).await;
+        let _ = tokio::time::timeout(LINGER, async { while self.door.join_next().await.is_some() {} }).await;
+        self.background.shutdown().await;
+        self.rooms.logs.close().await;
+        tracing::info!("ended");
+    }
+}
+
+async fn told(mut ended: watch::Receiver<bool>) {
+    // The sender lives until the end.
+    let _ = ended.wait_for(|ended| *ended).await;
+}
+
+/// Every signature is accepted in this mode, so nobody else may reach the door.
+fn refuse_others(listen: SocketAddr) -> Result<(), Failure> {
+    if listen.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "will not listen on {listen}: any signature is accepted so far, so whoever reaches the address could run code \
+         here. Use a loopback address such as 127.0.0.1"
+    )))
+}
+
+fn begin_log(settings: &Settings) {
+    use std::io::IsTerminal;
+    // The level is one of the words that a filter knows.
+    let filter = EnvFilter::new(settings.log_level.to_string());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Each environment takes a few descriptors; the usual soft limit of 1,024 is made for less.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}

@@ -1,0 +1,153 @@
+//! Every room of the server, made in the order in which they need each other.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use hearth_control::Control;
+use hearth_frontend::{Frontend, Services};
+use hearth_images::Images;
+use hearth_model::{Clock, Functions, Quotas, SystemClock};
+use hearth_observe::Logs;
+use hearth_placement::Placement;
+use hearth_sandbox::launcher;
+use hearth_sandbox::process::{self, ProcessDriver};
+use hearth_sandbox::{Driver, Promise};
+use hearth_store::{Blobs, DataDir, Files, Records, Sqlite};
+use hearth_worker::Worker;
+use tokio::sync::watch;
+
+use super::operator::ServerOperator;
+use super::probe::Probe;
+use crate::cli::Failure;
+use crate::settings::Settings;
+
+/// Where instances on this host meet to share out user ids.
+const RUN: &str = "/run/hearth";
+/// The port of the Hearth endpoint inside every environment.
+const ENDPOINT_PORT: u16 = 4566;
+
+pub struct Rooms {
+    pub logs: Logs,
+    pub images: Images,
+    pub promises: Vec<Promise>,
+    pub control: Control,
+    pub worker: Worker,
+    pub placement: Placement,
+    pub frontend: Frontend,
+}
+
+fn failed(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Failure {
+    move |error| Failure::No(format!("cannot {what}: {error}"))
+}
+
+impl Rooms {
+    pub async fn make(
+        settings: &Settings,
+        folder: &DataDir,
+        launcher: launcher::Started,
+        address: SocketAddr,
+        ended: watch::Receiver<bool>,
+    ) -> Result<Self, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let records: Arc<dyn Records> =
+            Arc::new(Sqlite::open(&folder.records()).map_err(|e| failed("open the records")(&e))?);
+        let blobs: Arc<dyn Blobs> = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
+        let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
+        let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
+        let driver = driver(settings, folder, launcher)?;
+        let promises = driver.promises();
+        let images = images(settings, blobs.clone()).await?;
+        let ports = hearth_control::Ports {
+            records,
+            packages: Arc::new(images.clone()),
+            blobs: blobs.clone(),
+            clock: clock.clone(),
+        };
+        let config = hearth_control::Config { quotas: quotas(settings) };
+        let control = Control::open(config, ports).await.map_err(|e| failed("open the functions")(&e))?;
+        let frontend = Frontend::new(hearth_frontend::Config::default());
+        let worker = Worker::new(
+            hearth_worker::Config { endpoint_ports: endpoint_ports(address), ..hearth_worker::Config::default() },
+            hearth_worker::Ports {
+                driver: driver.clone(),
+                materials: Arc::new(images.clone()),
+                logs: logs.clone(),
+                clock: clock.clone(),
+                endpoint: Arc::new(frontend.clone()),
+            },
+        );
+        let functions: Arc<dyn Functions> = Arc::new(control.clone());
+        let placement = Placement::new(placement(settings), worker.clone(), functions, clock);
+        let operator = ServerOperator {
+            images: images.clone(),
+            control: control.clone(),
+            logs: logs.clone(),
+            isolation: settings.isolation,
+            probe: Probe::new(driver, Arc::new(images.clone())),
+            ended,
+        };
+        frontend.open(Services { lambda: lambda(&control, &placement), operator: Arc::new(operator) });
+        Ok(Rooms { logs, images, promises, control, worker, placement, frontend })
+    }
+}
+
+fn driver(settings: &Settings, folder: &DataDir, launcher: launcher::Started) -> Result<Arc<dyn Driver>, Failure> {
+    let launcher = launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
+    let config = process::Config {
+        instance: folder.instance().to_owned(),
+        scratch: folder.path().join("scratch"),
+        uids: settings.sandbox_uids.0.clone(),
+        run: Path::new(RUN).to_owned(),
+    };
+    let driver = ProcessDriver::new(launcher, config).map_err(|e| failed("make sandboxes")(&e))?;
+    Ok(Arc::new(driver))
+}
+
+/// Looks for runtimes, which takes a moment.
+async fn images(settings: &Settings, blobs: Arc<dyn Blobs>) -> Result<Images, Failure> {
+    let config = hearth_images::Config {
+        cache_dir: settings.cache_dir.clone(),
+        substitute: settings.runtimes_substitute,
+        fetch: settings.runtimes_fetch,
+    };
+    let opened = tokio::task::spawn_blocking(move || Images::open(config, blobs)).await;
+    let opened = opened.map_err(|e| failed("look for runtimes")(&e))?;
+    opened.map_err(|e| failed("open the cache folder")(&e))
+}
+
+fn quotas(settings: &Settings) -> Quotas {
+    Quotas {
+        concurrent_executions: settings.account_concurrent_executions,
+        code_storage: settings.account_code_storage.0,
+        ..Quotas::default()
+    }
+}
+
+fn placement(settings: &Settings) -> hearth_placement::Config {
+    hearth_placement::Config {
+        concurrent_executions: settings.account_concurrent_executions,
+        idle_timeout: settings.environments_idle_timeout,
+        memory_budget: settings.environments_memory_budget.0,
+        wait: settings.environments_wait,
+    }
+}
+
+/// The port that `AWS_ENDPOINT_URL` names inside, and the server's own, so that URLs made outside work inside.
+fn endpoint_ports(address: SocketAddr) -> Vec<u16> {
+    let mut ports = vec![ENDPOINT_PORT];
+    if address.port() != ENDPOINT_PORT {
+        ports.push(address.port());
+    }
+    ports
+}
+
+fn lambda(control: &Control, placement: &Placement) -> hearth_wire_lambda::Service {
+    hearth_wire_lambda::Service {
+        account: Some(Arc::new(control.clone())),
+        code: Some(Arc::new(control.clone())),
+        functions: Some(Arc::new(control.clone())),
+        invoke: Some(Arc::new(placement.clone())),
+        ..hearth_wire_lambda::Service::default()
+    }
+}

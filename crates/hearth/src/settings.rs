@@ -1,0 +1,182 @@
+//! Every setting of the server, declared once: its key, type, default and meaning. Flag, variable, file key, the help
+//! text and `docs/configuration.md` all derive from the table here.
+//!
+//! Knows nothing of what a setting does.
+
+mod document;
+mod file;
+mod load;
+mod nearest;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use document::help_of_flag;
+pub use load::{Host, Loaded, ProcessVariables, Sources, load};
+pub use nearest::nearest;
+pub use value::{Isolation, LogFormat, LogLevel, Size, UidRange, Value};
+
+/// One row of the table.
+pub struct Setting {
+    /// `environments.idle_timeout`.
+    pub key: &'static str,
+    /// What a value looks like, such as `DURATION`.
+    pub kind: &'static str,
+    pub default: Default,
+    /// One or two plain sentences.
+    pub doc: &'static str,
+}
+
+/// What holds when nobody sets it.
+pub enum Default {
+    Text(&'static str),
+    /// Depends on the host: how the documentation says it, and how it is found out.
+    OfHost {
+        said: &'static str,
+        find: fn(&Host) -> Result<String, String>,
+    },
+}
+
+impl Setting {
+    /// `--environments-idle-timeout`, without the dashes in front.
+    pub fn flag(&self) -> String {
+        flag_of(self.key)
+    }
+
+    /// `HEARTH_ENVIRONMENTS_IDLE_TIMEOUT`.
+    pub fn variable(&self) -> String {
+        variable_of(self.key)
+    }
+
+    pub fn default_said(&self) -> &'static str {
+        match &self.default {
+            Default::Text(text) => text,
+            Default::OfHost { said, .. } => said,
+        }
+    }
+}
+
+pub fn flag_of(key: &str) -> String {
+    key.replace(['.', '_'], "-")
+}
+
+pub fn variable_of(key: &str) -> String {
+    format!("HEARTH_{}", key.replace('.', "_").to_ascii_uppercase())
+}
+
+macro_rules! settings {
+    ($($field:ident: $type:ty = $key:literal, $default:expr, $doc:literal;)+) => {
+        /// The settings of one server, each a checked value.
+        #[derive(Clone, Debug)]
+        pub struct Settings {
+            $(#[doc = $doc] pub $field: $type,)+
+        }
+
+        /// Every setting that has an effect, in the order of the documentation.
+        pub static TABLE: &[Setting] = &[$(Setting {
+            key: $key,
+            kind: <$type as Value>::KIND,
+            default: $default,
+            doc: $doc,
+        },)+];
+
+        impl Settings {
+            /// Takes each value from `text_of(key)`.
+            fn build<E>(mut text_of: impl FnMut(&'static str) -> Result<String, E>, bad: impl Fn(&'static str, String) -> E) -> Result<Self, E> {
+                Ok(Settings {
+                    $($field: <$type as Value>::parse(&text_of($key)?).map_err(|reason| bad($key, reason))?,)+
+                })
+            }
+        }
+    };
+}
+
+settings! {
+    listen: SocketAddr = "listen", Default::Text("127.0.0.1:4566"),
+        "The address of the door. Only loopback addresses: in this mode every signature is accepted. Port 0 takes a free one.";
+    data_dir: PathBuf = "data_dir", Default::OfHost {
+        said: "`/var/lib/hearth` as root, else `$XDG_DATA_HOME/hearth`",
+        find: |host| host.folder("/var/lib/hearth", "XDG_DATA_HOME", ".local/share"),
+    }, "Records, code and logs. One server at a time uses a data folder.";
+    cache_dir: PathBuf = "cache_dir", Default::OfHost {
+        said: "`/var/cache/hearth` as root, else `$XDG_CACHE_HOME/hearth`",
+        find: |host| host.folder("/var/cache/hearth", "XDG_CACHE_HOME", ".cache"),
+    }, "Runtimes and unpacked code. Shared by data folders; safe to delete while no server runs.";
+    isolation: Isolation = "isolation", Default::Text("process"),
+        "How functions are confined. `process`: namespaces, control groups and seccomp.";
+    shutdown_drain: Duration = "shutdown.drain", Default::Text("30s"),
+        "How long running invocations may go on after the server was told to end.";
+    account_concurrent_executions: u32 = "account.concurrent_executions", Default::Text("1000"),
+        "Invocations that may run at once in an account and region.";
+    account_code_storage: Size = "account.code_storage", Default::Text("80530636800"),
+        "Bytes of code that an account may keep in a region.";
+    environments_idle_timeout: Duration = "environments.idle_timeout", Default::Text("10m"),
+        "An execution environment without work for this long is shut down.";
+    environments_memory_budget: Size = "environments.memory_budget", Default::OfHost {
+        said: "80 % of the host's memory",
+        find: |host| host.memory_percent(80),
+    }, "Memory sizes of all execution environments together stay below this.";
+    environments_wait: Duration = "environments.wait", Default::Text("1s"),
+        "How long a call waits for room in the memory budget before it is refused.";
+    sandbox_uids: UidRange = "sandbox.uids", Default::Text("1879048192-1879113727"),
+        "Host user ids that functions run as; two for each execution environment. Servers on one host may share a range.";
+    runtimes_substitute: bool = "runtimes.substitute", Default::Text("false"),
+        "Runs a function whose runtime is not installed on the nearest one that is, and says so in its log.";
+    runtimes_fetch: bool = "runtimes.fetch", Default::Text("true"),
+        "Fetches from package registries what a runtime lacks.";
+    logs_retention: Duration = "logs.retention", Default::Text("30d"),
+        "Logs of functions older than this are deleted.";
+    log_level: LogLevel = "log.level", Default::Text("info"),
+        "The server's own log, on stderr.";
+    log_format: LogFormat = "log.format", Default::Text("text"),
+        "Form of the server's own log.";
+}
+
+/// Keys that are spoken for but have no effect yet: setting one is refused by name.
+pub const UNBUILT: &[&str] = &[
+    "environments.scaling_rate",
+    "pools.enabled",
+    "pools.memory",
+    "events.retention",
+    "async.retry_base_delay",
+    "guard.all_loops",
+    "iam.check_roles",
+    "auth.local_secret",
+    "egress.allow",
+    "encryption.key_file",
+    "encryption.key",
+    "store.url",
+    "endpoints.s3",
+    "endpoints.sns",
+    "endpoints.events",
+    "endpoints.kinesis",
+    "tls.certificate",
+    "tls.key",
+];
+
+/// Variables that begin with `HEARTH_` and are not settings of the server.
+pub const OTHER_VARIABLES: &[&str] = &["HEARTH_CONFIG", "HEARTH_ENDPOINT"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_keys_share_a_flag_or_a_variable() {
+        let keys: Vec<&str> = TABLE.iter().map(|setting| setting.key).chain(UNBUILT.iter().copied()).collect();
+        for spell in [flag_of as fn(&str) -> String, variable_of] {
+            let mut spelled: Vec<String> = keys.iter().map(|key| spell(key)).collect();
+            spelled.sort();
+            spelled.dedup();
+            assert_eq!(spelled.len(), keys.len());
+        }
+    }
+
+    #[test]
+    fn one_key_has_four_spellings() {
+        assert_eq!(flag_of("async.retry_base_delay"), "async-retry-base-delay");
+        assert_eq!(variable_of("async.retry_base_delay"), "HEARTH_ASYNC_RETRY_BASE_DELAY");
+    }
+}

@@ -1,0 +1,215 @@
+//! Texts that are values of settings: addresses, durations, sizes, ranges, choices.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A type that a setting can have.
+pub trait Value: Sized {
+    /// How help and documentation name it.
+    const KIND: &'static str;
+
+    /// The error reads after the text: `"x" is not …`.
+    fn parse(text: &str) -> Result<Self, String>;
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+/// Host user ids from the first to the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UidRange(pub RangeInclusive<u32>);
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $($variant:ident = $text:literal),+; unbuilt $($unbuilt:literal),*) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($variant),+ }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $($name::$variant => $text),+ })
+            }
+        }
+
+        impl Value for $name {
+            const KIND: &'static str = $kind;
+
+            fn parse(text: &str) -> Result<Self, String> {
+                match text {
+                    $($text => Ok($name::$variant),)+
+                    $($unbuilt => Err("is not built yet".to_owned()),)*
+                    _ => Err(format!("is not one of {}", [$($text),+].join(", "))),
+                }
+            }
+        }
+    };
+}
+
+choice!(
+    /// How functions are confined.
+    Isolation, "process", Process = "process"; unbuilt "landlock", "none"
+);
+choice!(
+    /// How much the server says of itself.
+    LogLevel, "error|warn|info|debug|trace",
+    Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace"; unbuilt
+);
+choice!(
+    /// Form of the server's own log.
+    LogFormat, "text|json", Text = "text", Json = "json"; unbuilt
+);
+
+impl Value for SocketAddr {
+    const KIND: &'static str = "ADDRESS:PORT";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let named = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        named.as_deref().unwrap_or(text).parse().map_err(|_| "is not an address such as 127.0.0.1:4566".to_owned())
+    }
+}
+
+impl Value for PathBuf {
+    const KIND: &'static str = "PATH";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.contains('\0') {
+            return Err("is not a path".to_owned());
+        }
+        Ok(PathBuf::from(text))
+    }
+}
+
+impl Value for bool {
+    const KIND: &'static str = "true|false";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "is not true or false".to_owned())
+    }
+}
+
+impl Value for u32 {
+    const KIND: &'static str = "NUMBER";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(0) | Err(_) => Err(format!("is not a whole number from 1 to {}", u32::MAX)),
+            Ok(number) => Ok(number),
+        }
+    }
+}
+
+impl Value for Duration {
+    const KIND: &'static str = "DURATION";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let bad = || "is not a duration such as 500ms, 1s, 10m, 6h or 30d".to_owned();
+        let (digits, unit) = split_unit(text).ok_or_else(bad)?;
+        let milliseconds: u64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(bad()),
+        };
+        // A century is more than any wait needs, and leaves clocks room to add.
+        let longest = 100 * 365 * 86_400_000;
+        digits
+            .checked_mul(milliseconds)
+            .filter(|total| *total <= longest)
+            .map(Duration::from_millis)
+            .ok_or_else(|| "is longer than a century".to_owned())
+    }
+}
+
+impl Value for Size {
+    const KIND: &'static str = "SIZE";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let bad = || "is not a size such as 512MiB or 2GiB, or a number of bytes".to_owned();
+        let (digits, unit) = split_unit(text).ok_or_else(bad)?;
+        let shift = match unit {
+            "" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return Err(bad()),
+        };
+        digits.checked_mul(1 << shift).map(Size).ok_or_else(|| "is too large".to_owned())
+    }
+}
+
+impl Value for UidRange {
+    const KIND: &'static str = "FIRST-LAST";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let ends = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+        match ends {
+            Some((first, last)) if first == 0 || last <= first || last == u32::MAX => {
+                Err("is not a range of at least two user ids other than root's".to_owned())
+            }
+            Some((first, last)) => Ok(UidRange(first..=last)),
+            None => Err("is not a range of user ids such as 1879048192-1879113727".to_owned()),
+        }
+    }
+}
+
+/// `10m` is 10 and `m`. No sign, no fraction.
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    Some((digits.parse().ok()?, unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_and_sizes_carry_their_unit() {
+        assert_eq!(Duration::parse("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(Duration::parse("6h"), Ok(Duration::from_secs(21_600)));
+        assert_eq!(Size::parse("512MiB"), Ok(Size(536_870_912)));
+        assert_eq!(Size::parse("80530636800"), Ok(Size(80_530_636_800)));
+        for bad in ["", "5", "s", "-1s", "1.5s", "1 s", "10min", "99999999999999999999s", "9999999d"] {
+            assert!(Duration::parse(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "MiB", "1MB", "1mib", "-1", "99999999999TiB"] {
+            assert!(Size::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_is_told_from_what_is_unknown() {
+        assert_eq!(Isolation::parse("process"), Ok(Isolation::Process));
+        assert_eq!(Isolation::parse("none"), Err("is not built yet".to_owned()));
+        assert_eq!(Isolation::parse("vm"), Err("is not one of process".to_owned()));
+    }
+
+    #[test]
+    fn a_range_of_uids_never_holds_root() {
+        assert_eq!(UidRange::parse("10-20"), Ok(UidRange(10..=20)));
+        for bad in ["0-20", "20-10", "10-10", "10", "a-b", "10-4294967295"] {
+            assert!(UidRange::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_parser_panic(text in "\\PC{0,40}") {
+            let _ = (SocketAddr::parse(&text), Duration::parse(&text), Size::parse(&text), UidRange::parse(&text));
+            let _ = (bool::parse(&text), u32::parse(&text), PathBuf::parse(&text), LogLevel::parse(&text));
+        }
+
+        #[test]
+        fn whole_milliseconds_read_back(milliseconds in 0u64..1_000_000_000) {
+            prop_assert_eq!(Duration::parse(&format!("{milliseconds}ms")), Ok(Duration::from_millis(milliseconds)));
+        }
+    }
+}
