@@ -133,12 +133,17 @@ async fn answer_lambda(
     };
     let host = head.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
     let (account, region) = (caller.account.as_str(), caller.region.as_str());
-    let cx = Context::new(account, region, request_id, host, caller.access_key.as_deref());
+    let mut cx = Context::new(account, region, request_id, host, caller.access_key.as_deref());
+    let header = |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
+    (cx.content_type, cx.trace) = (header("content-type"), header("x-amzn-trace-id"));
     let parts = Parts { labels, query: head.uri.query().unwrap_or_default(), headers: &head.headers, body };
     let mut reply = match services.lambda.call(&cx, info.operation, parts).await {
         Ok(reply) => reply,
         Err(error) => error.rest_json(),
     };
+    for (name, value) in cx.take_answer_headers() {
+        reply.header(name, &value);
+    }
     let ignored = cx.ignored();
     if !ignored.is_empty() {
         reply.header("x-hearth-ignored", &ignored);

@@ -25,7 +25,7 @@ impl FunctionArn {
 
 impl fmt::Display for FunctionArn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "arn:{}:lambda:{}:{}:function:{}", partition(&self.region), self.region, self.account, self.name)?;
+        write!(f, "arn:{}:lambda:{}:{}:function:{}", self.region.partition(), self.region, self.account, self.name)?;
         match &self.qualifier {
             Some(qualifier) => write!(f, ":{qualifier}"),
             None => Ok(()),
@@ -33,25 +33,27 @@ impl fmt::Display for FunctionArn {
     }
 }
 
-/// The partition that a region belongs to (public endpoint lists of the SDKs).
-fn partition(region: &Region) -> &'static str {
-    let region = region.as_str();
-    if region.starts_with("cn-") {
-        "aws-cn"
-    } else if region.contains("-gov-") {
-        "aws-us-gov"
-    } else if region.starts_with("eusc-") {
-        "aws-eusc"
-    } else if region.contains("-isob-") {
-        "aws-iso-b"
-    } else if region.contains("-isoe-") {
-        "aws-iso-e"
-    } else if region.contains("-isof-") {
-        "aws-iso-f"
-    } else if region.contains("-iso-") {
-        "aws-iso"
-    } else {
-        "aws"
+impl Region {
+    /// The partition that a region belongs to (public endpoint lists of the SDKs).
+    pub fn partition(&self) -> &'static str {
+        let region = self.as_str();
+        if region.starts_with("cn-") {
+            "aws-cn"
+        } else if region.contains("-gov-") {
+            "aws-us-gov"
+        } else if region.starts_with("eusc-") {
+            "aws-eusc"
+        } else if region.contains("-isob-") {
+            "aws-iso-b"
+        } else if region.contains("-isoe-") {
+            "aws-iso-e"
+        } else if region.contains("-isof-") {
+            "aws-iso-f"
+        } else if region.contains("-iso-") {
+            "aws-iso"
+        } else {
+            "aws"
+        }
     }
 }
 
@@ -142,7 +144,7 @@ impl FunctionRef {
         let Some(name) = FunctionName::parse(&self.name) else {
             let tail = qualifier.map(|q| format!(":{q}")).unwrap_or_default();
             return Err(RefError::NameTooLong {
-                arn: format!("arn:{}:lambda:{region}:{account}:function:{}{tail}", partition(region), self.name),
+                arn: format!("arn:{}:lambda:{region}:{account}:function:{}{tail}", region.partition(), self.name),
             });
         };
         Ok(FunctionArn {

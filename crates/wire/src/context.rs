@@ -11,7 +11,12 @@ pub struct Context {
     /// The request's `Host`: URLs in answers are built from it.
     pub host: String,
     pub access_key: Option<String>,
+    /// `Content-Type` of the request.
+    pub content_type: Option<String>,
+    /// `X-Amzn-Trace-Id` of the request.
+    pub trace: Option<String>,
     ignored: Mutex<Vec<String>>,
+    answer_headers: Mutex<Vec<(&'static str, String)>>,
 }
 
 impl Context {
@@ -22,13 +27,23 @@ impl Context {
             request_id: request_id.to_owned(),
             host: host.to_owned(),
             access_key: access_key.map(str::to_owned),
-            ignored: Mutex::default(),
+            ..Context::default()
         }
     }
 
     /// Notes members that were accepted and ignored.
     pub fn ignore(&self, members: impl IntoIterator<Item = String>) {
         self.ignored.lock().unwrap_or_else(PoisonError::into_inner).extend(members);
+    }
+
+    /// A header of the answer that no member of its shape stands for. `name` is in lower case.
+    pub fn answer_header(&self, name: &'static str, value: String) {
+        self.answer_headers.lock().unwrap_or_else(PoisonError::into_inner).push((name, value));
+    }
+
+    /// What [`Context::answer_header`] was told.
+    pub fn take_answer_headers(&self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut *self.answer_headers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// For the `x-hearth-ignored` header; empty when nothing was.
