@@ -120,6 +120,7 @@ impl Running {
         let _ = tokio::time::timeout(LINGER, self.rooms.worker.closed()).await;
         let _ = tokio::time::timeout(LINGER, async { while self.door.join_next().await.is_some() {} }).await;
         self.background.shutdown().await;
+        self.rooms.inside.close();
         self.rooms.logs.close().await;
         tracing::info!("ended");
     }

@@ -1,8 +1,10 @@
 //! Every room of the server, made in the order in which they need each other.
 
-use std::net::SocketAddr;
+use std::any::Any;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
@@ -14,7 +16,7 @@ use hearth_sandbox::launcher;
 use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_sandbox::{Driver, Promise};
 use hearth_store::{Blobs, DataDir, Files, Records, Sqlite};
-use hearth_worker::Worker;
+use hearth_worker::{Endpoint, EndpointIdentity, Worker};
 use tokio::sync::watch;
 
 use super::operator::ServerOperator;
@@ -27,7 +29,27 @@ const RUN: &str = "/run/hearth";
 /// The port of the Hearth endpoint inside every environment.
 const ENDPOINT_PORT: u16 = 4566;
 
+/// The door inside environments. Rooms need each other in a ring here, which is opened at the end.
+pub struct Inside(RwLock<Option<Frontend>>);
+
+impl Inside {
+    /// No new environment is served.
+    pub fn close(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Endpoint for Inside {
+    fn serve(&self, listener: TcpListener, identity: EndpointIdentity) -> io::Result<Box<dyn Any + Send + Sync>> {
+        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(frontend) => Endpoint::serve(frontend, listener, identity),
+            None => Err(io::Error::other("the server is ending")),
+        }
+    }
+}
+
 pub struct Rooms {
+    pub inside: Arc<Inside>,
     pub logs: Logs,
     pub images: Images,
     pub promises: Vec<Promise>,
@@ -67,6 +89,7 @@ impl Rooms {
         let config = hearth_control::Config { quotas: quotas(settings) };
         let control = Control::open(config, ports).await.map_err(|e| failed("open the functions")(&e))?;
         let frontend = Frontend::new(hearth_frontend::Config::default());
+        let inside = Arc::new(Inside(RwLock::new(Some(frontend.clone()))));
         let worker = Worker::new(
             hearth_worker::Config { endpoint_ports: endpoint_ports(address), ..hearth_worker::Config::default() },
             hearth_worker::Ports {
@@ -74,7 +97,7 @@ impl Rooms {
                 materials: Arc::new(images.clone()),
                 logs: logs.clone(),
                 clock: clock.clone(),
-                endpoint: Arc::new(frontend.clone()),
+                endpoint: inside.clone(),
             },
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
@@ -88,7 +111,7 @@ impl Rooms {
             ended,
         };
         frontend.open(Services { lambda: lambda(&control, &placement), operator: Arc::new(operator) });
-        Ok(Rooms { logs, images, promises, control, worker, placement, frontend })
+        Ok(Rooms { inside, logs, images, promises, control, worker, placement, frontend })
     }
 }
 
