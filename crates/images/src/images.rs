@@ -1,7 +1,7 @@
 //! The room's front: implements the ports `Packages` and `Materials`.
 
 use std::collections::HashMap;
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,12 +10,21 @@ use hearth_model::{
     AdmitError, Admitted, BoxFuture, CodeHash, CodeTree, Family, Materials, MaterialsError, Packages, Runtime,
     RuntimeTree,
 };
-use hearth_store::Blobs;
-use tokio::sync::OnceCell;
+use hearth_store::{Blobs, BlobsError};
+use tokio::sync::{OnceCell, Semaphore};
 
-use crate::code::CodeTrees;
 use crate::package;
-use crate::runtimes::{self, InstalledRuntime};
+use crate::runtimes::{self, Found, InstalledRuntime, Ready};
+use crate::trees::{Tree, Trees};
+
+/// Largest sum of a package's files, bytes (AWS's quota, which is never raised).
+const UNZIPPED_MAX: u64 = 262_144_000;
+/// Unpacked code in the cache, bytes; above it what was unused for longest goes, and is unpacked again when needed.
+const CODE_MAX: u64 = 20 << 30;
+/// Interpreters, SDKs and roots in the cache, bytes.
+const RUNTIMES_MAX: u64 = 8 << 30;
+/// Packages that are read or unpacked at one time: each keeps a core busy.
+const WORKERS: usize = 4;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -23,8 +32,8 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// Run a function on the nearest installed runtime of its family when its own is missing.
     pub substitute: bool,
-    /// Largest sum of a package's files, bytes.
-    pub unzipped_max: u64,
+    /// Fetch from registries what a runtime lacks: Node.js itself, boto3.
+    pub fetch: bool,
 }
 
 /// A cheap handle.
@@ -36,35 +45,52 @@ pub struct Images {
 struct Inner {
     config: Config,
     blobs: Arc<dyn Blobs>,
-    trees: CodeTrees,
-    installed: Vec<InstalledRuntime>,
-    ready: Mutex<HashMap<Runtime, Arc<OnceCell<Arc<RuntimeTree>>>>>,
+    code: Trees,
+    runtimes: Trees,
+    found: Vec<Found>,
+    ready: Mutex<HashMap<Runtime, Arc<OnceCell<Ready>>>>,
+    workers: Semaphore,
 }
 
 impl Images {
-    /// Looks for runtimes on the host. Blocking; runs each interpreter that it finds once.
-    pub fn open(config: Config, blobs: Arc<dyn Blobs>) -> std::io::Result<Self> {
-        let trees = CodeTrees::open(&config.cache_dir.join("code"))?;
-        let installed = runtimes::find();
-        let inner = Inner { config, blobs, trees, installed, ready: Mutex::default() };
+    /// Opens the cache and looks for runtimes on the host. Blocking; runs each interpreter that it finds once.
+    pub fn open(config: Config, blobs: Arc<dyn Blobs>) -> io::Result<Self> {
+        let code = Trees::open(&config.cache_dir.join("code"), CODE_MAX)?;
+        let runtimes = Trees::open(&config.cache_dir.join("runtimes"), RUNTIMES_MAX)?;
+        let found = runtimes::find(config.fetch);
+        let workers = Semaphore::new(WORKERS);
+        let inner = Inner { config, blobs, code, runtimes, found, ready: Mutex::default(), workers };
         Ok(Images { inner: Arc::new(inner) })
     }
 
-    /// What can run here.
-    pub fn installed(&self) -> &[InstalledRuntime] {
-        &self.inner.installed
+    /// What can run here, newest first within a family.
+    pub fn installed(&self) -> Vec<InstalledRuntime> {
+        let describe = |found: &Found| {
+            let cell = self.inner.cell(found.runtime);
+            found.describe(cell.get().and_then(|ready| ready.sdk.clone()))
+        };
+        self.inner.found.iter().map(describe).collect()
+    }
+
+    /// Makes every runtime ready ahead of need, one after another; what fails is logged, and tried again when needed.
+    pub async fn prepare(&self) {
+        for found in &self.inner.found {
+            if let Err(error) = self.inner.ready(found).await {
+                tracing::warn!(runtime = %found.runtime, %error, "a runtime could not be made ready");
+            }
+        }
     }
 }
 
 impl Inner {
-    fn find(&self, asked: Runtime) -> Result<&InstalledRuntime, MaterialsError> {
-        let same = self.installed.iter().find(|installed| installed.runtime == asked);
+    fn find(&self, asked: Runtime) -> Result<&Found, MaterialsError> {
+        let same = self.found.iter().find(|found| found.runtime == asked);
         let nearest = || {
             if !self.config.substitute || asked.family() == Family::Provided {
                 return None;
             }
-            let family = self.installed.iter().filter(|installed| installed.runtime.family() == asked.family());
-            family.min_by_key(|installed| distance(installed.runtime, asked))
+            let family = self.found.iter().filter(|found| found.runtime.family() == asked.family());
+            family.min_by_key(|found| distance(found.runtime, asked))
         };
         let found = same.or_else(nearest).ok_or(MaterialsError::RuntimeMissing(asked))?;
         if found.runtime != asked {
@@ -73,32 +99,64 @@ impl Inner {
         Ok(found)
     }
 
-    async fn runtime(&self, asked: Runtime) -> Result<Arc<RuntimeTree>, MaterialsError> {
-        let found = self.find(asked)?.clone();
-        let cell = self.ready.lock().unwrap_or_else(PoisonError::into_inner).entry(found.runtime).or_default().clone();
-        let cache = self.config.cache_dir.clone();
-        let made = cell.get_or_try_init(|| async move {
-            let runtime = found.runtime;
-            let made = tokio::task::spawn_blocking(move || runtimes::make(&found, &cache)).await;
-            let made = made.unwrap_or_else(|e| Err(std::io::Error::other(e)));
-            made.map(Arc::new).map_err(|e| MaterialsError::Runtime { runtime, reason: e.to_string().into() })
-        });
-        made.await.cloned()
+    fn cell(&self, runtime: Runtime) -> Arc<OnceCell<Ready>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).entry(runtime).or_default().clone()
     }
 
-    async fn code(&self, code: CodeHash) -> Result<CodeTree, MaterialsError> {
+    async fn ready(&self, found: &Found) -> Result<Arc<RuntimeTree>, MaterialsError> {
+        let cell = self.cell(found.runtime);
+        let made = cell.get_or_try_init(|| async {
+            let (found, trees, fetch) = (found.clone(), self.runtimes.clone(), self.config.fetch);
+            let runtime = found.runtime;
+            let made = tokio::task::spawn_blocking(move || found.make(&trees, fetch)).await;
+            let made = made.unwrap_or_else(|e| Err(io::Error::other(e)));
+            made.map_err(|e| MaterialsError::Runtime { runtime, reason: e.to_string().into() })
+        });
+        Ok(made.await?.tree.clone())
+    }
+
+    async fn code(&self, code: CodeHash) -> Result<Tree, MaterialsError> {
+        let name = code.to_hex();
         let failed = |reason: String| MaterialsError::Code { code, reason: reason.into() };
-        if let Some(tree) = self.trees.lease(code).map_err(|e| failed(e.to_string()))? {
+        if let Some(tree) = self.code.held(&name) {
             return Ok(tree);
         }
+        let _worker = self.workers.acquire().await.map_err(|e| failed(e.to_string()))?;
         let zip = self.blobs.open(code).await.map_err(|e| failed(e.to_string()))?;
-        let (trees, unzipped_max) = (self.trees.clone(), self.config.unzipped_max);
+        let trees = self.code.clone();
         let unpacked = tokio::task::spawn_blocking(move || {
-            trees.make(code, |folder| {
-                package::unpack(zip, folder, unzipped_max).map(drop).map_err(std::io::Error::other)
-            })
+            trees.make(&name, |folder| package::unpack(zip, folder, UNZIPPED_MAX).map(drop))
         });
         unpacked.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+    }
+
+    async fn check(&self, zip: Bytes) -> Result<Admitted, AdmitError> {
+        let _worker = self.workers.acquire().await.map_err(|e| AdmitError::Io(e.to_string().into()))?;
+        let checked = tokio::task::spawn_blocking(move || {
+            use sha2::Digest;
+            let unzipped = package::check(Cursor::new(&zip), UNZIPPED_MAX)?;
+            Ok(Admitted { code: CodeHash(sha2::Sha256::digest(&zip).into()), zipped: zip.len() as u64, unzipped })
+        });
+        match checked.await {
+            Ok(Ok(admitted)) => Ok(admitted),
+            Ok(Err(package::Error::TooLarge { limit })) => Err(AdmitError::TooLarge { limit }),
+            Ok(Err(package::Error::Io(e))) => Err(AdmitError::Io(e.to_string().into())),
+            Ok(Err(refused)) => Err(AdmitError::NotAZip(refused.to_string())),
+            Err(e) => Err(AdmitError::Io(e.to_string().into())),
+        }
+    }
+
+    async fn release(&self, code: CodeHash) {
+        match self.blobs.delete(code).await {
+            Ok(()) | Err(BlobsError::Missing(_)) => {}
+            Err(error) => tracing::warn!(%error, "a package could not be deleted"),
+        }
+        let trees = self.code.clone();
+        // A tree in use stays; it goes when the cache needs room.
+        let removed = tokio::task::spawn_blocking(move || trees.remove(&code.to_hex())).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%error, "an unpacked package could not be deleted");
+        }
     }
 }
 
@@ -111,34 +169,17 @@ fn distance(one: Runtime, other: Runtime) -> u32 {
     number(one).abs_diff(number(other))
 }
 
-async fn check(zip: Bytes, unzipped_max: u64) -> Result<(u64, u64), AdmitError> {
-    let zipped = zip.len() as u64;
-    let checked = tokio::task::spawn_blocking(move || package::check(Cursor::new(zip), unzipped_max)).await;
-    match checked {
-        Ok(Ok(unzipped)) => Ok((zipped, unzipped)),
-        Ok(Err(package::Error::TooLarge { limit })) => Err(AdmitError::TooLarge { limit }),
-        Ok(Err(package::Error::Io(e))) => Err(AdmitError::Io(e.to_string().into())),
-        Ok(Err(refused)) => Err(AdmitError::NotAZip(refused.to_string())),
-        Err(e) => Err(AdmitError::Io(e.to_string().into())),
-    }
-}
-
 impl Packages for Images {
     fn admit(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>> {
         Box::pin(async move {
-            let (zipped, unzipped) = check(zip.clone(), self.inner.config.unzipped_max).await?;
-            let code = self.inner.blobs.put(zip).await.map_err(|e| AdmitError::Io(e.to_string().into()))?;
-            Ok(Admitted { code, zipped, unzipped })
+            let admitted = self.inner.check(zip.clone()).await?;
+            self.inner.blobs.put(zip).await.map_err(|e| AdmitError::Io(e.to_string().into()))?;
+            Ok(admitted)
         })
     }
 
     fn check(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>> {
-        Box::pin(async move {
-            use sha2::Digest;
-            let code = CodeHash(sha2::Sha256::digest(&zip).into());
-            let (zipped, unzipped) = check(zip, self.inner.config.unzipped_max).await?;
-            Ok(Admitted { code, zipped, unzipped })
-        })
+        Box::pin(self.inner.check(zip))
     }
 
     fn unpack(&self, code: CodeHash) -> BoxFuture<'_, Result<(), MaterialsError>> {
@@ -146,25 +187,19 @@ impl Packages for Images {
     }
 
     fn release(&self, code: CodeHash) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            if let Err(error) = self.inner.blobs.delete(code).await {
-                tracing::warn!(%error, "a package could not be deleted");
-            }
-            let trees = self.inner.trees.clone();
-            let removed = tokio::task::spawn_blocking(move || trees.remove(code)).await;
-            if let Ok(Err(error)) = removed {
-                tracing::warn!(%error, "an unpacked package could not be deleted");
-            }
-        })
+        Box::pin(self.inner.release(code))
     }
 }
 
 impl Materials for Images {
     fn code(&self, code: CodeHash) -> BoxFuture<'_, Result<CodeTree, MaterialsError>> {
-        Box::pin(self.inner.code(code))
+        Box::pin(async move {
+            let tree = self.inner.code(code).await?;
+            Ok(CodeTree { path: tree.path, lease: tree.lease })
+        })
     }
 
     fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
-        Box::pin(self.inner.runtime(runtime))
+        Box::pin(async move { self.inner.ready(self.inner.find(runtime)?).await })
     }
 }

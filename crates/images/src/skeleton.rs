@@ -1,30 +1,36 @@
-//! The made part of a root: folders to mount on, a small `/etc`, and `/var/runtime` with the bootstrap. Its name in the
-//! cache is the hash of its content, so equal skeletons are one.
+//! The made part of a root: folders to mount on, a small `/etc`, and the runtime's own files. Its name in the cache is
+//! the hash of what it is made from, so equal skeletons are one.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use hearth_model::{CodeHash, Root, RootBind};
 use sha2::{Digest, Sha256};
 
-/// Folders that every root has.
+use crate::programs;
+use crate::trees::{Lease, Trees};
+
+/// Folders that every root has, to mount on or to be found empty.
 const FOLDERS: &[&str] = &[
     "dev",
-    "etc",
     "home",
     "mnt",
     "opt",
     "proc",
     "root",
     "run",
+    "srv",
     "sys",
     "tmp",
+    "usr/bin",
     "usr/local/bin",
+    "usr/sbin",
     "var/lang/bin",
     "var/lang/lib",
+    "var/log",
     "var/runtime",
     "var/task",
     "var/tmp",
@@ -42,82 +48,170 @@ const FILES: &[(&str, &str)] = &[
     ),
 ];
 
-/// System folders of the host that every root shows, read-only, where the host has them.
-const SHARED: &[&str] =
-    &["usr/bin", "usr/lib", "usr/lib64", "usr/share/zoneinfo", "etc/ssl/certs", "usr/share/ca-certificates"];
+const LINKS: &[(&str, &str)] = &[
+    ("bin", "usr/bin"),
+    ("sbin", "usr/sbin"),
+    ("etc/localtime", "../usr/share/zoneinfo/UTC"),
+    ("etc/mtab", "../proc/self/mounts"),
+    // Where programs that were built for Amazon Linux look for authorities.
+    ("etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt"),
+    ("usr/sbin/ldconfig", "../bin/ldconfig"),
+];
 
-/// What a runtime adds.
-#[derive(Default)]
-pub struct Additions {
-    pub files: BTreeMap<&'static str, Vec<u8>>,
-    pub binds: Vec<RootBind>,
+/// What every root shows of the host, where the host has it: shared libraries, locales, time zones, authorities.
+const SHARED: &[&str] = &[
+    "usr/lib64",
+    "usr/lib/locale",
+    "usr/lib/ssl",
+    "usr/share/zoneinfo",
+    "usr/share/ca-certificates",
+    "etc/ssl/certs",
+    "etc/ld.so.cache",
+];
+
+/// Debian's folder of shared libraries.
+const LIBRARIES: &str = if cfg!(target_arch = "aarch64") { "lib/aarch64-linux-gnu" } else { "lib/x86_64-linux-gnu" };
+
+/// Done to a skeleton after its files are there.
+type Finish<'a> = Box<dyn FnOnce(&Path) -> io::Result<()> + 'a>;
+
+/// A root to be.
+pub struct Skeleton<'a> {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    links: BTreeMap<PathBuf, PathBuf>,
+    binds: Vec<RootBind>,
+    /// What else its content depends on.
+    facts: Vec<String>,
+    finish: Vec<Finish<'a>>,
 }
 
-/// Makes the skeleton, or finds it, and puts the root together.
-pub fn root(cache: &Path, additions: Additions) -> io::Result<Root> {
-    let mut binds = shared();
-    binds.extend(additions.binds);
-    let mut files: BTreeMap<&str, Vec<u8>> =
-        FILES.iter().map(|(name, text)| (*name, text.as_bytes().to_vec())).collect();
-    files.extend(additions.files);
-    let skeleton = cache.join("roots").join(name(&files, &binds));
-    if !skeleton.exists() {
-        fs::create_dir_all(cache.join("roots"))?;
-        let beside = tempfile::Builder::new().prefix(".new-").tempdir_in(cache.join("roots"))?;
-        fill(beside.path(), &files, &binds)?;
-        fs::set_permissions(beside.path(), fs::Permissions::from_mode(0o755))?;
-        match fs::rename(beside.path(), &skeleton) {
-            Ok(()) => drop(beside.keep()),
-            // Another Hearth was faster.
-            Err(_) if skeleton.exists() => {}
-            Err(e) => return Err(e),
+/// A root and what keeps it.
+pub struct Made {
+    pub root: Root,
+    pub name: String,
+    pub leases: Vec<std::sync::Arc<Lease>>,
+}
+
+impl<'a> Skeleton<'a> {
+    /// What all roots have in common.
+    pub fn new() -> Self {
+        let file = |(path, text): &(&str, &str)| (PathBuf::from(path), text.as_bytes().to_vec());
+        let mut skeleton = Skeleton {
+            files: FILES.iter().map(file).collect(),
+            links: BTreeMap::new(),
+            binds: Vec::new(),
+            facts: Vec::new(),
+            finish: Vec::new(),
+        };
+        for (path, target) in LINKS {
+            skeleton.link(path, target);
         }
-    }
-    Ok(Root { skeleton, binds })
-}
-
-fn shared() -> Vec<RootBind> {
-    let there = SHARED.iter().map(|name| (Path::new("/").join(name), PathBuf::from(name)));
-    there.filter(|(source, _)| source.is_dir()).map(|(source, target)| RootBind { source, target }).collect()
-}
-
-fn name(files: &BTreeMap<&str, Vec<u8>>, binds: &[RootBind]) -> String {
-    let mut hash = Sha256::new();
-    for (name, content) in files {
-        hash.update(format!("{name}\n{}\n", content.len()));
-        hash.update(content);
-    }
-    for bind in binds {
-        hash.update(format!("{} {}\n", bind.source.display(), bind.target.display()));
-    }
-    CodeHash(hash.finalize().into()).to_hex()
-}
-
-fn fill(folder: &Path, files: &BTreeMap<&str, Vec<u8>>, binds: &[RootBind]) -> io::Result<()> {
-    for name in FOLDERS {
-        fs::create_dir_all(folder.join(name))?;
-    }
-    // As on systems whose `/usr` is merged; elsewhere programs find nothing missing by it.
-    for name in ["bin", "lib", "lib64"] {
-        symlink(Path::new("usr").join(name), folder.join(name))?;
-    }
-    for (name, content) in files {
-        let path = folder.join(name);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+        for folder in SHARED {
+            skeleton.share(Path::new(folder));
         }
-        fs::write(path, content)?;
+        skeleton.libraries();
+        skeleton
     }
-    for bind in binds {
-        let place = folder.join(&bind.target);
-        if bind.source.is_dir() {
-            fs::create_dir_all(place)?;
-        } else {
-            if let Some(parent) = place.parent() {
-                fs::create_dir_all(parent)?;
+
+    /// Library folders as the host has them: `/lib` may be a link into `/usr` or a folder of its own.
+    fn libraries(&mut self) {
+        self.share(&Path::new("usr").join(LIBRARIES));
+        // The loader, where it lies beside the libraries' folder.
+        for entry in fs::read_dir("/usr/lib").into_iter().flatten().flatten() {
+            let loader = entry.file_name().to_str().is_some_and(|name| name.starts_with("ld-linux"));
+            if let Some(target) = fs::read_link(entry.path()).ok().filter(|_| loader) {
+                self.link(Path::new("usr/lib").join(entry.file_name()), target);
             }
-            fs::write(place, "")?;
+        }
+        for name in ["lib", "lib64"] {
+            let host = Path::new("/").join(name);
+            match fs::read_link(&host) {
+                Ok(target) => self.link(name, target.strip_prefix("/").unwrap_or(&target)),
+                Err(_) if name == "lib" => self.share(Path::new(LIBRARIES)),
+                Err(_) => self.share(Path::new(name)),
+            }
         }
     }
-    Ok(())
+
+    /// Binds something of the host at its own place, where the host has it.
+    pub fn share(&mut self, path: &Path) {
+        let source = Path::new("/").join(path);
+        if source.exists() {
+            self.bind(source, path);
+        }
+    }
+
+    pub fn bind(&mut self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) {
+        self.binds.push(RootBind { source: source.into(), target: target.into() });
+    }
+
+    pub fn file(&mut self, path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) {
+        self.files.insert(path.into(), content.into());
+    }
+
+    pub fn link(&mut self, path: impl Into<PathBuf>, target: impl Into<PathBuf>) {
+        self.links.insert(path.into(), target.into());
+    }
+
+    /// Adds a step whose outcome follows from `fact`.
+    pub fn finish(&mut self, fact: String, step: impl FnOnce(&Path) -> io::Result<()> + 'a) {
+        self.facts.push(fact);
+        self.finish.push(Box::new(step));
+    }
+
+    /// Makes the skeleton, or finds it.
+    pub fn make(mut self, trees: &Trees) -> io::Result<Made> {
+        let programs = programs::tree(trees)?;
+        self.bind(&programs.path, "usr/bin");
+        let name = self.name();
+        let binds = self.binds.clone();
+        let tree = trees.make(&name, |folder| self.fill(folder))?;
+        Ok(Made { root: Root { skeleton: tree.path, binds }, name, leases: vec![programs.lease, tree.lease] })
+    }
+
+    fn name(&self) -> String {
+        let mut hash = Sha256::new();
+        for (path, content) in &self.files {
+            hash.update(format!("file {} {}\n", path.display(), content.len()));
+            hash.update(content);
+        }
+        for (path, target) in &self.links {
+            hash.update(format!("link {} {}\n", path.display(), target.display()));
+        }
+        for bind in &self.binds {
+            hash.update(format!("bind {} {}\n", bind.source.display(), bind.target.display()));
+        }
+        for fact in &self.facts {
+            hash.update(format!("fact {fact}\n"));
+        }
+        format!("root-{}", CodeHash(hash.finalize().into()).to_hex())
+    }
+
+    fn fill(self, root: &Path) -> io::Result<()> {
+        for folder in FOLDERS {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        for (path, target) in &self.links {
+            create_parent(&root.join(path))?;
+            symlink(target, root.join(path))?;
+        }
+        for (path, content) in &self.files {
+            create_parent(&root.join(path))?;
+            fs::write(root.join(path), content)?;
+        }
+        for bind in &self.binds {
+            let place = root.join(&bind.target);
+            if bind.source.is_dir() {
+                fs::create_dir_all(place)?;
+            } else {
+                create_parent(&place)?;
+                fs::write(place, "")?;
+            }
+        }
+        self.finish.into_iter().try_for_each(|step| step(root))
+    }
+}
+
+fn create_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
 }

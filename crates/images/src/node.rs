@@ -1,0 +1,87 @@
+//! Node.js runtimes: the host's `node`, or the one that npm packages carry, at `/var/lang/bin/node`, and Hearth's
+//! bootstrap at `/var/runtime`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use hearth_model::Runtime;
+
+use crate::fetch;
+use crate::host::Interpreter;
+use crate::runtimes::{Entry, digest, hash};
+use crate::skeleton::Skeleton;
+use crate::trees::{Tree, Trees};
+
+/// The bootstrap's files below `/var/runtime`.
+const BOOTSTRAP: &[(&str, &str)] = &[("bootstrap.mjs", include_str!("../../../bootstraps/node/bootstrap.mjs"))];
+
+/// Modules that Debian's `node` reads from outside its program.
+const DEBIANS: &[&str] = &["acorn", "acorn-walk", "cjs-module-lexer", "undici"];
+
+/// Where `node` comes from.
+#[derive(Clone, Debug)]
+pub enum Node {
+    Host(Interpreter),
+    /// Fetched when it is needed first.
+    Package(fetch::NodePackage),
+}
+
+impl Node {
+    pub fn version(&self) -> &str {
+        match self {
+            Node::Host(interpreter) => &interpreter.version,
+            Node::Package(package) => package.version,
+        }
+    }
+
+    /// Names what makes this runtime what it is.
+    pub fn identity(&self, runtime: Runtime) -> String {
+        let facts = match self {
+            Node::Host(interpreter) => interpreter.facts(),
+            Node::Package(package) => package.integrity.to_owned(),
+        };
+        digest(runtime, &facts, BOOTSTRAP)
+    }
+}
+
+/// Adds the runtime to a root.
+pub fn add(skeleton: &mut Skeleton<'_>, trees: &Trees, runtime: Runtime, node: &Node) -> io::Result<Entry> {
+    let mut leases = Vec::new();
+    match node {
+        Node::Host(interpreter) if interpreter.is_public() => {
+            skeleton.bind(&interpreter.program, "var/lang/bin/node");
+            for module in DEBIANS {
+                skeleton.share(&Path::new("usr/share/nodejs").join(module));
+            }
+        }
+        Node::Host(interpreter) => {
+            let copy = copied(trees, interpreter)?;
+            skeleton.bind(copy.path.join("node"), "var/lang/bin/node");
+            leases.push(copy.lease);
+        }
+        Node::Package(package) => {
+            let tree = fetch::node(trees, package)?;
+            skeleton.bind(tree.path.join("node"), "var/lang/bin/node");
+            leases.push(tree.lease);
+        }
+    }
+    for (file, text) in BOOTSTRAP {
+        skeleton.file(Path::new("var/runtime").join(file), *text);
+    }
+    let major = runtime.language_version().unwrap_or_default();
+    let path = format!(
+        "/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules:/var/runtime:/var/task"
+    );
+    Ok(Entry {
+        command: ["/var/lang/bin/node", "/var/runtime/bootstrap.mjs"].map(str::to_owned).into(),
+        variables: vec![("NODE_PATH", path)],
+        version: format!("nodejs:{}", node.version()),
+        leases,
+    })
+}
+
+fn copied(trees: &Trees, interpreter: &Interpreter) -> io::Result<Tree> {
+    let place = format!("node-{}", &hash(&interpreter.facts())[..32]);
+    trees.make(&place, |folder| fs::copy(&interpreter.program, folder.join("node")).map(drop))
+}

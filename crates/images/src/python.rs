@@ -1,0 +1,119 @@
+//! Python runtimes: an interpreter of the host at `/var/lang`, Hearth's bootstrap and boto3 at `/var/runtime`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use hearth_model::Runtime;
+
+use crate::copy::{copy_tree, link_tree};
+use crate::host::Interpreter;
+use crate::run::run;
+use crate::runtimes::{Entry, digest};
+use crate::skeleton::Skeleton;
+use crate::trees::{Tree, Trees};
+
+/// The bootstrap's files below `/var/runtime`.
+const BOOTSTRAP: &[(&str, &str)] = &[
+    ("bootstrap.py", include_str!("../../../bootstraps/python/bootstrap.py")),
+    ("_hearth_runtime/__init__.py", include_str!("../../../bootstraps/python/_hearth_runtime/__init__.py")),
+    ("_hearth_runtime/context.py", include_str!("../../../bootstraps/python/_hearth_runtime/context.py")),
+    ("_hearth_runtime/client.py", include_str!("../../../bootstraps/python/_hearth_runtime/client.py")),
+    ("_hearth_runtime/faults.py", include_str!("../../../bootstraps/python/_hearth_runtime/faults.py")),
+    ("_hearth_runtime/handler.py", include_str!("../../../bootstraps/python/_hearth_runtime/handler.py")),
+    ("_hearth_runtime/output.py", include_str!("../../../bootstraps/python/_hearth_runtime/output.py")),
+    ("_hearth_runtime/serve.py", include_str!("../../../bootstraps/python/_hearth_runtime/serve.py")),
+];
+
+/// Compiles files below a root so that nothing is checked when they are imported.
+const COMPILE: &str = "\
+import os, py_compile, sys
+mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+for name in sys.argv[2:]:
+    py_compile.compile(os.path.join(sys.argv[1], name), dfile='/' + name, doraise=True, invalidation_mode=mode)
+";
+const COMPILE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Names what makes this runtime what it is.
+pub fn identity(runtime: Runtime, interpreter: &Interpreter) -> String {
+    digest(runtime, &interpreter.facts(), BOOTSTRAP)
+}
+
+/// Adds the runtime to a root. `sdk` is a folder of Python packages for `/var/runtime`.
+pub fn add<'a>(
+    skeleton: &mut Skeleton<'a>,
+    trees: &Trees,
+    runtime: Runtime,
+    interpreter: &'a Interpreter,
+    sdk: Option<&'a Tree>,
+) -> io::Result<Entry> {
+    let name = format!("python{}", runtime.language_version().unwrap_or_default());
+    let mut leases = Vec::new();
+    if interpreter.is_public() {
+        skeleton.bind(&interpreter.program, Path::new("var/lang/bin").join(&name));
+        skeleton.bind(interpreter.prefix.join("lib").join(&name), Path::new("var/lang/lib").join(&name));
+        skeleton.link("var/lang/bin/python3", &name);
+        skeleton.link("var/lang/bin/python", &name);
+    } else {
+        let copy = copied(trees, interpreter, &name)?;
+        skeleton.bind(&copy.path, "var/lang");
+        leases.push(copy.lease);
+    }
+    for (file, text) in BOOTSTRAP {
+        skeleton.file(Path::new("var/runtime").join(file), *text);
+    }
+    skeleton.finish(format!("compiled by {}", interpreter.facts()), |root| compile(interpreter, root));
+    if let Some(sdk) = sdk {
+        let fact = format!("packages of {}", sdk.path.display());
+        skeleton.finish(fact, |root| link_tree(&sdk.path, &root.join("var/runtime")));
+    }
+    Ok(Entry {
+        command: vec![format!("/var/lang/bin/{name}"), "/var/runtime/bootstrap.py".to_owned()],
+        variables: vec![
+            ("PYTHONPATH", "/var/runtime".to_owned()),
+            ("LC_CTYPE", "C.UTF-8".to_owned()),
+            ("PWD", "/var/task".to_owned()),
+            ("SHLVL", "0".to_owned()),
+        ],
+        version: format!("python:{}", interpreter.version),
+        leases,
+    })
+}
+
+fn compile(interpreter: &Interpreter, root: &Path) -> io::Result<()> {
+    let mut command = Command::new(&interpreter.program);
+    command.args(["-I", "-S", "-B", "-c", COMPILE]).arg(root);
+    command.args(BOOTSTRAP.iter().map(|(file, _)| format!("var/runtime/{file}")));
+    run(&mut command, COMPILE_PATIENCE)?.success().map(drop)
+}
+
+/// The interpreter as a tree of its own, made once.
+fn copied(trees: &Trees, interpreter: &Interpreter, name: &str) -> io::Result<Tree> {
+    let place = format!("{name}-{}", &crate::runtimes::hash(&interpreter.facts())[..32]);
+    trees.make(&place, |folder| {
+        let (bin, lib) = (folder.join("bin"), folder.join("lib"));
+        fs::create_dir(&bin)?;
+        fs::create_dir(&lib)?;
+        fs::copy(&interpreter.program, bin.join(name))?;
+        symlink(name, bin.join("python3"))?;
+        symlink(name, bin.join("python"))?;
+        for library in shared_libraries(&interpreter.prefix.join("lib"))? {
+            // What a link leads to: one folder holds all.
+            fs::copy(&library, lib.join(library.file_name().unwrap_or_default()))?;
+        }
+        let unwanted = ["site-packages", "test", "idlelib", "ensurepip", "turtledemo"];
+        copy_tree(&interpreter.prefix.join("lib").join(name), &lib.join(name), &unwanted)
+    })
+}
+
+/// Libraries beside an interpreter that is linked to them.
+fn shared_libraries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let shared = |path: &PathBuf| {
+        path.is_file()
+            && path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("lib") && n.contains(".so"))
+    };
+    Ok(fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(shared).collect())
+}

@@ -1,0 +1,105 @@
+"""Runs a function under a client of the Runtime API, and tells what came of it."""
+
+import dataclasses
+import os
+import pathlib
+import subprocess
+import threading
+
+import fake
+
+HERE = pathlib.Path(__file__).parent
+BOOTSTRAPS = HERE.parent.parent / "bootstraps"
+PYTHON = os.environ.get("HEARTH_RIC_PYTHON", "")
+NODE_CLIENT = os.environ.get("HEARTH_RIC_NODE", "")
+NODE = os.environ.get("HEARTH_NODE", "node")
+# For one case on a busy machine.
+PATIENCE = float(os.environ.get("HEARTH_E2E_PATIENCE", "30"))
+
+COMMANDS = {
+    ("python", "hearth"): lambda handler: [PYTHON, BOOTSTRAPS / "python/bootstrap.py"],
+    ("python", "aws"): lambda handler: [PYTHON, "-m", "awslambdaric", handler],
+    ("node", "hearth"): lambda handler: [NODE, BOOTSTRAPS / "node/bootstrap.mjs"],
+    ("node", "aws"): lambda handler: [
+        NODE,
+        "--import",
+        HERE / "transport.mjs",
+        pathlib.Path(NODE_CLIENT) / "bin/index.mjs",
+        handler,
+    ],
+}
+
+
+@dataclasses.dataclass
+class Case:
+    """A function, and what it is called with: pairs of an event and headers."""
+
+    files: dict
+    handler: str = "index.handler"
+    events: list = dataclasses.field(default_factory=lambda: [({"key": "value"}, {})])
+    variables: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Outcome:
+    answers: list
+    output: str
+    # None when the process went on.
+    status: int | None
+    version: str = ""
+
+
+def run(language, client, case, folder):
+    for name, content in case.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    with fake.Server(case.events) as server:
+        process = subprocess.Popen(
+            [str(part) for part in COMMANDS[language, client](case.handler)],
+            cwd=folder,
+            env=variables(case, folder, server.address),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        output = []
+        reader = threading.Thread(target=lambda: output.append(process.stdout.read()))
+        reader.start()
+
+        def ended():
+            process.wait()
+            server.done.set()
+
+        threading.Thread(target=ended, daemon=True).start()
+        in_time = server.done.wait(PATIENCE)
+        if server.answers and server.answers[-1]["path"] == "init/error":
+            process.wait(PATIENCE)
+        # What is between the last answer and an end of its own accord belongs to the outcome.
+        status = process.poll()
+        process.kill()
+        reader.join()
+        assert in_time, f"{client} did not come to an end; it wrote: {output[0].decode(errors='replace')}"
+    return Outcome(server.answers, output[0].decode(), status)
+
+
+def variables(case, folder, address):
+    return {
+        "PATH": os.environ["PATH"],
+        "LANG": "en_US.UTF-8",
+        "LC_CTYPE": "C.UTF-8",
+        "TZ": ":UTC",
+        "_HANDLER": case.handler,
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python3.11",
+        "AWS_LAMBDA_FUNCTION_NAME": "case",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/case",
+        "AWS_LAMBDA_LOG_STREAM_NAME": "2026/01/02/[$LATEST]0123456789abcdef0123456789abcdef",
+        "AWS_LAMBDA_RUNTIME_API": address,
+        "AWS_REGION": "us-east-1",
+        "LAMBDA_TASK_ROOT": str(folder),
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        "PYTHONPATH": str(folder),
+    } | case.variables
