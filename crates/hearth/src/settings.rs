@@ -120,6 +120,8 @@ settings! {
     }, "Memory sizes of all execution environments together stay below this.";
     environments_wait: Duration = "environments.wait", Default::Text("1s"),
         "How long a call waits for room in the memory budget before it is refused.";
+    environments_scaling_rate: u32 = "environments.scaling_rate", Default::Text("1000"),
+        "Execution environments that may be started for one function in 10 s.";
     sandbox_uids: UidRange = "sandbox.uids", Default::Text("1879048192-1879113727"),
         "Host user ids that functions run as; two for each execution environment. Servers on one host may share a range.";
     runtimes_substitute: bool = "runtimes.substitute", Default::Text("false"),
@@ -136,7 +138,6 @@ settings! {
 
 /// Keys that are spoken for but have no effect yet: setting one is refused by name.
 pub const UNBUILT: &[&str] = &[
-    "environments.scaling_rate",
     "pools.enabled",
     "pools.memory",
     "events.retention",

@@ -101,7 +101,8 @@ impl Args for ServeArguments {
         });
         // Understood only to be refused by name.
         let unbuilt = UNBUILT.iter().map(|key| Arg::new(*key).long(settings::flag_of(key)).hide(true));
-        command.next_line_help(true).arg(config).args(settings).args(unbuilt)
+        // Scripts append flags to their own: the last one counts.
+        command.args_override_self(true).next_line_help(true).arg(config).args(settings).args(unbuilt)
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {

@@ -153,6 +153,7 @@ fn placement(settings: &Settings) -> hearth_placement::Config {
         idle_timeout: settings.environments_idle_timeout,
         memory_budget: settings.environments_memory_budget.0,
         wait: settings.environments_wait,
+        scaling_rate: settings.environments_scaling_rate,
     }
 }
 
