@@ -6,6 +6,7 @@
 - `handler`: finds the handler of a function
 - `output`: standard output and the `logging` module
 - `serve`: the loop
+- `values`: events and answers as JSON
 
 What functions can see follows AWS's runtime. Nothing is imported that a function would have to wait for in vain.
 """

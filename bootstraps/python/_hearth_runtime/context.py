@@ -1,8 +1,33 @@
 """What a handler is given as its second argument (AWS documentation, "Lambda context object in Python")."""
 
+import json
 import os
 import sys
 import time
+
+from .faults import Fault
+
+
+def of(headers):
+    """The context of an event, from the headers that it came with."""
+    return LambdaContext(
+        headers["lambda-runtime-aws-request-id"],
+        parsed(headers.get("lambda-runtime-client-context"), "Client Context"),
+        parsed(headers.get("lambda-runtime-cognito-identity"), "Cognito Identity"),
+        int(headers["lambda-runtime-deadline-ms"]),
+        headers.get("lambda-runtime-invoked-function-arn"),
+        headers.get("lambda-runtime-aws-tenant-id"),
+    )
+
+
+def parsed(text, name):
+    if not text:
+        return None
+    try:
+        # Headers were read as Latin-1; what they carry is UTF-8.
+        return json.loads(text.encode("latin-1").decode())
+    except Exception as error:
+        raise Fault("Runtime.LambdaContextUnmarshalError", f"Unable to parse {name} JSON: {error}") from None
 
 
 def shown(name, value, members):

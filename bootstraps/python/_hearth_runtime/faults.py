@@ -3,8 +3,6 @@
 import sys
 import traceback
 
-from . import output
-
 
 class Fault(Exception):
     """An error that has a type of AWS's own."""
@@ -15,40 +13,38 @@ class Fault(Exception):
         self.frames = list(frames)
 
 
-def described(error, own):
-    """Type, message and frames of an error; `own` says which frames at the beginning are not the function's."""
+def described(error):
+    """Type, message and frames of an error; the bootstrap's own frames are left out."""
     if isinstance(error, Fault):
         return error.error_type, str(error), error.frames
-    frames = traceback.extract_tb(error.__traceback__)
-    while frames and own(frames[0].filename):
-        frames = frames[1:]
+    frames = [tuple(frame) for frame in traceback.extract_tb(error.__traceback__)]
+    while frames and "_hearth_runtime" in frames[0][0]:
+        del frames[0]
     return type(error).__name__, str(error), traceback.format_list(frames)
 
 
-def is_own(filename):
-    return "_hearth_runtime" in filename or filename.endswith("/var/runtime/bootstrap.py")
-
-
-def is_import(filename):
-    return is_own(filename) or "importlib" in filename
-
-
 def log(error_type, message, frames):
-    """One event of many lines, whose indentation survives."""
-    lines = [f"[ERROR] {error_type}: {message}" if error_type else f"[ERROR] {message}"]
-    if frames:
-        lines.append("Traceback (most recent call last):")
-        lines += (line.replace(" ", "\u00a0", len(line) - len(line.lstrip(" "))) for frame in frames for line in frame.split("\n") if line)
-    output.event("\n".join(lines))
+    """One event of many lines: the log keeps a carriage return inside it, and spaces that do not break."""
+    lines = [f"[ERROR] {error_type}: {message}" if message else f"[ERROR] {error_type}"]
+    lines.append("Traceback (most recent call last):")
+    for frame in frames:
+        for line in frame.splitlines():
+            text = line.lstrip(" ")
+            lines.append("\u00a0" * (len(line) - len(text)) + text)
+    sys.stdout.write("\r".join(lines) + "\n")
 
 
-def post(client, path, error, request_id, own=is_own):
+def post(client, path, error, request_id, headers=()):
     """Logs an error and reports it."""
-    import json
+    from .values import dumps
 
-    error_type, message, frames = described(error, own)
+    error_type, message, frames = described(error)
     log(error_type, message, frames)
     payload = {"errorMessage": message, "errorType": error_type, "requestId": request_id, "stackTrace": frames}
-    headers = [("Content-Type", "application/json"), ("Lambda-Runtime-Function-Error-Type", error_type)]
-    client.post(path, headers, json.dumps(payload).encode())
-    sys.stdout.flush()
+    client.post(path, [("Content-Type", "application/json"), *headers], dumps(payload).encode(errors="backslashreplace"))
+
+
+def post_init(client, error):
+    """As `post`, before there is a request. Only here does AWS's client name the type to the platform."""
+    name = ("Lambda-Runtime-Function-Error-Type", described(error)[0])
+    post(client, "init/error", error, "", [name])

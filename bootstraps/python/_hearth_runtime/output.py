@@ -1,12 +1,11 @@
 """Standard output and error, unbuffered, and the `logging` module in AWS's format."""
 
 import io
-import os
 import sys
 import time
 
-request_id = None
-"""The request that log lines name."""
+request_id = ""
+"""The request that log lines name; empty before the first."""
 
 
 class Unbuffered(io.TextIOWrapper):
@@ -22,13 +21,13 @@ class Unbuffered(io.TextIOWrapper):
 
 
 def unbuffer():
-    sys.stdout = Unbuffered(open(1, "wb", closefd=False), "utf-8", "backslashreplace", newline="\n")
-    sys.stderr = Unbuffered(open(2, "wb", closefd=False), "utf-8", "backslashreplace", newline="\n")
+    sys.stdout = unbuffered(sys.stdout)
+    sys.stderr = unbuffered(sys.stderr)
 
 
-def event(text):
-    """Writes text of many lines as one event: the log keeps a lone carriage return inside it."""
-    sys.stdout.write(text.replace("\n", "\r") + "\n")
+def unbuffered(stream):
+    file = open(stream.fileno(), "wb", closefd=False)
+    return Unbuffered(file, stream.encoding, stream.errors, newline="\n")
 
 
 class LoggingHook:
@@ -41,6 +40,8 @@ class LoggingHook:
         from importlib.machinery import PathFinder
 
         spec = PathFinder.find_spec(name, path, target)
+        if spec is None:
+            return None
         run = spec.loader.exec_module
 
         def exec_module(module):
@@ -61,23 +62,21 @@ def prepare_logging():
 def prepare(logging):
     """A handler on the root logger, whose level stays (spec 3.4)."""
 
-    class RequestId(logging.Filter):
+    class LambdaLoggerFilter(logging.Filter):
         def filter(self, record):
             record.aws_request_id = request_id
             return True
 
-    class Formatter(logging.Formatter):
-        converter = time.gmtime
-
     class LambdaLoggerHandler(logging.Handler):
         def emit(self, record):
-            event(self.format(record))
+            text = self.format(record)
+            # A traceback follows the format's own end of line, and has none itself.
+            sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
     handler = LambdaLoggerHandler()
-    form = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
-    handler.setFormatter(Formatter(form, "%Y-%m-%dT%H:%M:%S"))
-    handler.addFilter(RequestId())
+    form = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
+    formatter = logging.Formatter(form, "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    handler.addFilter(LambdaLoggerFilter())
     logging.root.addHandler(handler)
-    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL")
-    if level and os.environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON":
-        logging.root.setLevel({"TRACE": "NOTSET", "WARN": "WARNING", "FATAL": "CRITICAL"}.get(level, level))

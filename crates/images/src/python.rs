@@ -26,6 +26,7 @@ const BOOTSTRAP: &[(&str, &str)] = &[
     ("_hearth_runtime/handler.py", include_str!("../../../bootstraps/python/_hearth_runtime/handler.py")),
     ("_hearth_runtime/output.py", include_str!("../../../bootstraps/python/_hearth_runtime/output.py")),
     ("_hearth_runtime/serve.py", include_str!("../../../bootstraps/python/_hearth_runtime/serve.py")),
+    ("_hearth_runtime/values.py", include_str!("../../../bootstraps/python/_hearth_runtime/values.py")),
 ];
 
 /// Compiles files below a root so that nothing is checked when they are imported.

@@ -1,0 +1,53 @@
+"""Outcomes, without what may differ between two runs or two clients: times, places, the clients' own frames."""
+
+import json
+import re
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+# Files of the clients themselves.
+OWN = re.compile(r"_hearth_runtime|bootstraps/python|awslambdaric|runpy|bootstraps/node|aws-lambda-ric|transport\.mjs")
+# AWS's client says before an error of init that an update of the runtime may be its reason (decision 0011).
+ADVICE = re.compile(r"^\[WARNING\]\t\S+\t\tLAMBDA_WARNING: .*?\r\n", re.DOTALL | re.MULTILINE)
+
+
+def plain(outcome, folder):
+    """What is compared."""
+    text = ADVICE.sub("", outcome.output.replace(str(folder), "/var/task"))
+    return {
+        "answers": [plain_answer(answer, str(folder)) for answer in outcome.answers],
+        "log": [line for line in TIME.sub("TIME", without_own_frames(text)).split("\n")],
+        "status": outcome.status,
+    }
+
+
+def plain_answer(answer, folder):
+    path, headers, body = answer["path"], dict(answer["headers"]), answer["body"].decode(errors="replace")
+    body = body.replace(folder, "/var/task")
+    if path.endswith("error"):
+        # The platform takes these for JSON, whatever they are called.
+        headers.pop("Content-Type")
+        body = json.loads(body)
+        for name in ("stackTrace", "trace"):
+            if name in body:
+                body[name] = [frame for frame in body[name] if not OWN.search(frame)]
+        body = list(body.items())
+    return {"path": path, "headers": headers, "body": body}
+
+
+def without_own_frames(text):
+    """A log without the frames of clients in it: their lines of Python and the source below, their lines of Node."""
+    lines = []
+    own = False
+    for line in re.split(r"(?<=[\r\n])", text):
+        bare = line.replace("\u00a0", " ")
+        if re.match(r"  File ", bare):
+            own = bool(OWN.search(bare))
+        elif not re.match(r"    ", bare):
+            own = False
+        if own or re.match(r"\s+at .*", bare) and OWN.search(bare):
+            # The line's end closes what came before.
+            if lines and line.endswith("\n") and not lines[-1].endswith("\n"):
+                lines[-1] = lines[-1].rstrip("\r") + "\n"
+            continue
+        lines.append(line)
+    return "".join(lines)
