@@ -169,12 +169,13 @@ impl Shared {
         let mut state = self.lock();
         let usage = state.sandbox.as_ref().and_then(|sandbox| sandbox.usage().ok());
         let killed = usage.is_some_and(|usage| usage.oom_kills > state.oom_kills);
-        let mut error_type = ErrorType::RUNTIME_EXIT;
-        if killed && exit == Exit::Signal(9) {
-            error_type = ErrorType::OUT_OF_MEMORY;
+        let out_of_memory = killed && exit == Exit::Signal(9);
+        if out_of_memory {
             state.memory_peak = self.function.memory.as_bytes();
         }
-        state.cause = Some(Cause::exit(exit));
+        let cause = Cause::exit(exit, out_of_memory);
+        let error_type = cause.error_type();
+        state.cause = Some(cause);
         self.step(state, Input::Exited(error_type));
     }
 
