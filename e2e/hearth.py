@@ -55,6 +55,7 @@ class Server:
                 stderr=log,
                 env=environment(**self.variables),
                 cwd=self.data.parent,
+                start_new_session=True,
             )
 
         def address():

@@ -57,7 +57,7 @@ def test_malformed_json(server, body):
         {"Timeout": 1.5},
         {"FunctionName": 7},
         {"Code": []},
-        {"Environment": {"Variables": {"A": 1}}},
+        {"Environment": {"Variables": {"KEY": 1}}},
         {"Architectures": "x86_64"},
         {"Publish": "yes"},
         {"Code": {"ZipFile": "%%% not base64 %%%"}},

@@ -24,8 +24,8 @@ GONE = (OSError, http.client.HTTPException)
 def test_a_restart_keeps_functions_code_and_logs(start):
     server = start()
     client = make_client(server)
-    files = python("print('said before')\nreturn [event, __import__('os').environ['A']]")
-    name = Functions(client).make(files, Environment={"Variables": {"A": "1"}}, Tags={"a": "b"}, Timeout=7)
+    files = python("print('said before')\nreturn [event, __import__('os').environ['KEY']]")
+    name = Functions(client).make(files, Environment={"Variables": {"KEY": "1"}}, Tags={"a": "b"}, Timeout=7)
     before = client.get_function(FunctionName=name)
     assert caller(client)(name, 1).payload == [1, "1"]
     server.stop()

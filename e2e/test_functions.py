@@ -180,14 +180,14 @@ def test_the_caller_is_named(server):
 
 
 def test_a_configuration_update_keeps_what_it_does_not_name(client, make):
-    name = make(HEALTHY, Environment={"Variables": {"A": "1"}}, Description="before")
+    name = make(HEALTHY, Environment={"Variables": {"KEY": "1"}}, Description="before")
     before = client.get_function_configuration(FunctionName=name)
     answer = client.update_function_configuration(FunctionName=name, MemorySize=256)
     assert (answer["State"], answer["LastUpdateStatus"]) == ("Active", "InProgress")
     wait_updated(client, name)
     after = client.get_function_configuration(FunctionName=name)
     assert after["MemorySize"] == 256
-    assert (after["Description"], after["Environment"]) == ("before", {"Variables": {"A": "1"}})
+    assert (after["Description"], after["Environment"]) == ("before", {"Variables": {"KEY": "1"}})
     assert len({before["RevisionId"], answer["RevisionId"], after["RevisionId"]}) == 3
     with refused("PreconditionFailedException", 412, re.compile("does not match the latest Revision Id")):
         client.update_function_configuration(FunctionName=name, MemorySize=512, RevisionId=before["RevisionId"])

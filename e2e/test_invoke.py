@@ -194,16 +194,19 @@ def test_a_timeout_ends_the_environment_and_the_next_call_has_another(make, call
     assert call(name, None).payload == 1
 
 
+EXIT, OUT_OF_MEMORY = "Runtime.ExitError", "Runtime.OutOfMemory"
+
+
 @pytest.mark.parametrize(
-    "body, message",
+    "body, message, kind",
     [
-        ("import os; os._exit(0)", "Runtime exited without providing a reason"),
-        ("import os; os._exit(7)", "Runtime exited with error: exit status 7"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "Runtime exited with error: signal: killed"),
-        ("x = bytearray(400 << 20)\nreturn len(x)", "Runtime exited with error: signal: killed"),
+        ("import os; os._exit(0)", "Runtime exited without providing a reason", EXIT),
+        ("import os; os._exit(7)", "Runtime exited with error: exit status 7", EXIT),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "Runtime exited with error: signal: killed", EXIT),
+        ("x = bytearray(400 << 20)\nreturn len(x)", "Runtime exited with error: signal: killed", OUT_OF_MEMORY),
     ],
 )
-def test_a_process_that_ends_is_a_function_error(make, call, body, message):
+def test_a_process_that_ends_is_a_function_error(make, call, body, message, kind):
     name = make(python("if event == 'end':\n" + "\n".join("    " + line for line in body.splitlines()) + "\nreturn 'well'"))
     for _ in range(2):
         assert call(name).payload == "well"
@@ -211,10 +214,10 @@ def test_a_process_that_ends_is_a_function_error(make, call, body, message):
         expected = f"RequestId: {answer.request_id} Error: {message}"
         assert (answer.error, answer.payload) == (
             "Unhandled",
-            {"errorType": "Runtime.ExitError", "errorMessage": expected},
+            {"errorType": kind, "errorMessage": expected},
         )
-        assert f"RequestId: {answer.request_id} Error: {message}\nRuntime.ExitError\n" in answer.tail
-        assert REPORT.search(answer.tail)["rest"].startswith("Status: error\tError Type: Runtime.ExitError\t")
+        assert f"RequestId: {answer.request_id} Error: {message}\n{kind}\n" in answer.tail
+        assert REPORT.search(answer.tail)["rest"].startswith(f"Status: error\tError Type: {kind}\t")
 
 
 INIT_ERRORS = {

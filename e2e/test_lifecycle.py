@@ -2,13 +2,15 @@
 
 import concurrent.futures
 import json
+import os
+import signal
 import threading
 import time
 
 import pytest
 
 from conftest import Functions, caller, make_client, wait_updated
-from hearth import descendants, eventually
+from hearth import descendants, eventually, read
 from packages import HEALTHY, python, zipped
 from test_functions import refused
 
@@ -33,9 +35,10 @@ def test_calls_at_once_have_an_environment_each(client, make, call):
 
 def test_the_environment_used_last_is_used_first(make, call):
     name = make(python("time.sleep(event)\n" + WHO, before="import time"))
-    both = at_once(2, lambda n: call(name, 0.5 + n / 2).payload)
+    # An answer with a tail comes when its environment is idle again.
+    both = at_once(2, lambda n: call(name, 0.5 + n / 2, LogType="Tail").payload)
     assert len(set(both)) == 2
-    assert {call(name, 0).payload for _ in range(5)} == {both[1]}
+    assert {call(name, 0, LogType="Tail").payload for _ in range(5)} == {both[1]}
 
 
 def test_an_idle_environment_is_frozen(make, call):
@@ -60,46 +63,45 @@ threading.Thread(target=tick, daemon=True).start()
     assert idle == [], f"{len(idle)} steps while frozen"
 
 
+def begun(server, name, count):
+    """Waits until this many calls have printed that they began."""
+    path = f"/_hearth/v1/functions/{name}/logs?grep=begun"
+    eventually(f"{count} calls", lambda: server.request("GET", path)[2].count(b'"begun') >= count)
+
+
+SLEEP = python("print('begun', flush=True)\ntime.sleep(event)\nreturn 'done'", before="import time")
+
+
 def test_the_account_has_a_limit(start):
     server = start("--account-concurrent-executions", "2")
     client = make_client(server)
-    name = Functions(client).make(python("time.sleep(event)", before="import time"))
+    name = Functions(client).make(SLEEP)
     path = f"/2015-03-31/functions/{name}/invocations"
-    begun = threading.Barrier(3, timeout=30)
-
-    def run(_):
-        begun.wait()
-        return server.lambda_request("POST", path, b"3")
-
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(run, n) for n in range(2)]
-        begun.wait()
-        status, headers, body = eventually_throttled(server, path)
+        running = [pool.submit(server.lambda_request, "POST", path, b"3") for _ in range(2)]
+        begun(server, name, 2)
+        status, headers, body = server.lambda_request("POST", path, b"0")
         assert status == 429
         expected = {"Reason": "ConcurrentInvocationLimitExceeded", "Type": "User", "message": "Rate Exceeded."}
         assert json.loads(body) == expected
         assert headers["x-amzn-errortype"] == "TooManyRequestsException"
         assert [done.result()[0] for done in running] == [200, 200]
-    assert server.lambda_request("POST", path, b"0")[0] == 200
+    eventually("room again", lambda: server.lambda_request("POST", path, b"0")[0] == 200)
     assert client.get_account_settings()["AccountLimit"]["ConcurrentExecutions"] == 2
 
 
-def eventually_throttled(server, path):
-    def throttled():
-        answer = server.lambda_request("POST", path, b"0")
-        return answer if answer[0] != 200 else None
-
-    return eventually("a throttle", throttled, patience=3)
+def runtimes(server):
+    """Runtime processes below a server."""
+    return [pid for pid, _ in descendants(server.process.pid) if "/var/runtime/" in read(f"/proc/{pid}/cmdline")]
 
 
 def test_an_idle_environment_is_shut_down(start):
     server = start("--environments-idle-timeout", "1s")
-    idle = len(descendants(server.process.pid))
     client = make_client(server)
     name = Functions(client).make(python(WHO))
     first = caller(client)(name).payload
-    assert len(descendants(server.process.pid)) > idle
-    eventually("the environment's end", lambda: len(descendants(server.process.pid)) == idle, patience=15)
+    assert len(runtimes(server)) == 1
+    eventually("the environment's end", lambda: not runtimes(server), patience=15)
     assert caller(client)(name).payload != first
 
 
@@ -107,7 +109,7 @@ def test_memory_goes_to_who_needs_it_and_a_full_host_says_so(start):
     server = start("--environments-memory-budget", "1000MiB", "--environments-wait", "500ms")
     client = make_client(server)
     functions, call = Functions(client), caller(client)
-    body = "time.sleep(event)\n" + WHO
+    body = "print('begun', flush=True)\ntime.sleep(event)\n" + WHO
     one, two = (functions.make(python(body, before="import time"), MemorySize=600) for _ in range(2))
     first = call(one, 0).payload
     call(two, 0)
@@ -115,13 +117,10 @@ def test_memory_goes_to_who_needs_it_and_a_full_host_says_so(start):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(call, one, 3)
 
-        def full():
-            try:
-                call(two, 0)
-            except client.exceptions.TooManyRequestsException as error:
-                return error.response
-
-        response = eventually("a full host", full, patience=3)
+        begun(server, one, 3)
+        with pytest.raises(client.exceptions.TooManyRequestsException) as full:
+            call(two, 0)
+        response = full.value.response
         assert response["Reason"] == "ConcurrentInvocationLimitExceeded"
         assert response["Error"]["Message"] == "Rate Exceeded. The host's memory budget of 1000 MB is in use."
         assert running.result().error is None
@@ -132,17 +131,17 @@ def test_a_call_waits_for_room(start):
     server = start("--environments-memory-budget", "1000MiB", "--environments-wait", "20s")
     client = make_client(server)
     functions, call = Functions(client), caller(client)
-    one, two = (functions.make(python("time.sleep(event)", before="import time"), MemorySize=600) for _ in range(2))
+    one, two = (functions.make(SLEEP, MemorySize=600) for _ in range(2))
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(call, one, 1)
-        eventually("the first call", lambda: len(descendants(server.process.pid)) > 2)
+        begun(server, one, 1)
         assert call(two, 0).error is None
         assert running.result().error is None
 
 
 def test_updates_never_mix_versions_in_one_environment(client, make, call):
-    source = "import os, uuid\nME, CODE = str(uuid.uuid4()), {n}\ndef handler(event, context):\n    return [ME, CODE, int(os.environ['N'])]\n"
-    name = make({"index.py": source.format(n=0)}, Environment={"Variables": {"N": "0"}}, MemorySize=256)
+    source = "import os, uuid\nME, CODE = str(uuid.uuid4()), {n}\ndef handler(event, context):\n    return [ME, CODE, int(os.environ['NUMBER'])]\n"
+    name = make({"index.py": source.format(n=0)}, Environment={"Variables": {"NUMBER": "0"}}, MemorySize=256)
     ended = threading.Event()
     seen = []
 
@@ -157,7 +156,7 @@ def test_updates_never_mix_versions_in_one_environment(client, make, call):
         for n in range(1, 6):
             client.update_function_code(FunctionName=name, ZipFile=zipped({"index.py": source.format(n=n)}))
             wait_updated(client, name)
-            client.update_function_configuration(FunctionName=name, Environment={"Variables": {"N": str(n)}})
+            client.update_function_configuration(FunctionName=name, Environment={"Variables": {"NUMBER": str(n)}})
             wait_updated(client, name)
             assert call(name).payload[1:] == [n, n], "an update that is done is what runs"
         ended.set()
@@ -171,42 +170,40 @@ def test_updates_never_mix_versions_in_one_environment(client, make, call):
     assert len({versions.pop() for versions in by_environment.values()}) > 2
 
 
-def test_a_call_that_runs_during_an_update_ends_on_the_old_code(client, make, call):
-    name = make(python("import time\ntime.sleep(event)\nreturn 'old'"))
-    call(name, 0)
+def test_a_call_that_runs_during_an_update_ends_on_the_old_code(server, client, make, call):
+    name = make(SLEEP)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(call, name, 2)
+        begun(server, name, 1)
         client.update_function_code(FunctionName=name, ZipFile=zipped(python("return 'new'")))
         wait_updated(client, name)
         assert call(name, 0).payload == "new"
-        assert running.result().payload == "old"
+        assert running.result().payload == "done"
 
 
-def test_a_call_that_runs_during_a_deletion_ends(client, make, call):
-    name = make(python("print('begun')\nimport time\ntime.sleep(event)\nreturn 'done'"))
-    call(name, 0)
+def test_a_call_that_runs_during_a_deletion_ends(server, client, make, call):
+    name = make(SLEEP)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(call, name, 1)
-        eventually("the call", lambda: running.running())
-        time_limit = time.monotonic() + 0.3
-        while time.monotonic() < time_limit:
-            client.get_function(FunctionName=name)
+        begun(server, name, 1)
         client.delete_function(FunctionName=name)
         assert running.result().payload == "done"
     with refused("ResourceNotFoundException", 404):
         client.invoke(FunctionName=name)
 
 
-def test_sigterm_lets_a_running_call_finish_and_takes_no_new_one(start):
+@pytest.mark.parametrize("whom", ["the server", "its whole group, as Ctrl-C in a terminal does"])
+def test_an_end_lets_a_running_call_finish_and_takes_no_new_one(start, whom):
     server = start()
     client = make_client(server)
-    name = Functions(client).make(python("print('begun', flush=True)\ntime.sleep(event)\nreturn 'done'", before="import time"))
-    caller(client)(name, 0)
-    logs = f"/_hearth/v1/functions/{name}/logs?grep=begun"
+    name = Functions(client).make(SLEEP)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(caller(client), name, 2)
-        eventually("the second call", lambda: server.request("GET", logs)[2].count(b"begun") == 2)
-        server.process.terminate()
+        begun(server, name, 1)
+        if whom == "the server":
+            server.process.terminate()
+        else:
+            os.killpg(server.process.pid, signal.SIGINT)
         eventually("the closed door", lambda: server.status("/_hearth/health") is None)
         assert running.result().payload == "done"
     assert server.process.wait(30) == 0

@@ -54,6 +54,9 @@ pub fn start() -> io::Result<Started> {
     let (ours, theirs) = packet::pair()?;
     let mut command = std::process::Command::new("/proc/self/exe");
     command.arg0(ROLE).env_clear().stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    // A signal to the server's group (Ctrl-C in a terminal) is the server's to answer: sandboxes live until it has
+    // drained. The launcher ends when the socket does.
+    command.process_group(0);
     let child = crate::sys::hand_over(command, theirs.as_raw_fd(), SOCKET).spawn()?;
     Ok(Started { socket: ours, child })
 }
