@@ -1,18 +1,19 @@
 //! The operation Invoke (spec 2.1).
 
+use std::time::UNIX_EPOCH;
+
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use hearth_model::{
-    AccountId, CLIENT_CONTEXT_MAX, FunctionArn, FunctionRef, FunctionVersion, Invocation, Invoke, InvokeError,
-    LookupError, Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId, SYNC_PAYLOAD_MAX,
+    AccountId, FunctionArn, FunctionError, FunctionRef, FunctionVersion, Invocation, Invoke, InvokeError, LookupError,
+    Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId,
 };
 use hearth_wire::{Context, Coverage, Error, Parameter, ParameterStatus};
 use hearth_wire_lambda::types::{InvocationRequest, InvocationResponse};
 use hearth_wire_lambda::{InvokeApi, errors};
 
-use crate::Placement;
+use crate::{Placement, input};
 
 /// The operations of this crate.
 pub const COVERAGE: &[Coverage] = &[Coverage {
@@ -37,33 +38,43 @@ impl InvokeApi for Placement {
     async fn invoke(&self, cx: &Context, input: InvocationRequest) -> Result<InvocationResponse, Error> {
         refuse_unsupported(&input)?;
         let arn = arn(cx, &input)?;
-        let found = self.inner.functions.find(&arn).map_err(lookup_error)?;
+        let function = self.inner.functions.find(&arn).map_err(lookup_error)?;
         if input.invocation_type.as_deref() == Some("DryRun") {
             return Ok(InvocationResponse { status_code: Some(204), ..InvocationResponse::default() });
         }
+        let trace = self.trace(cx);
         let wants_log_tail = input.log_type.as_deref() == Some("Tail");
         let invocation = Invocation {
             request_id: RequestId::new(cx.request_id.as_str()),
             invoked_arn: arn.to_string(),
-            function: found.clone(),
-            client_context: client_context(input.client_context.as_deref())?,
-            payload: payload(input.payload)?,
-            content_type: None,
-            trace: None,
+            function: function.clone(),
+            client_context: input::client_context(input.client_context.as_deref())?,
+            payload: input::payload(input.payload)?,
+            content_type: cx.content_type.clone(),
+            trace: Some(trace.for_runtime),
             wants_log_tail,
         };
-        let response = Invoke::invoke(self, invocation).await.map_err(|error| invoke_error(error, &found))?;
+        let response = Invoke::invoke(self, invocation).await.map_err(|error| invoke_error(error, &function))?;
         let collected = response.collect(RESPONSE_PAYLOAD_MAX).await;
         let (head, body, outcome) = collected.map_err(|e| errors::service_exception(e.to_string()))?;
         let log_result = if wants_log_tail { outcome.await.log_tail.map(|tail| STANDARD.encode(tail)) } else { None };
+        cx.answer_header("content-type", head.content_type);
+        cx.answer_header("x-amzn-trace-id", trace.for_caller);
         Ok(InvocationResponse {
             status_code: Some(200),
-            function_error: head.function_error.map(|_| "Unhandled".to_owned()),
+            function_error: head.function_error.map(|FunctionError::Unhandled| "Unhandled".to_owned()),
             log_result,
             payload: body,
             executed_version: Some(head.executed_version.to_string()),
             durable_execution_arn: None,
         })
+    }
+}
+
+impl Placement {
+    fn trace(&self, cx: &Context) -> input::Trace {
+        let now = self.inner.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        input::trace(cx.trace.as_deref(), now, uuid::Uuid::new_v4().as_u128())
     }
 }
 
@@ -85,7 +96,7 @@ fn arn(cx: &Context, input: &InvocationRequest) -> Result<FunctionArn, Error> {
     let reference = FunctionRef::parse(input.function_name.as_deref().unwrap_or_default());
     let resolved = reference.and_then(|reference| reference.resolve(&account, &region, input.qualifier.as_deref()));
     resolved.map_err(|error| match error {
-        RefError::NameTooLong { arn } => errors::resource_not_found_exception(format!("Function not found: {arn}")),
+        RefError::NameTooLong { arn } => not_found(&arn),
         RefError::OtherRegion { .. } => errors::resource_not_found_exception(error.to_string()),
         RefError::OtherAccount => Error { message: None, ..Error::new(403, "AccessDeniedException", "") },
         RefError::QualifierMismatch | RefError::Malformed => {
@@ -96,59 +107,16 @@ fn arn(cx: &Context, input: &InvocationRequest) -> Result<FunctionArn, Error> {
 
 fn lookup_error(error: LookupError) -> Error {
     match error {
-        LookupError::NotFound(arn) => {
-            // Recorded: an unqualified invocation names `$LATEST`.
-            let qualified = arn.split(':').count() > 7;
-            let tail = if qualified { String::new() } else { format!(":{}", Qualifier::LATEST) };
-            errors::resource_not_found_exception(format!("Function not found: {arn}{tail}"))
-        }
+        LookupError::NotFound(arn) => not_found(&arn),
         LookupError::NotReady(_) => errors::resource_conflict_exception(error.to_string()),
     }
 }
 
-/// Base64 of JSON, at most 3,583 bytes encoded.
-fn client_context(encoded: Option<&str>) -> Result<Option<String>, Error> {
-    let Some(encoded) = encoded else { return Ok(None) };
-    if encoded.len() > CLIENT_CONTEXT_MAX {
-        let message = format!("Client context must be no longer than {CLIENT_CONTEXT_MAX} bytes");
-        return Err(errors::invalid_request_content_exception(message));
-    }
-    let decoded = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    // One line: it travels in a header.
-    let decoded = decoded.map(|text| text.replace(['\r', '\n'], " "));
-    match decoded {
-        Some(text) if serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() => Ok(Some(text)),
-        _ => {
-            Err(errors::invalid_request_content_exception("Client context must be a valid Base64-encoded JSON object."))
-        }
-    }
-}
-
-/// Checked in one pass, without building anything. Nothing at all is `{}`.
-fn payload(payload: Bytes) -> Result<Bytes, Error> {
-    if payload.len() > SYNC_PAYLOAD_MAX {
-        return Err(Error {
-            key: hearth_wire::MessageKey::Upper,
-            ..Error::new(
-                413,
-                "RequestEntityTooLargeException",
-                format!("Request must be smaller than {SYNC_PAYLOAD_MAX} bytes for the InvokeFunction operation"),
-            )
-        });
-    }
-    if payload.is_empty() {
-        return Ok(Bytes::from_static(b"{}"));
-    }
-    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
-        let text = error.to_string();
-        let text = text.split(" at line ").next().unwrap_or_default();
-        return Err(errors::invalid_request_content_exception(format!(
-            "Could not parse request body into json: Could not parse payload into json: {text}\n at [Source: REDACTED; line: {}, column: {}]",
-            error.line(),
-            error.column()
-        )));
-    }
-    Ok(payload)
+/// Recorded: an unqualified invocation names `$LATEST`.
+fn not_found(arn: &str) -> Error {
+    let qualified = arn.split(':').count() > 7;
+    let tail = if qualified { String::new() } else { format!(":{}", Qualifier::LATEST) };
+    errors::resource_not_found_exception(format!("Function not found: {arn}{tail}"))
 }
 
 fn invoke_error(error: InvokeError, function: &FunctionVersion) -> Error {

@@ -2,17 +2,34 @@
 //!
 //! - `account`: concurrency permits
 //! - `pool`: the environments of one function version, and the calls that wait for one (decisions only)
-//! - `room`: the host's memory budget (decisions only)
-//! - `placement`: the driver of these three; implements the port `Invoke`
-//! - `api`: the operation Invoke
+//! - `rate`: how fast environments of a function may be started (decisions only)
+//! - `room`: the host's memory budget (decisions only); `host` is the lock around it
+//! - `placement`: the driver of these; implements the port `Invoke`: a call that finds an idle environment
+//! - `cold`: a call that finds none
+//! - `events`: what environments report
+//! - `api`: the operation Invoke; what it takes in is checked in `input`
 //!
 //! Knows nothing of how an environment is made: that is the worker's.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 mod account;
 mod api;
+mod cold;
+mod events;
+mod host;
+mod input;
 mod placement;
 mod pool;
+mod rate;
 mod room;
+#[cfg(test)]
+mod tests;
 
 pub use api::COVERAGE;
 pub use placement::{Config, Placement};
+
+/// What the locks here guard is whole between any two statements, so a panic of another holder harms nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,28 +1,32 @@
-//! The driver: finds or starts an environment for each call, gives memory back, shuts down what is idle too long.
+//! The driver of pools, permits and memory. A call that finds an idle environment is served from here; nothing on its way
+//! but the account's counter, a lookup and the lock of its own pool.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use hearth_model::{
-    AccountId, Architecture, BoxFuture, Clock, FunctionVersion, Functions, Invocation, Invoke, InvokeError,
-    LogStreamId, Region, Response, ThrottleReason, VersionKey,
+    AccountId, Architecture, BoxFuture, Clock, FunctionName, FunctionVersion, Functions, Invocation, Invoke,
+    InvokeError, LogStreamId, Region, Response, ThrottleReason, VersionKey,
 };
-use hearth_worker::{Environment, EnvironmentEvents, Worker};
-use tokio::sync::oneshot;
+use hearth_worker::{Environment, Worker};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::account::{Account, Permit};
-use crate::pool::{Idled, Line, Member, Pool, Turn, Was};
-use crate::room::{self, Idle, Request, Room};
+use crate::host::HostMemory;
+use crate::lock;
+use crate::pool::{Member, Pool, Turn};
+use crate::rate::Starts;
+use crate::room::{self, Idle};
 
 /// Calls of one version that may wait for an environment.
 const WAITING_MAX: usize = 10_000;
-/// How long a call waits for an environment that has answered and is about to ask for more, before another is started.
-const FINISHING_WAIT: Duration = Duration::from_millis(50);
 /// Between looks for environments to shut down.
 const REAP_EVERY: Duration = Duration::from_secs(1);
+/// Between looks at what is left while draining, when nothing is heard.
+const DRAIN_LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -34,6 +38,8 @@ pub struct Config {
     pub memory_budget: u64,
     /// How long a call waits for memory.
     pub wait: Duration,
+    /// Environments that may be started of one function every ten seconds.
+    pub scaling_rate: u32,
 }
 
 /// A cheap handle.
@@ -42,24 +48,24 @@ pub struct Placement {
     pub(crate) inner: Arc<Inner>,
 }
 
-type VersionPool = Pool<Environment, Permit, oneshot::Sender<Turn<Environment>>>;
+/// The environments of one function version. A seat is the way to a call in line.
+pub(crate) type VersionPool = Pool<Environment, Permit, oneshot::Sender<Turn<Environment>>>;
+
+type FunctionKey = (AccountId, Region, FunctionName);
 
 pub(crate) struct Inner {
-    config: Config,
-    worker: Worker,
-    pub(crate) functions: Arc<dyn Functions>,
-    clock: Arc<dyn Clock>,
+    pub config: Config,
+    pub worker: Worker,
+    pub functions: Arc<dyn Functions>,
+    pub clock: Arc<dyn Clock>,
     accounts: DashMap<(AccountId, Region), Arc<Account>>,
     pools: DashMap<VersionKey, Arc<Mutex<VersionPool>>>,
-    memory: Mutex<Memory>,
+    starts: DashMap<FunctionKey, Starts>,
+    pub memory: HostMemory,
     tickets: AtomicU64,
     draining: AtomicBool,
-}
-
-struct Memory {
-    room: Room<VersionKey>,
-    /// Calls that wait for memory, by ticket.
-    waiting: HashMap<u64, oneshot::Sender<()>>,
+    /// An environment is gone.
+    pub gone: Notify,
 }
 
 impl Member for Environment {
@@ -74,23 +80,20 @@ impl Member for Environment {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Placement {
     pub fn new(config: Config, worker: Worker, functions: Arc<dyn Functions>, clock: Arc<dyn Clock>) -> Self {
-        let memory = Memory { room: Room::new(config.memory_budget), waiting: HashMap::new() };
         let inner = Inner {
+            memory: HostMemory::new(config.memory_budget),
             config,
             worker,
             functions,
             clock,
             accounts: DashMap::new(),
             pools: DashMap::new(),
-            memory: Mutex::new(memory),
+            starts: DashMap::new(),
             tickets: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            gone: Notify::new(),
         };
         Placement { inner: Arc::new(inner) }
     }
@@ -105,15 +108,16 @@ impl Placement {
     }
 
     /// Refuses new calls and shuts every environment down, each after the call that it serves. Ready when all are gone
-    /// or `deadline` has passed.
-    pub async fn drain(&self, deadline: tokio::time::Instant) {
+    /// or `deadline` has passed; what is left then is the worker's to end.
+    pub async fn drain(&self, deadline: Instant) {
         self.inner.draining.store(true, Ordering::Release);
-        while tokio::time::Instant::now() < deadline {
+        while Instant::now() < deadline {
+            let gone = self.inner.gone.notified();
             self.inner.reap(Duration::ZERO);
             if self.inner.pools.iter().all(|pool| lock(&pool).is_empty()) {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            let _ = tokio::time::timeout(DRAIN_LOOK.min(deadline - Instant::now()), gone).await;
         }
     }
 
@@ -132,25 +136,24 @@ impl Invoke for Placement {
 
 impl Inner {
     async fn invoke(self: Arc<Self>, invocation: Invocation) -> Result<Response, InvokeError> {
-        if self.draining.load(Ordering::Acquire) {
+        if self.is_draining() {
             return Err(InvokeError::ShuttingDown);
         }
-        let function = invocation.function.clone();
+        let function = &invocation.function;
         if Architecture::of_host() != Some(function.architecture) {
             return Err(InvokeError::OtherArchitecture(function.architecture.as_str()));
         }
-        let permit = self.admit(&function)?;
+        let permit = self.admit(function)?;
         let pool = self.pool(&function.key);
         let arrived = lock(&pool).arrive(permit, self.clock.now());
-        let turn = match arrived {
-            Ok(turn) => turn,
-            Err(permit) => self.clone().obtain(&pool, &function, permit).await?,
-        };
-        let response = turn.environment.invoke(invocation).await?;
-        // The caller's share of concurrency ends with its answer; the environment is busy a moment longer.
-        let permit = lock(&pool).answered(turn.environment.id(), turn.number);
-        drop(permit);
-        Ok(response)
+        match arrived {
+            Ok(turn) => serve(&pool, turn, invocation).await,
+            Err(permit) => {
+                // In a task of its own: a caller that goes away leaves nothing half done.
+                let cold = tokio::spawn(self.cold(pool, invocation, permit));
+                cold.await.unwrap_or_else(|e| Err(InvokeError::Internal(e.to_string().into())))
+            }
+        }
     }
 
     fn admit(&self, function: &FunctionVersion) -> Result<Permit, InvokeError> {
@@ -159,9 +162,8 @@ impl Inner {
             Some(account) => account.clone(),
             None => self.accounts.entry(key).or_default().clone(),
         };
-        account
-            .admit(self.config.concurrent_executions)
-            .ok_or(InvokeError::Throttled(ThrottleReason::ConcurrentInvocationLimitExceeded))
+        let throttled = InvokeError::Throttled(ThrottleReason::ConcurrentInvocationLimitExceeded);
+        account.admit(self.config.concurrent_executions).ok_or(throttled)
     }
 
     fn pool(&self, key: &VersionKey) -> Arc<Mutex<VersionPool>> {
@@ -171,215 +173,84 @@ impl Inner {
         self.pools.entry(key.clone()).or_insert_with(|| Arc::new(Mutex::new(Pool::new(WAITING_MAX)))).clone()
     }
 
-    /// An environment for a call that found none idle.
-    async fn obtain(
-        self: Arc<Self>,
-        pool: &Arc<Mutex<VersionPool>>,
-        function: &Arc<FunctionVersion>,
-        permit: Permit,
-    ) -> Result<Turn<Environment>, InvokeError> {
-        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        let permit = if lock(pool).one_is_finishing() {
-            match self.stand_in_line(pool, ticket, permit, FINISHING_WAIT, std::future::pending()).await? {
-                Stood::Served(turn) => return Ok(turn),
-                Stood::Left(permit) => permit,
-            }
-        } else {
-            permit
-        };
-        let memory = function.memory.as_bytes();
-        let (granted, may_start) = oneshot::channel();
-        let request = {
-            let mut held = lock(&self.memory);
-            let request = held.room.request(ticket, function.key.clone(), memory);
-            if request == Request::Waits {
-                held.waiting.insert(ticket, granted);
-            }
-            request
-        };
-        match request {
-            Request::Granted => Ok(self.start(pool, function, permit)),
-            Request::Never => Err(self.host_full()),
-            Request::Waits => self.wait_for_memory(pool, function, permit, ticket, may_start).await,
-        }
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
-    async fn wait_for_memory(
-        self: Arc<Self>,
-        pool: &Arc<Mutex<VersionPool>>,
-        function: &Arc<FunctionVersion>,
-        permit: Permit,
-        ticket: u64,
-        mut may_start: oneshot::Receiver<()>,
-    ) -> Result<Turn<Environment>, InvokeError> {
-        self.make_room();
-        let granted = async {
-            if (&mut may_start).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        let stood = self.stand_in_line(pool, ticket, permit, self.config.wait, granted).await;
-        let has_memory = {
-            let mut held = lock(&self.memory);
-            let waited = held.waiting.remove(&ticket).is_some();
-            if waited {
-                let grants = held.room.withdraw(ticket);
-                grant(&mut held, grants);
-            }
-            !waited
-        };
-        match (stood, has_memory) {
-            (Ok(Stood::Left(permit)), true) => Ok(self.start(pool, function, permit)),
-            (Ok(Stood::Left(_)), false) => Err(self.host_full()),
-            (other, has_memory) => {
-                if has_memory {
-                    self.give_back(function.memory.as_bytes(), false);
-                }
-                match other? {
-                    Stood::Served(turn) => Ok(turn),
-                    Stood::Left(_) => Err(self.host_full()),
-                }
-            }
-        }
+    /// Tells one waiting call from another.
+    pub fn ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Waits for an idle environment, at most for `longest` or until `enough`.
-    async fn stand_in_line(
-        &self,
-        pool: &Arc<Mutex<VersionPool>>,
-        ticket: u64,
-        permit: Permit,
-        longest: Duration,
-        enough: impl Future<Output = ()>,
-    ) -> Result<Stood, InvokeError> {
-        let (seat, mut served) = oneshot::channel();
-        match lock(pool).wait(ticket, permit, seat) {
-            Line::Assigned(turn) => return Ok(Stood::Served(turn)),
-            Line::Full(..) => return Err(InvokeError::Throttled(ThrottleReason::ConcurrentInvocationLimitExceeded)),
-            Line::Waits => {}
-        }
-        tokio::select! {
-            biased;
-            turn = &mut served => if let Ok(turn) = turn { return Ok(Stood::Served(turn)) },
-            () = enough => {}
-            () = tokio::time::sleep(longest) => {}
-        }
-        match lock(pool).withdraw(ticket) {
-            Some(waiting) => Ok(Stood::Left(waiting.permit)),
-            // It was served in this very moment.
-            None => match served.try_recv() {
-                Ok(turn) => Ok(Stood::Served(turn)),
-                Err(_) => Err(InvokeError::Internal("a call in line was lost".into())),
-            },
-        }
-    }
-
-    /// The memory has been taken.
-    fn start(
-        self: &Arc<Self>,
-        pool: &Arc<Mutex<VersionPool>>,
-        function: &Arc<FunctionVersion>,
-        permit: Permit,
-    ) -> Turn<Environment> {
-        lock(pool).start();
-        let events = Arc::new(Events { placement: Arc::downgrade(self), pool: pool.clone() });
-        let environment = self.worker.start(function.clone(), events);
-        lock(pool).started(environment, permit).0
+    /// Takes one start of this function, if its rate allows it.
+    pub fn may_start(&self, function: &FunctionVersion) -> bool {
+        let VersionKey { account, region, name, .. } = &function.key;
+        let key = (account.clone(), region.clone(), name.clone());
+        self.starts.entry(key).or_default().take(self.config.scaling_rate, self.clock.now())
     }
 
     /// Shuts idle environments of other versions down for the calls that wait for memory.
-    fn make_room(&self) {
-        let shortage = lock(&self.memory).room.shortage();
+    pub fn make_room(&self) {
+        let shortage = self.memory.shortage();
         if shortage == 0 {
             return;
         }
         let idle = self.pools.iter().filter_map(|entry| {
             let pool = lock(entry.value());
             let memory = pool.idle_memory()?;
-            Some(Idle { key: entry.key().clone(), last_used: pool.last_used(), count: pool.idle_count(), memory })
+            let last_used = pool.last_used();
+            Some(Idle { key: entry.value().clone(), last_used, count: pool.idle_count(), memory })
         });
-        for (key, count) in room::give_up(idle.collect(), shortage) {
-            if let Some(pool) = self.pools.get(&key) {
-                let retired = lock(&pool).retire(count);
-                self.shut_down(retired);
-            }
+        for (pool, count) in room::give_up(idle.collect(), shortage) {
+            let retired = lock(&pool).retire(count);
+            self.shut_down(retired);
         }
     }
 
-    fn shut_down(&self, environments: Vec<Environment>) {
+    /// Of environments that were taken out of service.
+    pub fn shut_down(&self, environments: Vec<Environment>) {
         for environment in environments {
-            lock(&self.memory).room.leave(environment.function().memory.as_bytes());
+            self.memory.leave(environment.memory());
             tokio::spawn(environment.shutdown());
         }
     }
 
-    fn reap(&self, idle_timeout: Duration) {
+    /// Shuts down what was idle for `idle_timeout`, and at once what is out of date.
+    pub(crate) fn reap(&self, idle_timeout: Duration) {
         let now = self.clock.now();
-        for entry in &self.pools {
-            let keep = self.functions.is_current(entry.key());
-            let timeout = if keep { idle_timeout } else { Duration::ZERO };
-            let retired = lock(entry.value()).retire_unused(timeout, now);
-            self.shut_down(retired);
-        }
-        // An `Arc` more than ours belongs to a call that has just looked the pool up.
+        let unused = self.pools.iter().map(|entry| {
+            let timeout = if self.functions.is_current(entry.key()) { idle_timeout } else { Duration::ZERO };
+            lock(entry.value()).retire_unused(timeout, now)
+        });
+        let unused: Vec<Vec<Environment>> = unused.collect();
+        unused.into_iter().for_each(|environments| self.shut_down(environments));
+        // A pool with an `Arc` more than ours belongs to a call that has just looked it up.
         self.pools.retain(|_, pool| Arc::strong_count(pool) > 1 || !lock(pool).is_empty());
-    }
-
-    fn give_back(&self, memory: u64, was_leaving: bool) {
-        let mut held = lock(&self.memory);
-        let grants = held.room.release(memory, was_leaving);
-        grant(&mut held, grants);
-    }
-
-    fn host_full(&self) -> InvokeError {
-        InvokeError::HostFull { budget_mb: self.config.memory_budget / (1024 * 1024) }
+        self.starts.retain(|_, starts| !starts.is_fresh(now));
     }
 }
 
-fn grant(held: &mut Memory, grants: Vec<room::Grant<VersionKey>>) {
-    for granted in grants {
-        // Who waited and went away has withdrawn: its ticket is not granted.
-        if let Some(waiting) = held.waiting.remove(&granted.ticket) {
-            let _ = waiting.send(());
-        }
+#[cfg(test)]
+impl Inner {
+    pub(crate) fn idle(&self) -> usize {
+        self.pools.iter().map(|pool| lock(&pool).idle_count()).sum()
+    }
+
+    pub(crate) fn running(&self) -> u32 {
+        self.accounts.iter().map(|account| account.running()).sum()
     }
 }
 
-enum Stood {
-    Served(Turn<Environment>),
-    Left(Permit),
-}
-
-/// What environments of one pool report.
-struct Events {
-    placement: Weak<Inner>,
-    pool: Arc<Mutex<VersionPool>>,
-}
-
-impl EnvironmentEvents for Events {
-    fn idle(&self, environment: &Environment) {
-        let Some(placement) = self.placement.upgrade() else { return };
-        let now = placement.clock.now();
-        let keep =
-            !placement.draining.load(Ordering::Acquire) && placement.functions.is_current(&environment.function().key);
-        loop {
-            let idled = lock(&self.pool).idle(environment.clone(), keep, now);
-            match idled {
-                // A caller that went away in line: the environment is idle again.
-                Idled::Assign(turn, seat) => match seat.send(turn) {
-                    Ok(()) => return,
-                    Err(_) => continue,
-                },
-                Idled::Retire(environment) => return placement.shut_down(vec![environment]),
-                Idled::Parked | Idled::Ignored => return,
-            }
-        }
-    }
-
-    fn gone(&self, environment: &Environment) {
-        let was = lock(&self.pool).gone(environment.id());
-        if let Some(placement) = self.placement.upgrade() {
-            placement.give_back(environment.function().memory.as_bytes(), was == Some(Was::Leaving));
-        }
-    }
+/// Gives a call to the environment whose turn it has. Once this is polled the invocation is on its way, whether or not
+/// the answer is waited for.
+pub(crate) async fn serve(
+    pool: &Mutex<VersionPool>,
+    turn: Turn<Environment>,
+    invocation: Invocation,
+) -> Result<Response, InvokeError> {
+    let response = turn.environment.invoke(invocation).await?;
+    // The caller's share of concurrency ends with its answer; the environment is busy a moment longer.
+    let permit = lock(pool).answered(turn.environment.id(), turn.number);
+    drop(permit);
+    Ok(response)
 }

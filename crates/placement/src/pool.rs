@@ -132,9 +132,9 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
         }
     }
 
-    /// True when more environments are about to become idle than calls wait for one.
-    pub fn one_is_finishing(&self) -> bool {
-        self.finishing > self.waiting.len()
+    /// True when more environments are idle, or about to be, than calls wait for one.
+    pub fn one_is_at_hand(&self) -> bool {
+        self.idle.len() + self.finishing > self.waiting.len()
     }
 
     /// Puts a call at the end of the line, unless it can be served at once.
@@ -160,17 +160,19 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
         self.starting += 1;
     }
 
-    /// The environment that [`Pool::start`] announced exists, and serves the call that holds `permit`. `None` when it
-    /// has ended already; the call is then to be told so by the environment itself.
-    pub fn started(&mut self, environment: E, permit: P) -> (Turn<E>, Option<Was>) {
+    /// The environment that [`Pool::start`] announced exists, and serves the call that holds `permit`. When it has ended
+    /// already, it tells the call so itself.
+    pub fn started(&mut self, environment: E, permit: P) -> Turn<E> {
         self.starting = self.starting.saturating_sub(1);
         let ended = self.early.remove(&environment.id());
         if self.starting == 0 {
             self.early.clear();
         }
         let turn = self.occupy(environment, permit);
-        let was = if ended { self.gone(&turn.environment.id()) } else { None };
-        (turn, was)
+        if ended {
+            self.vacate(&turn.environment.id());
+        }
+        turn
     }
 
     /// The caller of `turn` has its whole answer; the permit is given back.
@@ -242,20 +244,9 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
         self.idle.len()
     }
 
-    /// Calls that an environment is serving, and starts under way.
-    #[cfg(test)]
-    pub fn busy_count(&self) -> usize {
-        self.busy.len() + self.starting
-    }
-
     /// Environments of any state.
     pub fn environments(&self) -> usize {
         self.idle.len() + self.busy.len() + self.leaving.len() + self.starting
-    }
-
-    #[cfg(test)]
-    pub fn waiting_count(&self) -> usize {
-        self.waiting.len()
     }
 
     /// Nothing is here and nothing will come back.

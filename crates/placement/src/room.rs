@@ -7,10 +7,9 @@
 use std::collections::VecDeque;
 
 /// A share of memory that was given to a waiting call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant<K> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
     pub ticket: u64,
-    pub key: K,
     /// Bytes.
     pub memory: u64,
 }
@@ -24,16 +23,17 @@ pub enum Request {
     Never,
 }
 
-/// See the module. Amounts are bytes; `K` tells whose call waits.
-pub struct Room<K> {
+/// See the module. Amounts are bytes.
+pub struct Room {
     budget: u64,
     used: u64,
-    /// Part of `used` whose environments are being shut down.
-    leaving: u64,
-    line: VecDeque<Grant<K>>,
+    /// Part of `used` whose environments are being shut down. Below zero for a moment when such an environment ends
+    /// before [`Room::leave`] was told of it.
+    leaving: i64,
+    line: VecDeque<Grant>,
 }
 
-impl<K> Room<K> {
+impl Room {
     pub fn new(budget: u64) -> Self {
         Room { budget, used: 0, leaving: 0, line: VecDeque::new() }
     }
@@ -51,30 +51,30 @@ impl<K> Room<K> {
     }
 
     /// As [`Room::take`], but stands in line when there is none.
-    pub fn request(&mut self, ticket: u64, key: K, memory: u64) -> Request {
+    pub fn request(&mut self, ticket: u64, memory: u64) -> Request {
         let answer = self.take(memory);
         if answer == Request::Waits {
-            self.line.push_back(Grant { ticket, key, memory });
+            self.line.push_back(Grant { ticket, memory });
         }
         answer
     }
 
     /// A call left the line; those behind it may fit now.
-    pub fn withdraw(&mut self, ticket: u64) -> Vec<Grant<K>> {
+    pub fn withdraw(&mut self, ticket: u64) -> Vec<Grant> {
         self.line.retain(|waiting| waiting.ticket != ticket);
         self.grant()
     }
 
     /// An environment that holds `memory` is being shut down.
     pub fn leave(&mut self, memory: u64) {
-        self.leaving += memory;
+        self.leaving += signed(memory);
     }
 
     /// Memory came back, from an environment that was being shut down or from any other holder.
-    pub fn release(&mut self, memory: u64, was_leaving: bool) -> Vec<Grant<K>> {
+    pub fn release(&mut self, memory: u64, was_leaving: bool) -> Vec<Grant> {
         self.used -= memory;
         if was_leaving {
-            self.leaving -= memory;
+            self.leaving -= signed(memory);
         }
         self.grant()
     }
@@ -82,7 +82,8 @@ impl<K> Room<K> {
     /// What idle environments must give up so that the whole line can be served.
     pub fn shortage(&self) -> u64 {
         let wanted: u64 = self.line.iter().map(|waiting| waiting.memory).sum();
-        wanted.saturating_sub(self.budget - self.used + self.leaving)
+        let coming = u64::try_from(self.leaving).unwrap_or(0);
+        wanted.saturating_sub(self.budget - self.used + coming)
     }
 
     #[cfg(test)]
@@ -90,7 +91,7 @@ impl<K> Room<K> {
         self.used
     }
 
-    fn grant(&mut self) -> Vec<Grant<K>> {
+    fn grant(&mut self) -> Vec<Grant> {
         let mut granted = Vec::new();
         while self.line.front().is_some_and(|first| self.used + first.memory <= self.budget) {
             let Some(first) = self.line.pop_front() else { break };
@@ -99,6 +100,10 @@ impl<K> Room<K> {
         }
         granted
     }
+}
+
+fn signed(memory: u64) -> i64 {
+    i64::try_from(memory).unwrap_or(i64::MAX)
 }
 
 /// Idle environments of one function version.
@@ -139,9 +144,9 @@ mod tests {
     #[test]
     fn waiting_calls_are_served_in_order_of_arrival() {
         let mut room = Room::new(100);
-        assert_eq!(room.request(1, "a", 80), Request::Granted);
-        assert_eq!(room.request(2, "b", 60), Request::Waits);
-        assert_eq!(room.request(3, "c", 10), Request::Waits, "nobody overtakes");
+        assert_eq!(room.request(1, 80), Request::Granted);
+        assert_eq!(room.request(2, 60), Request::Waits);
+        assert_eq!(room.request(3, 10), Request::Waits, "nobody overtakes");
         assert_eq!(room.release(80, false).iter().map(|g| g.ticket).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(room.used(), 70);
     }
@@ -149,25 +154,35 @@ mod tests {
     #[test]
     fn who_leaves_the_line_lets_the_next_pass() {
         let mut room = Room::new(100);
-        room.request(1, "a", 80);
-        room.request(2, "b", 60);
-        room.request(3, "c", 10);
-        assert_eq!(room.withdraw(2), [Grant { ticket: 3, key: "c", memory: 10 }]);
+        room.request(1, 80);
+        room.request(2, 60);
+        room.request(3, 10);
+        assert_eq!(room.withdraw(2), [Grant { ticket: 3, memory: 10 }]);
     }
 
     #[test]
     fn more_than_the_budget_is_refused_at_once() {
-        assert_eq!(Room::new(100).request(1, "a", 101), Request::Never);
+        assert_eq!(Room::new(100).request(1, 101), Request::Never);
     }
 
     #[test]
     fn memory_on_its_way_back_is_not_asked_for_twice() {
         let mut room = Room::new(100);
         room.take(100);
-        room.request(1, "a", 60);
+        room.request(1, 60);
         assert_eq!(room.shortage(), 60);
         room.leave(50);
         assert_eq!(room.shortage(), 10);
+    }
+
+    #[test]
+    fn an_environment_may_end_before_it_is_said_to_leave() {
+        let mut room = Room::new(100);
+        room.take(100);
+        assert!(room.release(50, true).is_empty());
+        room.leave(50);
+        assert_eq!(room.request(1, 60), Request::Waits);
+        assert_eq!(room.shortage(), 10, "nothing is on its way back");
     }
 
     #[test]
@@ -194,7 +209,7 @@ mod tests {
             for (ticket, (step, amount)) in steps.into_iter().enumerate() {
                 let ticket = ticket as u64;
                 let granted = match step {
-                    0 => match room.request(ticket, (), amount) {
+                    0 => match room.request(ticket, amount) {
                         Request::Granted => { held.push(amount); Vec::new() }
                         Request::Waits => { line.push((ticket, amount)); Vec::new() }
                         Request::Never => Vec::new(),

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -17,19 +19,24 @@ impl Member for Fake {
     }
 }
 
-type TestPool = Pool<Fake, (), u64>;
-
-fn pool() -> TestPool {
+fn pool() -> Pool<Fake, (), u64> {
     Pool::new(100)
+}
+
+/// A pool with these environments, each serving a call.
+fn busy(ids: &[u32]) -> (Pool<Fake, (), u64>, Vec<Turn<Fake>>) {
+    let mut pool = pool();
+    let start = |id: &u32| {
+        pool.start();
+        pool.started(Fake(*id), ())
+    };
+    let turns = ids.iter().map(start).collect();
+    (pool, turns)
 }
 
 #[test]
 fn the_environment_used_last_is_used_first() {
-    let (mut pool, now) = (pool(), Instant::now());
-    for id in [1, 2] {
-        pool.start();
-        pool.started(Fake(id), ());
-    }
+    let ((mut pool, _), now) = (busy(&[1, 2]), Instant::now());
     assert!(matches!(pool.idle(Fake(1), true, now), Idled::Parked));
     assert!(matches!(pool.idle(Fake(2), true, now), Idled::Parked));
     assert_eq!(pool.arrive((), now).unwrap().environment, Fake(2));
@@ -37,22 +44,27 @@ fn the_environment_used_last_is_used_first() {
 
 #[test]
 fn a_waiting_call_gets_the_next_idle_environment() {
-    let (mut pool, now) = (pool(), Instant::now());
-    pool.start();
-    let (turn, _) = pool.started(Fake(1), ());
-    assert!(!pool.one_is_finishing());
-    assert!(pool.answered(&1, turn.number).is_some());
-    assert!(pool.one_is_finishing());
+    let ((mut pool, turns), now) = (busy(&[1]), Instant::now());
+    assert!(!pool.one_is_at_hand());
+    assert!(pool.answered(&1, turns[0].number).is_some());
+    assert!(pool.one_is_at_hand());
     assert!(matches!(pool.wait(7, (), 70), Line::Waits));
-    assert!(!pool.one_is_finishing(), "that one is spoken for");
+    assert!(!pool.one_is_at_hand(), "that one is spoken for");
     assert!(matches!(pool.idle(Fake(1), true, now), Idled::Assign(_, 70)));
 }
 
 #[test]
+fn a_full_line_takes_no_more() {
+    let mut pool: Pool<Fake, (), u64> = Pool::new(1);
+    assert!(matches!(pool.wait(1, (), 10), Line::Waits));
+    assert!(matches!(pool.wait(2, (), 20), Line::Full((), 20)));
+    assert_eq!(pool.withdraw(1).map(|waiting| waiting.seat), Some(10));
+    assert!(matches!(pool.wait(3, (), 30), Line::Waits));
+}
+
+#[test]
 fn what_is_not_to_be_kept_is_retired() {
-    let (mut pool, now) = (pool(), Instant::now());
-    pool.start();
-    pool.started(Fake(1), ());
+    let ((mut pool, _), now) = (busy(&[1]), Instant::now());
     assert!(matches!(pool.idle(Fake(1), false, now), Idled::Retire(Fake(1))));
     assert_eq!(pool.gone(&1), Some(Was::Leaving));
     assert!(pool.is_empty());
@@ -63,48 +75,123 @@ fn an_environment_may_end_before_its_start_is_reported() {
     let mut pool = pool();
     pool.start();
     assert_eq!(pool.gone(&1), None);
-    assert_eq!(pool.started(Fake(1), ()).1, Some(Was::Busy));
+    let turn = pool.started(Fake(1), ());
     assert!(pool.is_empty());
+    assert!(pool.answered(&1, turn.number).is_none());
+}
+
+#[test]
+fn an_answer_that_comes_late_does_not_end_the_next_turn() {
+    let ((mut pool, turns), now) = (busy(&[1]), Instant::now());
+    assert!(matches!(pool.idle(Fake(1), true, now), Idled::Parked));
+    let next = pool.arrive((), now).unwrap();
+    assert!(pool.answered(&1, turns[0].number).is_none());
+    assert!(pool.answered(&1, next.number).is_some());
+}
+
+#[test]
+fn environments_are_retired_once_they_were_idle_for_long() {
+    let ((mut pool, _), start) = (busy(&[1, 2]), Instant::now());
+    let (late, timeout) = (start + Duration::from_secs(5), Duration::from_secs(10));
+    pool.idle(Fake(1), true, start);
+    pool.idle(Fake(2), true, late);
+    assert!(pool.retire_unused(timeout, late).is_empty());
+    assert_eq!(pool.retire_unused(timeout, start + timeout), [Fake(1)]);
+    assert_eq!((pool.idle_count(), pool.environments()), (1, 2));
+    assert!(matches!(pool.idle(Fake(1), true, late), Idled::Ignored), "who leaves is given no more calls");
+}
+
+/// What the properties compare a pool with.
+#[derive(Default)]
+struct Model {
+    busy: Vec<Turn<Fake>>,
+    idle: usize,
+    leaving: Vec<Fake>,
+    /// Tickets, in the order in which they must be served.
+    line: VecDeque<u64>,
+    next: u32,
+    ticket: u64,
+}
+
+impl Model {
+    fn take(&mut self, pick: usize) -> Turn<Fake> {
+        self.busy.remove(pick % self.busy.len())
+    }
 }
 
 proptest! {
-    /// No environment ever serves two calls, and no waiting call is forgotten while one is idle.
+    /// Over any sequence: no environment serves two calls, no waiting call is lost, overtaken, or left waiting while an
+    /// environment is idle, and every permit is held by exactly one call.
     #[test]
-    fn no_environment_serves_two_calls(steps in prop::collection::vec((0u8..5, 0usize..8), 1..300)) {
-        let (mut pool, now) = (pool(), Instant::now());
-        let (mut busy, mut next, mut ticket): (Vec<Turn<Fake>>, u32, u64) = (Vec::new(), 0, 0);
+    fn calls_environments_and_permits_are_conserved(steps in prop::collection::vec((0u8..8, 0usize..8), 1..300)) {
+        let (mut pool, now): (Pool<Fake, Arc<()>, u64>, _) = (Pool::new(5), Instant::now());
+        let (permit, mut model) = (Arc::new(()), Model::default());
         for (step, pick) in steps {
             match step {
-                0 => if let Ok(turn) = pool.arrive((), now) { busy.push(turn) },
+                0 => if let Ok(turn) = pool.arrive(permit.clone(), now) {
+                    model.idle -= 1;
+                    model.busy.push(turn);
+                } else {
+                    prop_assert_eq!(model.idle, 0);
+                },
                 1 => {
-                    next += 1;
+                    model.next += 1;
                     pool.start();
-                    busy.push(pool.started(Fake(next), ()).0);
+                    model.busy.push(pool.started(Fake(model.next), permit.clone()));
                 }
-                2 if !busy.is_empty() => {
-                    let turn = busy.remove(pick % busy.len());
-                    match pool.idle(turn.environment, true, now) {
-                        Idled::Assign(turn, _) => busy.push(turn),
-                        Idled::Parked => {}
-                        _ => prop_assert!(false, "it was busy"),
+                2 if !model.busy.is_empty() => {
+                    let turn = model.take(pick);
+                    pool.answered(&turn.environment.id(), turn.number);
+                    match (pool.idle(turn.environment, pick % 3 > 0, now), model.line.pop_front()) {
+                        (Idled::Assign(turn, seat), first) => {
+                            prop_assert_eq!(Some(seat), first);
+                            model.busy.push(turn);
+                        }
+                        (Idled::Parked, None) => model.idle += 1,
+                        (Idled::Retire(environment), None) => model.leaving.push(environment),
+                        _ => prop_assert!(false, "it was busy, and a waiting call goes first"),
                     }
                 }
                 3 => {
-                    ticket += 1;
-                    if let Line::Assigned(turn) = pool.wait(ticket, (), ticket) { busy.push(turn) }
+                    model.ticket += 1;
+                    match pool.wait(model.ticket, permit.clone(), model.ticket) {
+                        Line::Assigned(turn) => {
+                            model.idle -= 1;
+                            model.busy.push(turn);
+                        }
+                        Line::Waits => model.line.push_back(model.ticket),
+                        Line::Full(..) => prop_assert_eq!(model.line.len(), 5),
+                    }
                 }
-                4 if !busy.is_empty() => {
-                    let turn = busy.remove(pick % busy.len());
+                4 if !model.busy.is_empty() => {
+                    let turn = model.take(pick);
                     prop_assert_eq!(pool.gone(&turn.environment.id()), Some(Was::Busy));
+                }
+                5 if !model.line.is_empty() => {
+                    let ticket = model.line.remove(pick % model.line.len()).unwrap();
+                    prop_assert_eq!(pool.withdraw(ticket).map(|waiting| waiting.seat), Some(ticket));
+                    prop_assert!(pool.withdraw(ticket).is_none());
+                }
+                6 => {
+                    let retired = pool.retire(pick);
+                    prop_assert_eq!(retired.len(), pick.min(model.idle));
+                    model.idle -= retired.len();
+                    model.leaving.extend(retired);
+                }
+                7 if !model.leaving.is_empty() => {
+                    let environment = model.leaving.remove(pick % model.leaving.len());
+                    prop_assert_eq!(pool.gone(&environment.id()), Some(Was::Leaving));
                 }
                 _ => {}
             }
-            let mut ids: Vec<u32> = busy.iter().map(|turn| turn.environment.0).collect();
+            let mut ids: Vec<u32> = model.busy.iter().map(|turn| turn.environment.0).collect();
             ids.sort_unstable();
             ids.dedup();
-            prop_assert_eq!(ids.len(), busy.len());
-            prop_assert_eq!(pool.busy_count(), busy.len());
-            prop_assert!(pool.waiting_count() == 0 || pool.idle_count() == 0);
+            prop_assert_eq!(ids.len(), model.busy.len(), "no environment serves two calls");
+            prop_assert_eq!(pool.idle_count(), model.idle);
+            prop_assert_eq!(pool.environments(), model.busy.len() + model.idle + model.leaving.len());
+            prop_assert!(model.line.is_empty() || model.idle == 0, "nobody waits while one is idle");
+            prop_assert_eq!(Arc::strong_count(&permit) - 1, model.busy.len() + model.line.len());
         }
     }
 }

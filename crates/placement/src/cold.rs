@@ -1,0 +1,146 @@
+//! A call that found no idle environment: it waits for one that is about to be free, or starts another, for which there
+//! must be memory.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hearth_model::{FunctionVersion, Invocation, InvokeError, Response, ThrottleReason};
+use hearth_worker::Environment;
+use tokio::sync::oneshot;
+
+use crate::account::Permit;
+use crate::events::Events;
+use crate::host::{Asked, Granted};
+use crate::lock;
+use crate::placement::{Inner, VersionPool, serve};
+use crate::pool::{Line, Turn};
+
+/// How long a call waits for an environment that has answered and is about to ask for more, before another is started.
+const FINISHING_WAIT: Duration = Duration::from_millis(50);
+
+/// How waiting for an environment ended.
+enum Stood {
+    Served(Turn<Environment>),
+    Left(Permit),
+}
+
+/// Whose environment is wanted.
+struct Wanted {
+    pool: Arc<Mutex<VersionPool>>,
+    function: Arc<FunctionVersion>,
+    ticket: u64,
+}
+
+impl Inner {
+    pub async fn cold(
+        self: Arc<Self>,
+        pool: Arc<Mutex<VersionPool>>,
+        invocation: Invocation,
+        permit: Permit,
+    ) -> Result<Response, InvokeError> {
+        let wanted = Wanted { pool: pool.clone(), function: invocation.function.clone(), ticket: self.ticket() };
+        let turn = self.obtain(&wanted, permit).await?;
+        serve(&pool, turn, invocation).await
+    }
+
+    async fn obtain(self: &Arc<Self>, wanted: &Wanted, permit: Permit) -> Result<Turn<Environment>, InvokeError> {
+        let is_at_hand = lock(&wanted.pool).one_is_at_hand();
+        let permit = if is_at_hand {
+            match wanted.stand_in_line(permit, FINISHING_WAIT, std::future::pending()).await? {
+                Stood::Served(turn) => return Ok(turn),
+                Stood::Left(permit) => permit,
+            }
+        } else {
+            permit
+        };
+        if !self.may_start(&wanted.function) {
+            return Err(throttled());
+        }
+        match self.memory.request(wanted.ticket, wanted.function.memory.as_bytes()) {
+            Asked::Granted => Ok(self.start(wanted, permit)),
+            Asked::Waits(granted) => self.wait_for_memory(wanted, permit, granted).await,
+            Asked::Never => Err(self.host_full()),
+        }
+    }
+
+    /// Until there is memory, or an environment of the same version is free.
+    async fn wait_for_memory(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        permit: Permit,
+        granted: Granted,
+    ) -> Result<Turn<Environment>, InvokeError> {
+        self.make_room();
+        let granted = async {
+            if granted.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let stood = wanted.stand_in_line(permit, self.config.wait, granted).await;
+        match (stood, self.memory.withdraw(wanted.ticket)) {
+            (Ok(Stood::Left(permit)), true) => Ok(self.start(wanted, permit)),
+            (Ok(Stood::Left(_)), false) => Err(self.host_full()),
+            (Ok(Stood::Served(turn)), has_memory) => {
+                self.give_up_memory(wanted, has_memory);
+                Ok(turn)
+            }
+            (Err(error), has_memory) => {
+                self.give_up_memory(wanted, has_memory);
+                Err(error)
+            }
+        }
+    }
+
+    fn give_up_memory(&self, wanted: &Wanted, has_memory: bool) {
+        if has_memory {
+            self.memory.release(wanted.function.memory.as_bytes(), false);
+        }
+    }
+
+    /// The memory has been taken; the environment gives it back when it is gone.
+    fn start(self: &Arc<Self>, wanted: &Wanted, permit: Permit) -> Turn<Environment> {
+        lock(&wanted.pool).start();
+        let events = Arc::new(Events::new(self, wanted.pool.clone()));
+        let environment = self.worker.start(wanted.function.clone(), events);
+        lock(&wanted.pool).started(environment, permit)
+    }
+
+    fn host_full(&self) -> InvokeError {
+        InvokeError::HostFull { budget_mb: self.config.memory_budget / (1024 * 1024) }
+    }
+}
+
+impl Wanted {
+    /// Waits for an idle environment, at most for `longest` or until `enough`.
+    async fn stand_in_line(
+        &self,
+        permit: Permit,
+        longest: Duration,
+        enough: impl Future<Output = ()>,
+    ) -> Result<Stood, InvokeError> {
+        let (seat, mut served) = oneshot::channel();
+        match lock(&self.pool).wait(self.ticket, permit, seat) {
+            Line::Assigned(turn) => return Ok(Stood::Served(turn)),
+            Line::Full(..) => return Err(throttled()),
+            Line::Waits => {}
+        }
+        tokio::select! {
+            biased;
+            turn = &mut served => if let Ok(turn) = turn { return Ok(Stood::Served(turn)) },
+            () = enough => {}
+            () = tokio::time::sleep(longest) => {}
+        }
+        match lock(&self.pool).withdraw(self.ticket) {
+            Some(waiting) => Ok(Stood::Left(waiting.permit)),
+            // It was served in this very moment.
+            None => match served.try_recv() {
+                Ok(turn) => Ok(Stood::Served(turn)),
+                Err(_) => Err(InvokeError::Internal("a call in line was lost".into())),
+            },
+        }
+    }
+}
+
+fn throttled() -> InvokeError {
+    InvokeError::Throttled(ThrottleReason::ConcurrentInvocationLimitExceeded)
+}

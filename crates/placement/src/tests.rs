@@ -1,0 +1,237 @@
+mod api;
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_model::{FunctionVersion, Invocation, Invoke, InvokeError, Memory, RequestId, ThrottleReason};
+
+use support::{World, config};
+
+/// A call's answer: which environment it ran in, and of which generation that is.
+type Ran = Result<(String, String), InvokeError>;
+
+impl World {
+    async fn call(&self, function: &Arc<FunctionVersion>, payload: &'static str) -> Ran {
+        let invocation = Invocation {
+            request_id: RequestId::new(uuid::Uuid::new_v4().to_string()),
+            function: function.clone(),
+            invoked_arn: function.arn().to_string(),
+            payload: Bytes::from_static(payload.as_bytes()),
+            content_type: None,
+            client_context: None,
+            trace: None,
+            wants_log_tail: false,
+        };
+        let response = Invoke::invoke(&self.placement, invocation).await?;
+        let (_, body, _) = response.collect(1000).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        let (environment, generation) = text.trim_matches('"').split_once('|').unwrap();
+        Ok((environment.to_owned(), generation.to_owned()))
+    }
+
+    /// A call that its function holds until the gate opens; ready to be awaited once it runs.
+    async fn hold(self: &Arc<Self>, function: &Arc<FunctionVersion>) -> tokio::task::JoinHandle<Ran> {
+        let (begun, world, function) = (self.host.begun(), self.clone(), function.clone());
+        let held = tokio::spawn(async move { world.call(&function, "\"hold\"").await });
+        self.until("held", |host| host.begun() > begun).await;
+        held
+    }
+
+    fn open_gate(&self) {
+        self.host.gate.send_replace(true);
+    }
+}
+
+fn throttled(error: &InvokeError) -> bool {
+    matches!(error, InvokeError::Throttled(ThrottleReason::ConcurrentInvocationLimitExceeded))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_one_after_another_share_an_environment() {
+    let world = World::new(config());
+    let function = world.functions.put("f", 128, 1);
+    let first = world.call(&function, "\"who\"").await.unwrap();
+    for _ in 0..50 {
+        assert_eq!(world.call(&function, "\"who\"").await.unwrap(), first);
+    }
+    assert_eq!(world.placement.environments(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_at_the_same_time_have_one_environment_each() {
+    let world = Arc::new(World::new(config()));
+    let function = world.functions.put("f", 128, 1);
+    let held = [world.hold(&function).await, world.hold(&function).await, world.hold(&function).await];
+    world.open_gate();
+    let mut environments = Vec::new();
+    for call in held {
+        environments.push(call.await.unwrap().unwrap().0);
+    }
+    environments.sort();
+    environments.dedup();
+    assert_eq!(environments.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_calls_than_the_account_may_have_are_throttled_until_one_has_its_answer() {
+    let world = Arc::new(World::new(support::Config { concurrent_executions: 1, ..config() }));
+    let function = world.functions.put("f", 128, 1);
+    let held = world.hold(&function).await;
+    assert!(throttled(&world.call(&function, "\"who\"").await.unwrap_err()));
+    world.open_gate();
+    held.await.unwrap().unwrap();
+    assert!(world.call(&function, "\"who\"").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_is_started_no_faster_than_its_rate() {
+    let world = Arc::new(World::new(support::Config { scaling_rate: 1, ..config() }));
+    let (function, other) = (world.functions.put("f", 128, 1), world.functions.put("g", 128, 1));
+    let held = world.hold(&function).await;
+    assert!(throttled(&world.call(&function, "\"who\"").await.unwrap_err()));
+    assert!(world.call(&other, "\"who\"").await.is_ok(), "the rate is each function's own");
+    world.clock.advance(Duration::from_secs(10));
+    assert!(world.call(&function, "\"who\"").await.is_ok());
+    world.open_gate();
+    held.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_environment_makes_room_for_another_function() {
+    let world = World::new(config());
+    let (small, large) = (world.functions.put("small", 128, 1), world.functions.put("large", 1024, 1));
+    world.call(&small, "\"who\"").await.unwrap();
+    world.call(&large, "\"who\"").await.unwrap();
+    world.until("shut down", |host| host.sandboxes() == 1).await;
+    world.call(&small, "\"who\"").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_that_becomes_idle_makes_room_for_a_call_that_waits() {
+    let world = Arc::new(World::new(config()));
+    let (small, large) = (world.functions.put("small", 128, 1), world.functions.put("large", 1024, 1));
+    let held = world.hold(&small).await;
+    let waiting = world.hold(&large);
+    tokio::pin!(waiting);
+    assert!(tokio::time::timeout(Duration::from_millis(20), &mut waiting).await.is_err(), "there is no room");
+    world.open_gate();
+    held.await.unwrap().unwrap();
+    waiting.await.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_host_refuses_after_the_wait_and_says_why() {
+    let world = Arc::new(World::new(support::Config { wait: Duration::from_millis(10), ..config() }));
+    let (small, large) = (world.functions.put("small", 128, 1), world.functions.put("large", 1024, 1));
+    let held = world.hold(&small).await;
+    assert!(matches!(world.call(&large, "\"who\"").await, Err(InvokeError::HostFull { budget_mb: 1024 })));
+    world.open_gate();
+    held.await.unwrap().unwrap();
+    assert!(world.call(&large, "\"who\"").await.is_ok(), "the refused call holds nothing");
+    let too_large = world.functions.put("too-large", 1025, 1);
+    assert!(matches!(world.call(&too_large, "\"who\"").await, Err(InvokeError::HostFull { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_waits_for_memory_takes_an_environment_of_its_own_version_that_frees_up() {
+    let world = Arc::new(World::new(config()));
+    let function = world.functions.put("f", 1024, 1);
+    let held = world.hold(&function).await;
+    let waiting = tokio::spawn({
+        let (world, function) = (world.clone(), function.clone());
+        async move { world.call(&function, "\"who\"").await }
+    });
+    world.open_gate();
+    let (first, second) = (held.await.unwrap().unwrap(), waiting.await.unwrap().unwrap());
+    assert_eq!(first, second);
+    assert_eq!(world.placement.environments(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_while_it_waits_leaves_nothing_behind() {
+    let world = Arc::new(World::new(config()));
+    let (small, large) = (world.functions.put("small", 128, 1), world.functions.put("large", 1024, 1));
+    let held = world.hold(&small).await;
+    for _ in 0..5 {
+        let gone = tokio::time::timeout(Duration::from_millis(5), world.call(&large, "\"who\"")).await;
+        assert!(gone.is_err());
+    }
+    world.open_gate();
+    held.await.unwrap().unwrap();
+    for _ in 0..3 {
+        world.call(&small, "\"who\"").await.unwrap();
+        world.call(&large, "\"who\"").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_never_mixes_versions_and_ends_environments_of_the_old() {
+    let world = Arc::new(World::new(config()));
+    let old = world.functions.put("f", 128, 1);
+    let held = world.hold(&old).await;
+    let idle = world.call(&old, "\"who\"").await.unwrap();
+    let new = world.functions.put("f", 128, 2);
+    let ran = world.call(&new, "\"who\"").await.unwrap();
+    assert_eq!((ran.1.as_str(), ran.0 == idle.0), ("2", false));
+    world.placement.inner.reap(config().idle_timeout);
+    world.open_gate();
+    assert_eq!(held.await.unwrap().unwrap().1, "1", "what runs finishes on the old version");
+    world.until("only the new is left", |host| host.sandboxes() == 1).await;
+    assert_eq!(world.call(&new, "\"who\"").await.unwrap(), ran);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn environments_that_are_idle_for_long_are_shut_down() {
+    let world = World::new(config());
+    let function = world.functions.put("f", 128, 1);
+    let first = world.call(&function, "\"who\"").await.unwrap();
+    world.until("idle", |_| world.placement.inner.idle() == 1).await;
+    world.clock.advance(config().idle_timeout - Duration::from_secs(1));
+    world.placement.inner.reap(config().idle_timeout);
+    assert_eq!(world.call(&function, "\"who\"").await.unwrap(), first);
+    world.until("idle", |_| world.placement.inner.idle() == 1).await;
+    world.clock.advance(config().idle_timeout);
+    world.placement.inner.reap(config().idle_timeout);
+    world.until("gone", |host| host.sandboxes() == 0).await;
+    assert_ne!(world.call(&function, "\"who\"").await.unwrap(), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_lets_what_runs_finish_and_refuses_the_rest() {
+    let world = Arc::new(World::new(config()));
+    let (function, other) = (world.functions.put("f", 128, 1), world.functions.put("g", 128, 1));
+    world.call(&other, "\"who\"").await.unwrap();
+    let held = world.hold(&function).await;
+    let drain = tokio::spawn({
+        let placement = world.placement.clone();
+        async move { placement.drain(tokio::time::Instant::now() + support::PATIENCE).await }
+    });
+    world.until("the idle one is gone", |host| host.sandboxes() == 1).await;
+    assert!(matches!(world.call(&other, "\"who\"").await, Err(InvokeError::ShuttingDown)));
+    assert!(!drain.is_finished());
+    world.open_gate();
+    held.await.unwrap().unwrap();
+    drain.await.unwrap();
+    assert_eq!((world.host.sandboxes(), world.placement.environments()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_ends_with_all_memory_and_every_permit_given_back() {
+    let budget = Memory::mib(512).as_bytes();
+    let world = Arc::new(World::new(support::Config { memory_budget: budget, ..config() }));
+    let functions: Vec<_> = (0..4).map(|n| world.functions.put(&format!("f{n}"), 128 + 64 * n, 1)).collect();
+    world.open_gate();
+    let calls = (0..200).map(|n| {
+        let (world, function) = (world.clone(), functions[n % 4].clone());
+        tokio::spawn(async move { world.call(&function, "\"who\"").await })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap().unwrap();
+    }
+    world.placement.drain(tokio::time::Instant::now() + support::PATIENCE).await;
+    assert_eq!((world.host.sandboxes(), world.placement.environments()), (0, 0));
+    assert_eq!(world.placement.inner.running(), 0);
+    assert_eq!(world.placement.inner.memory.used(), 0);
+}

@@ -1,0 +1,355 @@
+//! Placement over a real worker, whose sandboxes confine nothing and whose processes are tasks.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use hearth_model::{
+    AccountId, Architecture, BoxFuture, Clock, CodeHash, CodeTree, FunctionArn, FunctionName, FunctionVersion,
+    Functions, LogGroup, LookupError, Materials, MaterialsError, Memory, Qualifier, Region, Root, Runtime, RuntimeTree,
+    Secret, SystemClock, Version, VersionKey,
+};
+use hearth_observe::Logs;
+use hearth_sandbox::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
+use hearth_worker::{Endpoint, EndpointIdentity, Ports, Worker};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
+
+use crate::Placement;
+pub use crate::placement::Config;
+
+/// Longest that a test waits for anything.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct World {
+    pub placement: Placement,
+    pub functions: Arc<Catalog>,
+    pub clock: Arc<Hand>,
+    pub host: Arc<Host>,
+    _folder: tempfile::TempDir,
+}
+
+pub fn config() -> Config {
+    Config {
+        concurrent_executions: 1000,
+        idle_timeout: Duration::from_secs(600),
+        memory_budget: Memory::mib(1024).as_bytes(),
+        wait: PATIENCE,
+        scaling_rate: 1000,
+    }
+}
+
+impl World {
+    pub fn new(config: Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log_config =
+            hearth_observe::Config { retention: Duration::from_secs(86_400), clock: Arc::new(SystemClock) };
+        let host = Arc::new(Host {
+            sandboxes: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            gate: watch::channel(false).0,
+        });
+        let ports = Ports {
+            driver: Arc::new(Double(host.clone())),
+            materials: Arc::new(Double(host.clone())),
+            logs: Logs::open(&folder.path().join("logs"), log_config).unwrap(),
+            clock: Arc::new(SystemClock),
+            endpoint: Arc::new(Double(host.clone())),
+        };
+        let worker = Worker::new(hearth_worker::Config::default(), ports);
+        let functions = Arc::new(Catalog::default());
+        let clock = Arc::new(Hand { start: Instant::now(), ahead: Mutex::default() });
+        let placement = Placement::new(config, worker, functions.clone(), clock.clone());
+        World { placement, functions, clock, host, _folder: folder }
+    }
+
+    /// Waits until something is so.
+    pub async fn until(&self, what: &str, seen: impl Fn(&Host) -> bool) {
+        let waited = async {
+            while !seen(&self.host) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("never {what}"));
+    }
+}
+
+/// The functions that there are.
+#[derive(Default)]
+pub struct Catalog(Mutex<HashMap<FunctionName, Arc<FunctionVersion>>>);
+
+impl Catalog {
+    /// Puts a function in place of what had its name.
+    pub fn put(&self, name: &str, memory: u32, generation: u64) -> Arc<FunctionVersion> {
+        self.put_changed(name, memory, generation, |_| {})
+    }
+
+    pub fn put_changed(
+        &self,
+        name: &str,
+        memory: u32,
+        generation: u64,
+        change: impl FnOnce(&mut FunctionVersion),
+    ) -> Arc<FunctionVersion> {
+        let mut function = function(name, memory, generation);
+        change(&mut function);
+        let function = Arc::new(function);
+        self.0.lock().unwrap().insert(function.key.name.clone(), function.clone());
+        function
+    }
+}
+
+impl Functions for Catalog {
+    fn find(&self, arn: &FunctionArn) -> Result<Arc<FunctionVersion>, LookupError> {
+        let latest = arn.qualifier.as_ref().is_none_or(Qualifier::is_latest);
+        let found = self.0.lock().unwrap().get(&arn.name).filter(|_| latest).cloned();
+        found.ok_or_else(|| LookupError::NotFound(arn.to_string()))
+    }
+
+    fn is_current(&self, key: &VersionKey) -> bool {
+        self.0.lock().unwrap().get(&key.name).is_some_and(|function| function.key == *key)
+    }
+}
+
+fn function(name: &str, memory: u32, generation: u64) -> FunctionVersion {
+    let (account, region) = (AccountId::default_account(), Region::default_region());
+    let log_group = LogGroup { account: account.clone(), region: region.clone(), name: "/aws/lambda/f".into() };
+    let name = FunctionName::parse(name).unwrap();
+    FunctionVersion {
+        key: VersionKey { account, region, name, version: Version::Latest, generation },
+        runtime: Runtime::parse("provided.al2023").unwrap(),
+        handler: "h".to_owned(),
+        code: CodeHash([0; 32]),
+        architecture: Architecture::of_host().unwrap(),
+        memory: Memory::mib(memory),
+        timeout: PATIENCE,
+        ephemeral_storage: Memory::mib(512),
+        environment: vec![("GENERATION".to_owned(), Secret::new(generation.to_string()))],
+        log_group,
+        custom_log_group: false,
+        role: "arn:aws:iam::000000000000:role/r".to_owned(),
+    }
+}
+
+/// A clock that a test moves.
+pub struct Hand {
+    start: Instant,
+    ahead: Mutex<Duration>,
+}
+
+impl Hand {
+    pub fn advance(&self, by: Duration) {
+        *self.ahead.lock().unwrap() += by;
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> Instant {
+        self.start + *self.ahead.lock().unwrap()
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(0x6789_1233)
+    }
+}
+
+pub struct Host {
+    /// Sandboxes that exist.
+    pub sandboxes: AtomicUsize,
+    /// Invocations that reached a function.
+    pub begun: AtomicUsize,
+    /// While it is false, the payload `"hold"` is not answered.
+    pub gate: watch::Sender<bool>,
+}
+
+impl Host {
+    pub fn sandboxes(&self) -> usize {
+        self.sandboxes.load(Ordering::SeqCst)
+    }
+
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+}
+
+/// The ports that the host stands in for.
+struct Double(Arc<Host>);
+
+impl Materials for Double {
+    fn code(&self, _: CodeHash) -> BoxFuture<'_, Result<CodeTree, MaterialsError>> {
+        Box::pin(async move { Ok(CodeTree { path: "/".into(), lease: Arc::new(()) }) })
+    }
+
+    fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
+        let tree = RuntimeTree {
+            runtime,
+            root: Arc::new(Root { skeleton: "/".into(), binds: Vec::new() }),
+            command: Vec::new(),
+            variables: Vec::new(),
+            version: "provided:al2023".to_owned(),
+            version_arn: "arn:aws:lambda:us-east-1::runtime:0".to_owned(),
+        };
+        let missing = runtime.as_str() == "dotnet8";
+        Box::pin(async move { if missing { Err(MaterialsError::RuntimeMissing(runtime)) } else { Ok(Arc::new(tree)) } })
+    }
+}
+
+impl Endpoint for Double {
+    fn serve(&self, listener: TcpListener, _: EndpointIdentity) -> std::io::Result<Box<dyn Any + Send + Sync>> {
+        Ok(Box::new(listener))
+    }
+}
+
+impl Driver for Double {
+    fn prepare(&self, _: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>> {
+        let host = self.0.clone();
+        Box::pin(async move { Ok(Box::new(Place(host)) as Box<dyn Prepared>) })
+    }
+
+    fn promises(&self) -> Vec<Promise> {
+        Vec::new()
+    }
+}
+
+struct Place(Arc<Host>);
+
+impl Prepared for Place {
+    fn bind(self: Box<Self>, _: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
+        self.0.sandboxes.fetch_add(1, Ordering::SeqCst);
+        let sandbox = Open { host: self.0, listening: Mutex::default(), process: Mutex::default() };
+        Box::pin(async move { Ok(Box::new(sandbox) as Box<dyn Sandbox>) })
+    }
+}
+
+struct Open {
+    host: Arc<Host>,
+    /// The ports that were asked for, and addresses that were free.
+    listening: Mutex<HashMap<u16, SocketAddr>>,
+    process: Mutex<Option<AbortHandle>>,
+}
+
+impl Open {
+    fn end_process(&self) {
+        if let Some(process) = self.process.lock().unwrap().take() {
+            process.abort();
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.end_process();
+        self.host.sandboxes.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Sandbox for Open {
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpListener, Error>> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        self.listening.lock().unwrap().insert(address.port(), listener.local_addr().unwrap());
+        Box::pin(async move { Ok(listener) })
+    }
+
+    fn dial(&self, _: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>> {
+        Box::pin(async move { Err(Error::Gone) })
+    }
+
+    fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
+        let variable = |wanted: &str| {
+            let mut variables = command.environment.iter();
+            variables.find(|(key, _)| key == wanted).map(|(_, value)| value.clone()).unwrap()
+        };
+        let api: SocketAddr = variable("AWS_LAMBDA_RUNTIME_API").parse().unwrap();
+        let api = self.listening.lock().unwrap()[&api.port()];
+        let name = format!("{}|{}", variable("AWS_LAMBDA_LOG_STREAM_NAME"), variable("GENERATION"));
+        let (host, (alive, ended)) = (self.host.clone(), oneshot::channel::<()>());
+        let process = tokio::spawn(async move {
+            let _alive = alive;
+            let _ = run(api, &name, &host).await;
+        });
+        *self.process.lock().unwrap() = Some(process.abort_handle());
+        let exit = async move {
+            let _ = ended.await;
+            Ok(Exit::Signal(9))
+        };
+        Box::pin(async move { Ok(Process { exit: Box::pin(exit) }) })
+    }
+
+    fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.end_process();
+        Box::pin(async move { Ok(()) })
+    }
+
+    fn limit_cpu(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn freeze(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn thaw(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn usage(&self) -> Result<Usage, Error> {
+        Ok(Usage::default())
+    }
+}
+
+/// A function: answers `"who"` with the environment's name and its trace header, `"hold"` when the gate is open with the
+/// same, everything else with itself.
+async fn run(api: SocketAddr, name: &str, host: &Host) -> std::io::Result<()> {
+    let mut stream = BufReader::new(tokio::net::TcpStream::connect(api).await?);
+    let mut gate = host.gate.subscribe();
+    loop {
+        let (headers, payload) = exchange(&mut stream, "GET /2018-06-01/runtime/invocation/next", b"").await?;
+        host.begun.fetch_add(1, Ordering::SeqCst);
+        if payload == b"\"hold\"" {
+            let _ = gate.wait_for(|open| *open).await;
+        }
+        let answer = match payload.as_slice() {
+            b"\"who\"" | b"\"hold\"" => format!("\"{name}\"").into_bytes(),
+            b"\"headers\"" => {
+                let of = |key: &str| headers.get(key).cloned().unwrap_or_default();
+                let (trace, context) = (of("lambda-runtime-trace-id"), of("lambda-runtime-client-context"));
+                format!("{trace}|{context}|{}", of("content-type")).into_bytes()
+            }
+            _ => payload,
+        };
+        let id = &headers["lambda-runtime-aws-request-id"];
+        let line = format!("POST /2018-06-01/runtime/invocation/{id}/response");
+        exchange(&mut stream, &line, &answer).await?;
+    }
+}
+
+async fn exchange(
+    stream: &mut BufReader<tokio::net::TcpStream>,
+    line: &str,
+    body: &[u8],
+) -> std::io::Result<(HashMap<String, String>, Vec<u8>)> {
+    let head = format!("{line} HTTP/1.1\r\nHost: api\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat()).await?;
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if line == "\r\n" {
+            break;
+        }
+        if let Some((key, value)) = line.trim_end().split_once(": ") {
+            headers.insert(key.to_ascii_lowercase(), value.to_owned());
+        }
+    }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok((headers, body))
+}
