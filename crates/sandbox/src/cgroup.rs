@@ -156,8 +156,8 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Groups for one sandbox, and their `cgroup.procs` for the launcher.
-    pub fn create(&self, id: u64) -> io::Result<(Group, Vec<OwnedFd>)> {
+    /// Groups for one sandbox, and the ways into them for the launcher.
+    pub fn create(&self, id: u64) -> io::Result<(Group, Entrances)> {
         let at = |place: &Option<Place>| {
             place.as_ref().map(|place| (place.root.join(&self.folder).join(id.to_string()), place.unified))
         };
@@ -168,15 +168,19 @@ impl Cgroups {
             unified: self.hierarchies.unified.as_ref().map(|root| root.join(&self.folder).join(id.to_string())),
             freezer: at(&self.hierarchies.freezer).map(|(path, _)| path),
         };
-        let mut procs = Vec::new();
+        let mut entrances = Entrances::default();
         for folder in group.folders() {
             make(folder)?;
-            procs.push(fs::OpenOptions::new().write(true).open(folder.join("cgroup.procs"))?.into());
+            if group.unified.as_deref() == Some(folder) {
+                entrances.unified = Some(fs::File::open(folder)?.into());
+            } else {
+                entrances.tasks.push(fs::OpenOptions::new().write(true).open(folder.join("tasks"))?.into());
+            }
         }
         if let Some((pids, _)) = &group.pids {
             fs::write(pids.join("pids.max"), PROCESSES_MAX.to_string())?;
         }
-        Ok((group, procs))
+        Ok((group, entrances))
     }
 
     /// Removes what an instance left behind that is no longer there. The caller knows that it is not running.
@@ -231,6 +235,16 @@ fn end_group(folder: &Path) {
         }
     }
     tracing::warn!(folder = %folder.display(), "a control group of an ended instance cannot be removed");
+}
+
+/// Ways into a sandbox's groups that take no lock of the whole host: to be born in the one of version 2, and for a
+/// thread to move itself into those of version 1. Moving a process by its pid waits for every fork and exit on the host.
+#[derive(Debug, Default)]
+pub struct Entrances {
+    /// Directory.
+    pub unified: Option<OwnedFd>,
+    /// `tasks` of each hierarchy.
+    pub tasks: Vec<OwnedFd>,
 }
 
 /// The groups of one sandbox.

@@ -14,6 +14,7 @@ use std::process::Child;
 
 use tokio::sync::oneshot;
 
+use crate::cgroup::Entrances;
 use crate::conversation::Conversation;
 use crate::driver::Error;
 use crate::packet;
@@ -27,9 +28,10 @@ const SOCKET: i32 = 3;
 mod request {
     /// Compose a root: descriptors skeleton, sources; targets as texts. Answer: its number.
     pub const COMPOSE: u8 = 1;
-    /// Create a sandbox: root number, two host uids; descriptors control, scratch image, `cgroup.procs`. Answer: pid.
+    /// Create a sandbox: root number, two host uids, whether there is a control group of version 2; descriptors control,
+    /// scratch image, that group, `tasks` of groups of version 1. Answer: pid.
     pub const CREATE: u8 = 2;
-    /// A read-only, detached mount of a directory. Answer: its descriptor.
+    /// A read-only, detached mount of a directory for the sandbox with this pid. Answer: its descriptor.
     pub const MOUNT: u8 = 3;
     /// Kill a sandbox by the pid of its init.
     pub const KILL: u8 = 4;
@@ -41,6 +43,18 @@ pub fn main_if_asked() {
         let served = serve::run(crate::sys::take_inherited(SOCKET));
         std::process::exit(i32::from(served.is_err()));
     }
+}
+
+/// What a sandbox is made of.
+pub(crate) struct New<'a> {
+    /// Number of a composed root.
+    pub root: u32,
+    /// Of the init and of the function, on the host.
+    pub uids: [u32; 2],
+    pub control: BorrowedFd<'a>,
+    /// Of `/tmp`.
+    pub image: BorrowedFd<'a>,
+    pub entrances: &'a Entrances,
 }
 
 /// A started launcher whose server is not yet asynchronous.
@@ -91,15 +105,21 @@ impl Launcher {
     }
 
     /// Answers the pid of the sandbox's init.
-    pub(crate) async fn create(&self, root: u32, uids: [u32; 2], descriptors: &[BorrowedFd<'_>]) -> Result<u32, Error> {
-        let fill = |packet: packet::Writer| packet.u32(root).u32(uids[0]).u32(uids[1]);
-        let answer = self.conversation.ask(request::CREATE, descriptors, fill).await;
+    pub(crate) async fn create(&self, new: New<'_>) -> Result<u32, Error> {
+        let unified = new.entrances.unified.as_ref().map(AsFd::as_fd);
+        let mut descriptors = vec![new.control, new.image];
+        descriptors.extend(unified);
+        descriptors.extend(new.entrances.tasks.iter().map(AsFd::as_fd));
+        let fill = |packet: packet::Writer| {
+            packet.u32(new.root).u32(new.uids[0]).u32(new.uids[1]).u32(u32::from(unified.is_some()))
+        };
+        let answer = self.conversation.ask(request::CREATE, &descriptors, fill).await;
         Ok(answer.map_err(launcher_gone)?.value)
     }
 
-    /// A read-only, detached mount of a directory.
-    pub(crate) async fn mount(&self, directory: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
-        let answer = self.conversation.ask(request::MOUNT, &[directory], |packet| packet).await;
+    /// A read-only, detached mount of a directory for the sandbox whose init has this pid.
+    pub(crate) async fn mount(&self, pid: u32, directory: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+        let answer = self.conversation.ask(request::MOUNT, &[directory], |packet| packet.u32(pid)).await;
         answer.map_err(launcher_gone)?.descriptors.pop().ok_or(Error::LauncherGone)
     }
 

@@ -14,11 +14,11 @@ use hearth_model::{BoxFuture, Memory, Root};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use tokio::sync::OnceCell;
 
-use crate::cgroup::{Cgroups, Group, Hierarchies};
+use crate::cgroup::{Cgroups, Entrances, Group, Hierarchies};
 use crate::conversation::Conversation;
 use crate::driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
 use crate::init::request;
-use crate::launcher::Launcher;
+use crate::launcher::{Launcher, New};
 use crate::packet;
 use crate::scratch::Scratch;
 use crate::uids::{Pair, Uids};
@@ -121,15 +121,15 @@ impl Shared {
         let root = self.root(&class.root).await?;
         let preparing = self.clone();
         let prepare = move || preparing.prepare(class.ephemeral_storage);
-        let (image, group, procs, pair) = tokio::task::spawn_blocking(prepare)
+        let (image, group, entrances, pair) = tokio::task::spawn_blocking(prepare)
             .await
             .map_err(|e| Error::Step { step: "prepare a sandbox".into(), source: io::Error::other(e) })??;
         let (ours, theirs) = packet::pair().map_err(step("make a control socket"))?;
         let control = Conversation::begin(ours).map_err(step("open the control socket"))?;
         let greeting = control.greeting();
-        let mut descriptors = vec![theirs.as_fd(), image.as_fd()];
-        descriptors.extend(procs.iter().map(AsFd::as_fd));
-        let created = self.launcher.create(root, pair.uids, &descriptors).await;
+        let new =
+            New { root, uids: pair.uids, control: theirs.as_fd(), image: image.as_fd(), entrances: &entrances };
+        let created = self.launcher.create(new).await;
         drop(theirs);
         let pid = match created {
             Ok(pid) => pid,
@@ -144,12 +144,12 @@ impl Shared {
     }
 
     /// The blocking part.
-    fn prepare(&self, ephemeral_storage: Memory) -> Result<(OwnedFd, Group, Vec<OwnedFd>, Pair), Error> {
+    fn prepare(&self, ephemeral_storage: Memory) -> Result<(OwnedFd, Group, Entrances, Pair), Error> {
         let image = self.scratch.image(ephemeral_storage).map_err(step("make the image of /tmp"))?;
         let pair = self.uids.take().map_err(step("take host uids"))?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (group, procs) = self.cgroups.create(id).map_err(step("make control groups"))?;
-        Ok((image, group, procs, pair))
+        let (group, entrances) = self.cgroups.create(id).map_err(step("make control groups"))?;
+        Ok((image, group, entrances, pair))
     }
 
     async fn root(&self, root: &Arc<Root>) -> Result<u32, Error> {
@@ -218,7 +218,7 @@ impl Prepared for PreparedProcess {
             confined.memory = Some(identity.memory);
             confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
             let code = open_path(&identity.code.path)?;
-            let mount = confined.shared.launcher.mount(code.as_fd()).await?;
+            let mount = confined.shared.launcher.mount(confined.pid, code.as_fd()).await?;
             confined.control.ask(request::ATTACH, &[mount.as_fd()], |packet| packet).await?;
             Ok(Box::new(ProcessSandbox { confined, _code: identity.code.lease }) as Box<dyn Sandbox>)
         })

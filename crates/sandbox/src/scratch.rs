@@ -53,6 +53,7 @@ impl Scratch {
         let beside = tempfile::NamedTempFile::new_in(&self.folder)?;
         beside.as_file().set_len(image_mib(size) << 20)?;
         make_file_system(beside.path(), size)?;
+        open_to_all(beside.path())?;
         beside.persist(&path)?;
         File::open(&path)
     }
@@ -61,18 +62,30 @@ impl Scratch {
 /// No journal: nothing of it outlives its sandbox. Nothing reserved for root, and an inode for each 32 KiB.
 fn make_file_system(path: &Path, size: Memory) -> io::Result<()> {
     let inodes = (u64::from(size.as_mib()) * 32).to_string();
-    let program = ["/sbin/mkfs.ext4", "/usr/sbin/mkfs.ext4"].into_iter().find(|p| Path::new(p).exists());
-    let made = std::process::Command::new(program.unwrap_or("mkfs.ext4"))
-        .args(["-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard"])
-        .args(["-N", &inodes])
-        .arg(path)
+    let options = ["-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard"];
+    run("mkfs.ext4", options.iter().copied().chain(["-N", &inodes]), path)
+}
+
+/// The root of a new file system as `/tmp` has it: empty, for everybody. Done once here, it costs no sandbox anything.
+fn open_to_all(path: &Path) -> io::Result<()> {
+    run("debugfs", ["-w", "-R", "rmdir lost+found"].into_iter(), path)?;
+    run("debugfs", ["-w", "-R", "set_inode_field / mode 041777"].into_iter(), path)
+}
+
+/// A program of e2fsprogs on an image.
+fn run<'a>(name: &str, arguments: impl Iterator<Item = &'a str>, image: &Path) -> io::Result<()> {
+    let places = ["/sbin", "/usr/sbin"].map(|folder| Path::new(folder).join(name));
+    let program = places.into_iter().find(|place| place.exists()).unwrap_or_else(|| name.into());
+    let done = std::process::Command::new(program)
+        .args(arguments)
+        .arg(image)
         .stdin(std::process::Stdio::null())
         .output()
-        .map_err(|e| io::Error::new(e.kind(), format!("mkfs.ext4 (package e2fsprogs) cannot be run: {e}")))?;
-    if made.status.success() {
+        .map_err(|e| io::Error::new(e.kind(), format!("{name} (package e2fsprogs) cannot be run: {e}")))?;
+    if done.status.success() {
         Ok(())
     } else {
-        Err(io::Error::other(format!("mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr).trim())))
+        Err(io::Error::other(format!("{name}: {}", String::from_utf8_lossy(&done.stderr).trim())))
     }
 }
 

@@ -43,18 +43,26 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// Forks into new namespaces. Only for a process with one thread.
-pub fn fork_into_namespaces() -> io::Result<Fork> {
-    clone(NAMESPACES as u64)
+/// Forks into new namespaces and, where there is one, a control group of version 2 (its directory). Only for a process
+/// with one thread.
+pub fn fork_into_namespaces(group: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    const INTO_CGROUP: u64 = 1 << 33;
+    let namespaces = CloneArgs { flags: NAMESPACES as u64, ..CloneArgs::default() };
+    clone(match group {
+        Some(group) => {
+            CloneArgs { flags: namespaces.flags | INTO_CGROUP, cgroup: group.as_raw_fd() as u64, ..namespaces }
+        }
+        None => namespaces,
+    })
 }
 
 /// A plain fork. Only for a process with one thread.
 pub fn fork() -> io::Result<Fork> {
-    clone(0)
+    clone(CloneArgs::default())
 }
 
-fn clone(flags: u64) -> io::Result<Fork> {
-    let arguments = CloneArgs { flags, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+fn clone(arguments: CloneArgs) -> io::Result<Fork> {
+    let arguments = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..arguments };
     // SAFETY: without CLONE_VM and without a stack the child gets its own copy of this single-threaded process and
     // returns from the same call; the structure is valid and its size is passed.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArgs>()) };
@@ -77,12 +85,18 @@ pub fn seal_mount(mount: BorrowedFd<'_>, devices: bool) -> io::Result<()> {
     const RDONLY: u64 = 1;
     const NOSUID: u64 = 2;
     const NODEV: u64 = 4;
-    let attributes = MountAttr {
-        set: RDONLY | NOSUID | if devices { 0 } else { NODEV },
-        clear: 0,
-        propagation: libc::MS_PRIVATE,
-        userns: 0,
-    };
+    let set = RDONLY | NOSUID | if devices { 0 } else { NODEV };
+    set_mount(mount, MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE, userns: 0 })
+}
+
+/// Shows the files of a detached mount tree with the owners that they have in a user namespace: the host's root as its
+/// root. Not every file system can.
+pub fn map_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<()> {
+    const IDMAP: u64 = 0x0010_0000;
+    set_mount(mount, MountAttr { set: IDMAP, clear: 0, propagation: 0, userns: users.as_raw_fd() as u64 })
+}
+
+fn set_mount(mount: BorrowedFd<'_>, attributes: MountAttr) -> io::Result<()> {
     // SAFETY: the path is an empty C string, the structure is valid and its size is passed.
     let result = unsafe {
         libc::syscall(
@@ -130,24 +144,19 @@ pub fn free_loop(control: BorrowedFd<'_>) -> io::Result<u32> {
     check(c_long::from(number)).map(|number| number as u32)
 }
 
-/// Attaches `image` to a loop device, which lets go of it when its last user does.
+/// Attaches `image` to a loop device, which lets go of it when its last user does. Reads and writes pass the page cache
+/// where the file can do that, so that pages are cached once; set here, because a device that is in use must be drained
+/// for it.
 pub fn attach_loop(device: BorrowedFd<'_>, image: BorrowedFd<'_>) -> io::Result<()> {
     const LOOP_CONFIGURE: c_ulong = 0x4C0A;
     const AUTOCLEAR: u32 = 4;
+    const DIRECT_IO: u32 = 16;
     // SAFETY: all-zero bytes are a valid value of this plain structure.
     let mut config: LoopConfig = unsafe { std::mem::zeroed() };
     config.fd = image.as_raw_fd() as u32;
-    config.info.flags = AUTOCLEAR;
+    config.info.flags = AUTOCLEAR | DIRECT_IO;
     // SAFETY: the request reads one valid LoopConfig.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };
-    check(c_long::from(result)).map(drop)
-}
-
-/// Reads and writes an attached image past the page cache, so that it is cached once. Not every file can.
-pub fn direct_loop(device: BorrowedFd<'_>) -> io::Result<()> {
-    const LOOP_SET_DIRECT_IO: c_ulong = 0x4C08;
-    // SAFETY: the request takes an integer.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_DIRECT_IO as _, 1 as c_ulong) };
     check(c_long::from(result)).map(drop)
 }
 

@@ -145,6 +145,8 @@ async fn a_function_sees_only_its_own_files(world: &World) {
     assert!(seen.contains("'/root': No such file") && !seen.contains("home"), "{seen}");
     assert!(seen.contains("full") && !seen.contains("loop"), "{seen}");
     assert!(seen.ends_with("fine\n"), "{seen}");
+    let (owners, _) = shell(&*sandbox, "stat -c '%n %u:%g' / /usr /var/task /var/task/index.txt /dev/null").await;
+    assert_eq!(owners.matches(" 0:0\n").count(), 5, "as on AWS: {owners}");
 }
 
 async fn exits_signals_and_exec_errors_are_told_apart(world: &World) {

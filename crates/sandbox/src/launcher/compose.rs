@@ -12,6 +12,7 @@ use rustix::mount::{
 };
 use rustix::thread::LinkNameSpaceType;
 
+use super::create::show_owners;
 use super::serve::{Failure, Reply, at};
 use crate::packet::Packet;
 use crate::sys;
@@ -106,8 +107,11 @@ fn copy(source: BorrowedFd<'_>, step: &'static str) -> Result<OwnedFd, Failure> 
 
 /// Request MOUNT.
 pub fn mount(mut packet: Packet) -> Result<Reply, Failure> {
+    let pid = packet.u32().map_err(at("read the request"))?;
     let directory = packet.descriptor().map_err(at("read the request"))?;
-    Ok(Reply { value: 0, descriptor: Some(copy(directory.as_fd(), "copy a directory")?) })
+    let tree = copy(directory.as_fd(), "copy a directory")?;
+    show_owners(&tree, pid.cast_signed())?;
+    Ok(Reply { value: 0, descriptor: Some(tree) })
 }
 
 /// Request COMPOSE.

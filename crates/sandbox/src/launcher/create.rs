@@ -5,7 +5,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
@@ -19,23 +19,32 @@ const USER: u32 = 1051;
 /// The address beside loopback on which AWS's newer runtimes see the Runtime API (spec 3.2).
 const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 100, 1);
 
+/// What a child finds, and makes its own.
+struct World {
+    /// Detached mounts.
+    root: OwnedFd,
+    scratch: OwnedFd,
+    /// Of its control groups of version 1.
+    tasks: Vec<OwnedFd>,
+}
+
 /// Request CREATE.
 pub fn create(state: &State, mut packet: Packet) -> Result<Reply, Failure> {
     let mut integer = || packet.u32().map_err(at("read the request"));
-    let (root, init_uid, user_uid) = (integer()?, integer()?, integer()?);
-    let control = packet.descriptor().map_err(at("read the request"))?;
-    let image = packet.descriptor().map_err(at("read the request"))?;
-    let cgroups = packet.rest();
-    let root = state.roots.copy(root)?;
-    let scratch = mount_image(&image)?;
+    let (root, init_uid, user_uid, is_unified) = (integer()?, integer()?, integer()?, integer()? != 0);
+    let mut descriptor = || packet.descriptor().map_err(at("read the request"));
+    let (control, image) = (descriptor()?, descriptor()?);
+    let unified = if is_unified { Some(descriptor()?) } else { None };
+    let world = World { root: state.roots.copy(root)?, scratch: mount_image(&image)?, tasks: packet.rest() };
     let (go, going) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(at("make a pipe"))?;
-    match sys::fork_into_namespaces().map_err(at("fork into namespaces"))? {
+    match sys::fork_into_namespaces(unified.as_ref().map(AsFd::as_fd)).map_err(at("fork into namespaces"))? {
         Fork::Child => {
             drop(going);
-            begin(&go, &root, &scratch, control, state)
+            begin(&go, &world, control, state)
         }
         Fork::Parent(pid) => {
-            let told = admit(pid, init_uid, user_uid, &cgroups)
+            let told = map_users(pid, init_uid, user_uid)
+                .and_then(|()| show_owners(&world.root, pid))
                 .and_then(|()| rustix::io::write(&going, &[1]).map_err(at("start the init")));
             if let Err(failure) = told {
                 let _ = sys::kill(pid);
@@ -50,7 +59,8 @@ pub fn create(state: &State, mut packet: Packet) -> Result<Reply, Failure> {
 fn mount_image(image: &OwnedFd) -> Result<OwnedFd, Failure> {
     let control = rustix::fs::open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(at("open loop control"))?;
-    let (device, name) = loop {
+    // Held until it is mounted.
+    let (_device, name) = loop {
         let number = sys::free_loop(control.as_fd()).map_err(at("find a loop device"))?;
         let name = format!("/dev/loop{number}");
         let device = rustix::fs::open(&*name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
@@ -62,38 +72,39 @@ fn mount_image(image: &OwnedFd) -> Result<OwnedFd, Failure> {
             Err(e) => return Err(at("attach a loop device")(e)),
         }
     };
-    // Only saves memory; some file systems cannot.
-    let _ = sys::direct_loop(device.as_fd());
     let context = rustix::mount::fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC).map_err(at("open ext4"))?;
     rustix::mount::fsconfig_set_string(context.as_fd(), "source", &*name).map_err(at("configure /tmp"))?;
     rustix::mount::fsconfig_set_flag(context.as_fd(), "discard").map_err(at("configure /tmp"))?;
     rustix::mount::fsconfig_create(context.as_fd()).map_err(at("open the image of /tmp"))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let mount =
-        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(at("mount /tmp"))?;
-    let _ = rustix::fs::unlinkat(&mount, "lost+found", AtFlags::REMOVEDIR);
-    rustix::fs::chmodat(&mount, ".", Mode::from_raw_mode(0o1777), AtFlags::empty()).map_err(at("open /tmp to all"))?;
-    Ok(mount)
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(at("mount /tmp"))
 }
 
-/// What only the launcher can do for the child: who it is, and what it is charged to.
-fn admit(pid: i32, init_uid: u32, user_uid: u32, cgroups: &[OwnedFd]) -> Result<(), Failure> {
+/// Who the child is: only the launcher can say that.
+fn map_users(pid: i32, init_uid: u32, user_uid: u32) -> Result<(), Failure> {
     let map = format!("0 {init_uid} 1\n{USER} {user_uid} 1\n");
     fs::write(format!("/proc/{pid}/uid_map"), &map).map_err(at("map users"))?;
-    fs::write(format!("/proc/{pid}/gid_map"), &map).map_err(at("map groups"))?;
-    for procs in cgroups {
-        rustix::io::write(procs, pid.to_string().as_bytes()).map_err(at("join a cgroup"))?;
+    fs::write(format!("/proc/{pid}/gid_map"), &map).map_err(at("map groups"))
+}
+
+/// Lets files of the host's root appear as those of the sandbox's, as on AWS. Where a file system cannot, they are
+/// nobody's: readable all the same.
+pub fn show_owners(mount: &OwnedFd, pid: i32) -> Result<(), Failure> {
+    let users = rustix::fs::open(format!("/proc/{pid}/ns/user"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(at("open the user namespace"))?;
+    match sys::map_owners(mount.as_fd(), users.as_fd()) {
+        Err(e) if e.raw_os_error() != Some(libc::EINVAL) => Err(at("map owners")(e)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The child's life until it is the sandbox's init. Says what failed over its control socket, then never comes back.
-fn begin(go: &OwnedFd, root: &OwnedFd, scratch: &OwnedFd, control: OwnedFd, state: &State) -> ! {
+fn begin(go: &OwnedFd, world: &World, control: OwnedFd, state: &State) -> ! {
     let mut byte = [0];
     if !matches!(rustix::io::retry_on_intr(|| rustix::io::read(go, &mut byte)), Ok(1)) {
         sys::exit_now(1);
     }
-    if let Err(failure) = build(root, scratch) {
+    if let Err(failure) = build(world) {
         let said = Writer::new(answer::FAILED)
             .u32(0)
             .u32(failure.source.raw_os_error().unwrap_or(0).cast_unsigned())
@@ -104,15 +115,19 @@ fn begin(go: &OwnedFd, root: &OwnedFd, scratch: &OwnedFd, control: OwnedFd, stat
     init::run(control, &state.filters, USER)
 }
 
-fn build(root: &OwnedFd, scratch: &OwnedFd) -> Result<(), Failure> {
+fn build(world: &World) -> Result<(), Failure> {
+    for tasks in &world.tasks {
+        // 0 is the thread that writes.
+        rustix::io::write(tasks, b"0").map_err(at("join a cgroup"))?;
+    }
     sys::become_user(0, 0).map_err(at("become the sandbox's root"))?;
     sys::own_proc_files().map_err(at("own the files in /proc"))?;
     sys::die_with_parent().map_err(at("tie the sandbox to the launcher"))?;
     sys::unshare_cgroups().map_err(at("unshare cgroups"))?;
-    rustix::mount::move_mount(root, "", rustix::fs::CWD, "/mnt", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    rustix::mount::move_mount(&world.root, "", rustix::fs::CWD, "/mnt", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(at("mount the root"))?;
     rustix::process::chdir("/mnt").map_err(at("enter the root"))?;
-    rustix::mount::move_mount(scratch, "", rustix::fs::CWD, "tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    rustix::mount::move_mount(&world.scratch, "", rustix::fs::CWD, "tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(at("mount /tmp"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("proc", "proc", "proc", flags, Some(c"hidepid=invisible")).map_err(at("mount /proc"))?;
