@@ -118,6 +118,7 @@ impl Running {
         }
         self.rooms.worker.shut_down_all();
         let _ = tokio::time::timeout(LINGER, self.rooms.worker.closed()).await;
+        let _ = tokio::time::timeout(LINGER, self.rooms.driver.closed()).await;
         let _ = tokio::time::timeout(LINGER, async { while self.door.join_next().await.is_some() {} }).await;
         self.background.shutdown().await;
         self.rooms.inside.close();

@@ -102,6 +102,9 @@ pub trait Driver: Send + Sync + 'static {
 
     /// What holds on this host.
     fn promises(&self) -> Vec<Promise>;
+
+    /// Ready when no sandbox is left, nor anything of one on the host. For the end, when no more are made.
+    fn closed(&self) -> BoxFuture<'_, ()>;
 }
 
 /// A sandbox that is nobody's yet. Dropping it ends it.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hearth_model::{BoxFuture, Memory, Root};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::cgroup::{Cgroups, Entrances, Group, Hierarchies};
 use crate::conversation::Conversation;
@@ -48,8 +48,26 @@ struct Shared {
     /// Numbers of the roots that the launcher has composed.
     roots: Mutex<HashMap<Arc<Root>, Arc<OnceCell<u32>>>>,
     runtime: tokio::runtime::Handle,
+    /// Sandboxes, and what is left of some.
+    alive: watch::Sender<usize>,
     /// Says to other instances that this one lives.
-    _alive: std::fs::File,
+    _claim: std::fs::File,
+}
+
+/// Counts as a sandbox until it is dropped.
+struct Alive(Arc<Shared>);
+
+impl Alive {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.alive.send_modify(|alive| *alive += 1);
+        Alive(shared)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.alive.send_modify(|alive| *alive -= 1);
+    }
 }
 
 fn step(step: &'static str) -> impl FnOnce(io::Error) -> Error {
@@ -60,7 +78,7 @@ impl ProcessDriver {
     /// Sweeps what ended instances left, then makes ready. Needs a running async runtime.
     pub fn new(launcher: Launcher, config: Config) -> Result<Self, Error> {
         let hierarchies = Hierarchies::detect().map_err(step("read /proc/self/mountinfo"))?;
-        let alive = claim(&config.run, &config.instance).map_err(step("lock the instance"))?;
+        let claimed = claim(&config.run, &config.instance).map_err(step("lock the instance"))?;
         for other in Cgroups::instances(&hierarchies) {
             if other == config.instance || claim(&config.run, &other).is_ok() {
                 Cgroups::sweep(&hierarchies, &other);
@@ -74,7 +92,8 @@ impl ProcessDriver {
             next: AtomicU64::new(1),
             roots: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
-            _alive: alive,
+            alive: watch::Sender::new(0),
+            _claim: claimed,
         };
         Ok(ProcessDriver { shared: Arc::new(shared) })
     }
@@ -104,9 +123,10 @@ fn claim(run: &Path, instance: &str) -> io::Result<std::fs::File> {
 
 impl Driver for ProcessDriver {
     fn prepare(&self, class: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>> {
-        let shared = self.shared.clone();
+        // In a task of its own: when the caller goes away, what was begun is still ended in order.
+        let confining = self.shared.runtime.spawn(self.shared.clone().confine(class));
         Box::pin(async move {
-            let confined = shared.confine(class).await?;
+            let confined = confining.await.map_err(|e| step("prepare a sandbox")(io::Error::other(e)))??;
             Ok(Box::new(PreparedProcess { confined }) as Box<dyn Prepared>)
         })
     }
@@ -114,10 +134,19 @@ impl Driver for ProcessDriver {
     fn promises(&self) -> Vec<Promise> {
         crate::promises::held(self.shared.cgroups.hierarchies())
     }
+
+    fn closed(&self) -> BoxFuture<'_, ()> {
+        let mut alive = self.shared.alive.subscribe();
+        Box::pin(async move {
+            // The sender lives as long as the driver.
+            let _ = alive.wait_for(|alive| *alive == 0).await;
+        })
+    }
 }
 
 impl Shared {
     async fn confine(self: Arc<Self>, class: Class) -> Result<Confined, Error> {
+        let alive = Alive::new(self.clone());
         let root = self.root(&class.root).await?;
         let preparing = self.clone();
         let prepare = move || preparing.prepare(class.ephemeral_storage);
@@ -127,8 +156,7 @@ impl Shared {
         let (ours, theirs) = packet::pair().map_err(step("make a control socket"))?;
         let control = Conversation::begin(ours).map_err(step("open the control socket"))?;
         let greeting = control.greeting();
-        let new =
-            New { root, uids: pair.uids, control: theirs.as_fd(), image: image.as_fd(), entrances: &entrances };
+        let new = New { root, uids: pair.uids, control: theirs.as_fd(), image: image.as_fd(), entrances: &entrances };
         let created = self.launcher.create(new).await;
         drop(theirs);
         let pid = match created {
@@ -138,7 +166,8 @@ impl Shared {
                 return Err(error);
             }
         };
-        let confined = Confined { control, pid, group: Some(group), pair: Some(pair), memory: None, shared: self };
+        let remains = Remains { pid, group, pair, alive };
+        let confined = Confined { control, remains: Some(remains), memory: None, shared: self };
         greeting.await.map_err(|_| Error::Gone)??;
         Ok(confined)
     }
@@ -175,34 +204,46 @@ fn open_path(path: &Path) -> Result<OwnedFd, Error> {
 /// A sandbox, nobody's or somebody's. Dropping it ends it, in the background.
 struct Confined {
     control: Conversation,
-    pid: u32,
-    group: Option<Group>,
-    pair: Option<Pair>,
+    /// Taken when it is dropped.
+    remains: Option<Remains>,
     /// Set when it is bound.
     memory: Option<Memory>,
     shared: Arc<Shared>,
 }
 
+/// What a sandbox leaves on the host until it is taken down.
+struct Remains {
+    pid: u32,
+    group: Group,
+    pair: Pair,
+    alive: Alive,
+}
+
 impl Confined {
+    fn remains(&self) -> Result<&Remains, Error> {
+        self.remains.as_ref().ok_or(Error::Gone)
+    }
+
     fn group(&self) -> Result<&Group, Error> {
-        self.group.as_ref().ok_or(Error::Gone)
+        Ok(&self.remains()?.group)
     }
 }
 
 impl Drop for Confined {
     fn drop(&mut self) {
-        let (Some(group), Some(pair)) = (self.group.take(), self.pair.take()) else { return };
-        let (shared, pid) = (self.shared.clone(), self.pid);
+        let Some(Remains { pid, group, pair, alive }) = self.remains.take() else { return };
+        let launcher = self.shared.launcher.clone();
         self.shared.runtime.spawn(async move {
-            let ending = shared.launcher.ending(pid);
+            let ending = launcher.ending(pid);
             // A frozen process of version 1 does not die before it is thawed.
             let _ = group.thaw();
-            let _ = shared.launcher.kill(pid).await;
+            let _ = launcher.kill(pid).await;
             let _ = ending.await;
             let removed = tokio::task::spawn_blocking(move || group.remove()).await;
             if removed.is_ok() {
                 drop(pair);
             }
+            drop(alive);
         });
     }
 }
@@ -218,7 +259,7 @@ impl Prepared for PreparedProcess {
             confined.memory = Some(identity.memory);
             confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
             let code = open_path(&identity.code.path)?;
-            let mount = confined.shared.launcher.mount(confined.pid, code.as_fd()).await?;
+            let mount = confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?;
             confined.control.ask(request::ATTACH, &[mount.as_fd()], |packet| packet).await?;
             Ok(Box::new(ProcessSandbox { confined, _code: identity.code.lease }) as Box<dyn Sandbox>)
         })

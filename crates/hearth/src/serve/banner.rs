@@ -22,9 +22,10 @@ pub fn print(settings: &Settings, folder: &DataDir, address: SocketAddr, rooms: 
     eprintln!("  data folder   {}", folder.path().display());
     eprintln!("  cache folder  {}", settings.cache_dir.display());
     eprintln!("  runtimes      {}", runtimes.join(", "));
-    let held: Vec<&str> = rooms.promises.iter().filter(|promise| promise.held).map(|promise| promise.name).collect();
+    let promises = rooms.driver.promises();
+    let held: Vec<&str> = promises.iter().filter(|promise| promise.held).map(|promise| promise.name).collect();
     eprintln!("  enforced      {}", held.join(", "));
-    for promise in rooms.promises.iter().filter(|promise| !promise.held) {
+    for promise in promises.iter().filter(|promise| !promise.held) {
         eprintln!("  not enforced  {}: {}", promise.name, promise.why);
     }
 }

@@ -12,9 +12,9 @@ use hearth_images::Images;
 use hearth_model::{Clock, Functions, Quotas, SystemClock};
 use hearth_observe::Logs;
 use hearth_placement::Placement;
+use hearth_sandbox::Driver;
 use hearth_sandbox::launcher;
 use hearth_sandbox::process::{self, ProcessDriver};
-use hearth_sandbox::{Driver, Promise};
 use hearth_store::{Blobs, DataDir, Files, Records, Sqlite};
 use hearth_worker::{Endpoint, EndpointIdentity, Worker};
 use tokio::sync::watch;
@@ -52,7 +52,7 @@ pub struct Rooms {
     pub inside: Arc<Inside>,
     pub logs: Logs,
     pub images: Images,
-    pub promises: Vec<Promise>,
+    pub driver: Arc<dyn Driver>,
     pub control: Control,
     pub worker: Worker,
     pub placement: Placement,
@@ -78,7 +78,6 @@ impl Rooms {
         let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
         let driver = driver(settings, folder, launcher)?;
-        let promises = driver.promises();
         let images = images(settings, blobs.clone()).await?;
         let ports = hearth_control::Ports {
             records,
@@ -107,11 +106,11 @@ impl Rooms {
             control: control.clone(),
             logs: logs.clone(),
             isolation: settings.isolation,
-            probe: Probe::new(driver, Arc::new(images.clone())),
+            probe: Probe::new(driver.clone(), Arc::new(images.clone())),
             ended,
         };
         frontend.open(Services { lambda: lambda(&control, &placement), operator: Arc::new(operator) });
-        Ok(Rooms { inside, logs, images, promises, control, worker, placement, frontend })
+        Ok(Rooms { inside, logs, images, driver, control, worker, placement, frontend })
     }
 }
 

@@ -213,6 +213,10 @@ impl Driver for Double {
     fn promises(&self) -> Vec<Promise> {
         Vec::new()
     }
+
+    fn closed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 struct Place(Arc<Host>);
