@@ -80,7 +80,8 @@ impl Shape {
 
 /// Reads the model of `service` at `api` (`2015-03-31`).
 pub fn fetch(service: &str, api: &str) -> Result<Model> {
-    let cache = crate::root().join("target/codegen");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), Into::into);
+    let cache = target.join("codegen");
     let wheel = cache.join(format!("botocore-{VERSION}-py3-none-any.whl"));
     if !wheel.exists() {
         std::fs::create_dir_all(&cache)?;
