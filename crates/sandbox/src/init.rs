@@ -13,10 +13,13 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MoveMountFlags;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::thread::CapabilitySet;
 use seccompiler::BpfProgram;
 
+use crate::cgroup::PROCESSES_MAX;
 use crate::packet::{Packet, Writer, answer};
 use crate::sys::{self, Fork, Program, Resource};
+use crate::{descendants, privilege};
 
 /// Requests, by the first byte of a packet; a tag follows.
 pub mod request {
@@ -30,6 +33,10 @@ pub mod request {
     pub const SPAWN: u8 = 4;
     /// Kill every other process of the sandbox.
     pub const KILL: u8 = 5;
+    /// Stop every other process of the sandbox, where no control group can.
+    pub const STOP: u8 = 6;
+    /// Let them go on.
+    pub const CONTINUE: u8 = 7;
 }
 
 /// Connections that may wait on a listening socket.
@@ -39,17 +46,25 @@ const FILES_MAX: u64 = 1024;
 /// Longest command with its environment, bytes.
 const COMMAND_MAX: u64 = 1 << 20;
 
+/// What the function's processes are confined by.
+pub struct Confinement<'a> {
+    pub filters: &'a [BpfProgram],
+    /// Whom they run as; `None`: as who this is.
+    pub user: Option<u32>,
+    /// This is PID 1 of namespaces of its own; else it only adopts orphans.
+    pub namespaces: bool,
+}
+
 struct Init<'a> {
     control: OwnedFd,
-    filters: &'a [BpfProgram],
-    user: u32,
+    confinement: &'a Confinement<'a>,
 }
 
 type Done = (u32, Option<OwnedFd>);
 
 /// Serves until the server lets go of the control socket. Its end ends every process of the sandbox.
-pub fn run(control: OwnedFd, filters: &[BpfProgram], user: u32) -> ! {
-    let init = Init { control, filters, user };
+pub fn run(control: OwnedFd, confinement: &Confinement<'_>) -> ! {
+    let init = Init { control, confinement };
     let status = match init.serve() {
         Ok(()) => 0,
         Err(_) => 1,
@@ -88,11 +103,13 @@ impl Init<'_> {
     fn answer(&self, control: &OwnedFd, mut packet: Packet) -> io::Result<()> {
         let tag = packet.u32()?;
         let (step, done) = match packet.kind {
-            request::LISTEN => ("listen", listen(&mut packet).map(|socket| (0, Some(socket)))),
+            request::LISTEN => ("listen", self.listen(&mut packet).map(|socket| (0, Some(socket)))),
             request::DIAL => ("dial", dial(&mut packet).map(|socket| (0, Some(socket)))),
             request::ATTACH => ("mount /var/task", attach(&mut packet)),
             request::SPAWN => ("execute", self.spawn(&mut packet)),
-            request::KILL => ("kill processes", kill_processes(control)),
+            request::KILL => ("kill processes", self.kill_processes(control)),
+            request::STOP => ("stop processes", self.signal_all(libc::SIGSTOP).map(|()| (0, None))),
+            request::CONTINUE => ("continue processes", self.signal_all(libc::SIGCONT).map(|()| (0, None))),
             _ => ("read the request", Err(io::ErrorKind::InvalidData.into())),
         };
         match done {
@@ -145,8 +162,13 @@ impl Init<'_> {
             sys::limit(Resource::Files, FILES_MAX)?;
             sys::limit(Resource::Core, 0)?;
             sys::reset_signals();
-            sys::become_user(self.user, self.user)?;
-            for filter in self.filters {
+            if let Some(user) = self.confinement.user {
+                // Counted in this namespace alone, by kernels since 5.14.
+                sys::limit(Resource::Processes, PROCESSES_MAX.into())?;
+                sys::become_user(user, user)?;
+            }
+            privilege::retain(CapabilitySet::empty())?;
+            for filter in self.confinement.filters {
                 sys::apply_filter(filter)?;
             }
             Ok(())
@@ -154,6 +176,37 @@ impl Init<'_> {
         match confine() {
             Ok(()) => program.execute(),
             Err(e) => e,
+        }
+    }
+
+    /// Without a network namespace the port is whichever is free.
+    fn listen(&self, packet: &mut Packet) -> io::Result<OwnedFd> {
+        let asked = address(packet)?;
+        let address = if self.confinement.namespaces { asked } else { SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0) };
+        let socket = socket()?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        rustix::net::bind(&socket, &address)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(socket)
+    }
+
+    /// Every process but this one; done when all are reaped.
+    fn kill_processes(&self, control: &OwnedFd) -> io::Result<Done> {
+        self.signal_all(libc::SIGKILL)?;
+        while let Some((pid, status)) = sys::wait_any()? {
+            announce(control, pid, status)?;
+        }
+        Ok((0, None))
+    }
+
+    /// In a namespace the kernel reaches all at once: a process that is just being forked gets the signal too.
+    fn signal_all(&self, signal: i32) -> io::Result<()> {
+        if !self.confinement.namespaces {
+            return descendants::signal(signal);
+        }
+        match sys::signal(-1, signal) {
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
+            _ => Ok(()),
         }
     }
 }
@@ -178,15 +231,6 @@ fn socket() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?)
 }
 
-fn listen(packet: &mut Packet) -> io::Result<OwnedFd> {
-    let address = address(packet)?;
-    let socket = socket()?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
-}
-
 fn dial(packet: &mut Packet) -> io::Result<OwnedFd> {
     let address = address(packet)?;
     let socket = socket()?;
@@ -200,18 +244,6 @@ fn attach(packet: &mut Packet) -> io::Result<Done> {
     let mount = packet.descriptor()?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     rustix::mount::move_mount(&mount, "", rustix::fs::CWD, "/var/task", flags)?;
-    Ok((0, None))
-}
-
-/// Every process but this one; done when all are reaped.
-fn kill_processes(control: &OwnedFd) -> io::Result<Done> {
-    match sys::kill(-1) {
-        Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(e),
-        _ => {}
-    }
-    while let Some((pid, status)) = sys::wait_any()? {
-        announce(control, pid, status)?;
-    }
     Ok((0, None))
 }
 

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
@@ -12,9 +11,9 @@ use hearth_images::Images;
 use hearth_model::{Clock, Functions, Quotas, SystemClock};
 use hearth_observe::Logs;
 use hearth_placement::Placement;
-use hearth_sandbox::Driver;
 use hearth_sandbox::launcher;
 use hearth_sandbox::process::{self, ProcessDriver};
+use hearth_sandbox::{Driver, Unavailable};
 use hearth_store::{Blobs, DataDir, Files, Records, Sqlite};
 use hearth_worker::{Endpoint, EndpointIdentity, Worker};
 use tokio::sync::watch;
@@ -24,8 +23,6 @@ use super::probe::Probe;
 use crate::cli::Failure;
 use crate::settings::Settings;
 
-/// Where instances on this host meet to share out user ids.
-const RUN: &str = "/run/hearth";
 /// The port of the Hearth endpoint inside every environment.
 const ENDPOINT_PORT: u16 = 4566;
 
@@ -77,7 +74,7 @@ impl Rooms {
         let blobs: Arc<dyn Blobs> = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
         let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
-        let driver = driver(settings, folder, launcher)?;
+        let driver = driver(folder, launcher).await?;
         let images = images(settings, blobs.clone()).await?;
         let ports = hearth_control::Ports {
             records,
@@ -114,16 +111,17 @@ impl Rooms {
     }
 }
 
-fn driver(settings: &Settings, folder: &DataDir, launcher: launcher::Started) -> Result<Arc<dyn Driver>, Failure> {
+/// Where functions cannot be confined, the server serves all but them, and says why.
+async fn driver(folder: &DataDir, launcher: launcher::Started) -> Result<Arc<dyn Driver>, Failure> {
     let launcher = launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
-    let config = process::Config {
-        instance: folder.instance().to_owned(),
-        scratch: folder.path().join("scratch"),
-        uids: settings.sandbox_uids.0.clone(),
-        run: Path::new(RUN).to_owned(),
-    };
-    let driver = ProcessDriver::new(launcher, config).map_err(|e| failed("make sandboxes")(&e))?;
-    Ok(Arc::new(driver))
+    let config = process::Config { instance: folder.instance().to_owned(), scratch: folder.path().join("scratch") };
+    match ProcessDriver::open(launcher, config).await {
+        Ok(driver) => Ok(Arc::new(driver)),
+        Err(error) => {
+            tracing::error!(%error, "functions cannot run: see hearth doctor");
+            Ok(Arc::new(Unavailable::new(&error)))
+        }
+    }
 }
 
 /// Looks for runtimes, which takes a moment.
