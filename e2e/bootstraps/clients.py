@@ -101,5 +101,4 @@ def variables(case, folder, address):
         "AWS_REGION": "us-east-1",
         "LAMBDA_TASK_ROOT": str(folder),
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
-        "PYTHONPATH": str(folder),
     } | case.variables

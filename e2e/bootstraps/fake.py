@@ -1,5 +1,6 @@
 """A Runtime API for one runtime process: hands out events, takes answers, keeps what was said."""
 
+import http.client
 import http.server
 import json
 import queue
@@ -7,11 +8,14 @@ import threading
 import time
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:case"
-# Pairs of an event and headers that replace the usual ones.
 DEADLINE_MS = 60_000
+# As on AWS: a client tells the cause of an error in a header, which is long after a deep recursion.
+http.client._MAXLINE = 1 << 20
 
 
 class Server(http.server.ThreadingHTTPServer):
+    """Events are pairs of a body and headers that replace the usual ones."""
+
     daemon_threads = True
 
     def __init__(self, events):
@@ -28,7 +32,7 @@ class Server(http.server.ThreadingHTTPServer):
         return f"127.0.0.1:{self.server_address[1]}"
 
     def __enter__(self):
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_):
@@ -74,7 +78,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         kept = ("Content-Type", "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Response-Mode")
         self.server.answers.append({"path": path, "headers": {k: self.headers.get(k) for k in kept}, "body": body})
         answer = b'{"status":"OK"}\n'
-        self.send_response(202)
+        self.send_response(413 if body == b'"refused"' else 202)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()

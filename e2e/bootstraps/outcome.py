@@ -3,16 +3,18 @@
 import json
 import re
 
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
 # Files of the clients themselves.
 OWN = re.compile(r"_hearth_runtime|bootstraps/python|awslambdaric|runpy|bootstraps/node|aws-lambda-ric|transport\.mjs")
-# AWS's client says before an error of init that an update of the runtime may be its reason (decision 0011).
-ADVICE = re.compile(r"^\[WARNING\]\t\S+\t\tLAMBDA_WARNING: .*?\r\n", re.DOTALL | re.MULTILINE)
+# How deep a recursion went depends on the client's own depth.
+DEPTH = re.compile(r"\[Previous line repeated \d+ more times\]")
+# AWS's client says before an error of init that an update of the runtime may be its reason (decision 4).
+ADVICE = re.compile(r"^(\[WARNING\]\t\S+\t\t|\{[^\n]*\"message\": \")LAMBDA_WARNING: Unhandled .*?(\r\n|\\r\"[^\n]*\n)", re.DOTALL | re.MULTILINE)
 
 
 def plain(outcome, folder):
     """What is compared."""
-    text = ADVICE.sub("", outcome.output.replace(str(folder), "/var/task"))
+    text = DEPTH.sub("REPEATED", ADVICE.sub("", outcome.output.replace(str(folder), "/var/task")))
     return {
         "answers": [plain_answer(answer, str(folder)) for answer in outcome.answers],
         "log": [line for line in TIME.sub("TIME", without_own_frames(text)).split("\n")],
@@ -29,7 +31,7 @@ def plain_answer(answer, folder):
         body = json.loads(body)
         for name in ("stackTrace", "trace"):
             if name in body:
-                body[name] = [frame for frame in body[name] if not OWN.search(frame)]
+                body[name] = [DEPTH.sub("REPEATED", frame) for frame in body[name] if not OWN.search(frame)]
         body = list(body.items())
     return {"path": path, "headers": headers, "body": body}
 

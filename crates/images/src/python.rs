@@ -25,6 +25,8 @@ const BOOTSTRAP: &[(&str, &str)] = &[
     ("_hearth_runtime/faults.py", include_str!("../../../bootstraps/python/_hearth_runtime/faults.py")),
     ("_hearth_runtime/handler.py", include_str!("../../../bootstraps/python/_hearth_runtime/handler.py")),
     ("_hearth_runtime/output.py", include_str!("../../../bootstraps/python/_hearth_runtime/output.py")),
+    ("_hearth_runtime/path.py", include_str!("../../../bootstraps/python/_hearth_runtime/path.py")),
+    ("_hearth_runtime/records.py", include_str!("../../../bootstraps/python/_hearth_runtime/records.py")),
     ("_hearth_runtime/serve.py", include_str!("../../../bootstraps/python/_hearth_runtime/serve.py")),
     ("_hearth_runtime/values.py", include_str!("../../../bootstraps/python/_hearth_runtime/values.py")),
 ];
