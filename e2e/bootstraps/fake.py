@@ -75,7 +75,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.read_body()
         path = self.path.removeprefix("/2018-06-01/runtime/")
-        kept = ("Content-Type", "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Response-Mode")
+        kept = ("Content-Type", *(f"Lambda-Runtime-Function-{name}" for name in ("Error-Type", "Error-Body", "Response-Mode")))
         self.server.answers.append({"path": path, "headers": {k: self.headers.get(k) for k in kept}, "body": body})
         answer = b'{"status":"OK"}\n'
         self.send_response(413 if body == b'"refused"' else 202)
@@ -93,8 +93,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         while size := int(self.rfile.readline().split(b";")[0], 16):
             parts.append(self.rfile.read(size))
             self.rfile.readline()
-        while self.rfile.readline().strip():
-            pass
+        # What a stream says after its end counts as headers.
+        while line := self.rfile.readline().strip():
+            name, _, value = line.decode().partition(":")
+            self.headers[name] = value.strip()
         return b"".join(parts)
 
 

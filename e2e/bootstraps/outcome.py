@@ -1,5 +1,6 @@
 """Outcomes, without what may differ between two runs or two clients: times, places, the clients' own frames."""
 
+import base64
 import json
 import re
 
@@ -10,11 +11,19 @@ OWN = re.compile(r"_hearth_runtime|bootstraps/python|awslambdaric|runpy|bootstra
 DEPTH = re.compile(r"\[Previous line repeated \d+ more times\]")
 # AWS's client says before an error of init that an update of the runtime may be its reason (decision 4).
 ADVICE = re.compile(r"^(\[WARNING\]\t\S+\t\t|\{[^\n]*\"message\": \")LAMBDA_WARNING: Unhandled .*?(\r\n|\\r\"[^\n]*\n)", re.DOTALL | re.MULTILINE)
+# AWS's client for Node.js says what it runs, and where it is when a module is missing.
+STARTS = re.compile(r"^Executing '.*' in function directory '.*'\n")
+PLACE = re.compile(r"/[^\s\"']*/aws-lambda-ric-\d/(?:dist/)?index\.mjs(?![:\d])")
+# A frame in a log line of JSON.
+JSON_FRAME = re.compile(r',?"(    at (?:[^"\\]|\\.)*)"')
 
 
 def plain(outcome, folder):
     """What is compared."""
-    text = DEPTH.sub("REPEATED", ADVICE.sub("", outcome.output.replace(str(folder), "/var/task")))
+    text = PLACE.sub("/var/runtime/index.mjs", outcome.output.replace(str(folder), "/var/task"))
+    for pattern, plain in ((ADVICE, ""), (DEPTH, "REPEATED"), (STARTS, "")):
+        text = pattern.sub(plain, text)
+    text = JSON_FRAME.sub(lambda frame: "" if OWN.search(frame[1]) else frame[0], text)
     return {
         "answers": [plain_answer(answer, str(folder)) for answer in outcome.answers],
         "log": [line for line in TIME.sub("TIME", without_own_frames(text)).split("\n")],
@@ -24,7 +33,11 @@ def plain(outcome, folder):
 
 def plain_answer(answer, folder):
     path, headers, body = answer["path"], dict(answer["headers"]), answer["body"].decode(errors="replace")
-    body = body.replace(folder, "/var/task")
+    body = PLACE.sub("/var/runtime/index.mjs", body.replace(folder, "/var/task"))
+    if encoded := headers.get("Lambda-Runtime-Function-Error-Body"):
+        error = json.loads(base64.b64decode(encoded).decode().replace(folder, "/var/task"))
+        error["trace"] = [frame for frame in error["trace"] if not OWN.search(frame)]
+        headers["Lambda-Runtime-Function-Error-Body"] = error
     if path.endswith("error"):
         # The platform takes these for JSON, whatever they are called.
         headers.pop("Content-Type")
