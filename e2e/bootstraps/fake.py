@@ -31,6 +31,10 @@ class Server(http.server.ThreadingHTTPServer):
     def address(self):
         return f"127.0.0.1:{self.server_address[1]}"
 
+    def handle_error(self, *_):
+        # A process that is ended lets its connections fall.
+        pass
+
     def __enter__(self):
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
         return self

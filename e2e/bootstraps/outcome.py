@@ -5,17 +5,20 @@ import json
 import re
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
-# Files of the clients themselves.
-OWN = re.compile(r"_hearth_runtime|bootstraps/python|awslambdaric|runpy|bootstraps/node|aws-lambda-ric|transport\.mjs")
+# Files of the clients themselves, and of Node.js where it calls them.
+OWN = re.compile(
+    r"_hearth_runtime|bootstraps/python|awslambdaric|runpy|bootstraps/node|aws-lambda-ric|transport\.mjs"
+    r"|node:events|node:internal/(process/|modules/run_main|modules/esm/|timers)"
+)
 # How deep a recursion went depends on the client's own depth.
 DEPTH = re.compile(r"\[Previous line repeated \d+ more times\]")
 # AWS's client says before an error of init that an update of the runtime may be its reason (decision 4).
 ADVICE = re.compile(r"^(\[WARNING\]\t\S+\t\t|\{[^\n]*\"message\": \")LAMBDA_WARNING: Unhandled .*?(\r\n|\\r\"[^\n]*\n)", re.DOTALL | re.MULTILINE)
 # AWS's client for Node.js says what it runs, and where it is when a module is missing.
 STARTS = re.compile(r"^Executing '.*' in function directory '.*'\n")
-PLACE = re.compile(r"/[^\s\"']*/aws-lambda-ric-\d/(?:dist/)?index\.mjs(?![:\d])")
-# A frame in a log line of JSON.
-JSON_FRAME = re.compile(r',?"(    at (?:[^"\\]|\\.)*)"')
+PLACE = re.compile(r"/[^\s\"']*/(aws-lambda-ric-\d/(dist/)?index\.mjs|_hearth_runtime/handler\.cjs)(?![:\d])")
+# A frame in a log line of JSON: an element of a list, or in a text.
+JSON_FRAME = re.compile(r',?"(    at (?:[^"\\]|\\.)*)"|\\n(    at [^"\\]*?:\d+:\d+\)?)')
 
 
 def plain(outcome, folder):
@@ -23,7 +26,7 @@ def plain(outcome, folder):
     text = PLACE.sub("/var/runtime/index.mjs", outcome.output.replace(str(folder), "/var/task"))
     for pattern, plain in ((ADVICE, ""), (DEPTH, "REPEATED"), (STARTS, "")):
         text = pattern.sub(plain, text)
-    text = JSON_FRAME.sub(lambda frame: "" if OWN.search(frame[1]) else frame[0], text)
+    text = JSON_FRAME.sub(lambda frame: "" if OWN.search(frame[1] or frame[2]) else frame[0], text)
     return {
         "answers": [plain_answer(answer, str(folder)) for answer in outcome.answers],
         "log": [line for line in TIME.sub("TIME", without_own_frames(text)).split("\n")],

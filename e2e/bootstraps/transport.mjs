@@ -82,5 +82,8 @@ const native = {
 
 const load = Module._load;
 Module._load = function (name, ...rest) {
-  return String(name).endsWith('rapid-client.node') ? native : load.call(this, name, ...rest);
+  if (!String(name).endsWith('rapid-client.node')) return load.call(this, name, ...rest);
+  // From here on frames of errors are as without this.
+  Module._load = load;
+  return native;
 };

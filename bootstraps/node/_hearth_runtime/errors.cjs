@@ -7,12 +7,16 @@ const { isNativeError } = require('node:util').types;
 /** AWS's runtime was written anew for Node.js 24, without callbacks. */
 const SINCE_24 = Number(process.versions.node.split('.')[0]) >= 24;
 
+/** Classes of AWS's own are called so since Node.js 24, others as their type. */
+const RENAMED = { HandlerNotFound: 1, MalformedHandlerName: 1, CallbackHandlerDeprecated: 1 };
+
 /** An error that has a type of AWS's own. */
 function fault(type, message) {
+  const called = SINCE_24 && type in RENAMED ? `${type}Error` : type;
+  const { [called]: Fault } = { [called]: class extends Error {} };
   const name = `Runtime.${type}`;
   // The first line of a stack has the name that an error has when it is made.
-  if (SINCE_24) return Object.assign(new Error(message), { name });
-  class Fault extends Error {}
+  if (SINCE_24) return Object.assign(new Fault(message), { name });
   Fault.prototype.name = name;
   return new Fault(message);
 }
@@ -37,11 +41,12 @@ function described(error) {
     if (!isError(error)) {
       return { errorType: typeof error, errorMessage: SINCE_24 ? String(error) : error.toString(), trace: [] };
     }
-    const stack = printable(error.stack) || (SINCE_24 ? '' : error.stack);
+    const stack = printable(error.stack);
     return {
       errorType: printable(error.name),
       errorMessage: printable(error.message),
-      trace: SINCE_24 && !stack ? [] : stack.split('\n'),
+      // Before Node.js 24 an error without stack cannot be told.
+      trace: SINCE_24 ? (stack?.split('\n') ?? []) : stack.split('\n'),
     };
   } catch {
     return UNTOLD;

@@ -104,11 +104,11 @@ function metadata(handler) {
   return { streaming: Boolean(mode), highWaterMark: Number(handler[HIGH_WATER_MARK]) || undefined };
 }
 
-/** What functions find as `awslambda`. */
-function setGlobals() {
+/** What functions find as `awslambda`, and `more`. */
+function setGlobals(more) {
   if (['1', 'true'].includes(process.env.AWS_LAMBDA_NODEJS_NO_GLOBAL_AWSLAMBDA)) return;
   globalThis.awslambda = {
-    ...globalThis.awslambda,
+    ...more,
     streamifyResponse(handler, options) {
       handler[STREAMING] = 'response';
       if (typeof options?.highWaterMark === 'number') handler[HIGH_WATER_MARK] = parseInt(options.highWaterMark);

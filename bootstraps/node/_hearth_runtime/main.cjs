@@ -21,4 +21,6 @@ process.mainModule = undefined;
 
 const { run } = require(SINCE_24 ? './promises.cjs' : './callbacks.cjs');
 
-run(new Connection(process.env.AWS_LAMBDA_RUNTIME_API), process.env._HANDLER ?? '');
+const connection = new Connection(process.env.AWS_LAMBDA_RUNTIME_API);
+// Not below this file's own frames.
+process.nextTick(run, connection, process.env._HANDLER ?? '');

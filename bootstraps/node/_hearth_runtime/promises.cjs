@@ -101,9 +101,8 @@ class BufferedInvokeProcessor {
 const asked = (ask) => new Promise((resolve) => ask((headers, text) => resolve({ headers, text })));
 
 async function run(connection, name) {
-  globalThis.awslambda = { InvokeStore: new InvokeStore() };
-  handlers.setGlobals();
-  const store = globalThis.awslambda.InvokeStore;
+  const store = new InvokeStore();
+  handlers.setGlobals({ InvokeStore: store });
   patchConsole(() => ({ requestId: store.getRequestId(), tenantId: store.getTenantId() || undefined }));
   const processor = await init(connection, name);
   const { REQUEST_ID, X_RAY_TRACE_ID } = InvokeStore.PROTECTED_KEYS;

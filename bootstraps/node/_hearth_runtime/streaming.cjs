@@ -93,19 +93,20 @@ class ResponseStream extends Writable {
   }
 
   fail(error, then) {
-    this.failure = { error };
+    // Whoever ended it has had the last word.
+    if (!this.writableEnded) this.failure = { error };
     this.end(then);
   }
 }
 
 const isPromise = (value) => value && typeof value.then === 'function';
 
-/** Runs a handler to the end of its response. Throws what is then told in the trailers. */
-async function streamed(stream, returned) {
-  if (!isPromise(returned)) throw 'Streaming does not support non-async handlers.';
+/** Runs a handler to the end of its response. What it throws is told in the trailers; `wrong` makes errors of texts. */
+async function streamed(stream, returned, wrong) {
+  if (!isPromise(returned)) throw wrong('Streaming does not support non-async handlers.');
   if ((await returned) !== undefined) console.warn('Streaming handlers ignore return values.');
   await stream.answered;
-  if (!stream.writableFinished) throw 'Response stream is not finished.';
+  if (!stream.writableFinished) throw wrong('Response stream is not finished.');
 }
 
 /** How a `Runtime` of callbacks handles an event. */
@@ -129,7 +130,7 @@ function beforeNode24(highWaterMark, whenIdle, given) {
       whenIdle(next);
       given(members, headers);
       const event = JSON.parse(text);
-      await streamed(stream, runtime.handler(event, stream, members));
+      await streamed(stream, runtime.handler(event, stream, members), (text) => text);
       runtime.connection.socket.unref();
       whenIdle(() => {});
       if (waits) whenIdle(() => setImmediate(next));
@@ -149,7 +150,7 @@ class StreamingInvokeProcessor {
   async processInvoke(members, event) {
     const stream = new ResponseStream(this.connection, members.awsRequestId, this.highWaterMark);
     try {
-      await this.finished(stream, this.handler(event, stream, members));
+      await streamed(stream, this.handler(event, stream, members), (text) => new Error(text));
     } catch (error) {
       await new Promise((resolve) => setImmediate(resolve));
       logError('Invoke Error', error);
@@ -157,14 +158,6 @@ class StreamingInvokeProcessor {
     }
     this.connection.onLost = undefined;
     return this.asked((taken) => this.connection.ask(taken));
-  }
-
-  async finished(stream, returned) {
-    try {
-      await streamed(stream, returned);
-    } catch (error) {
-      throw typeof error === 'string' ? new Error(error) : error;
-    }
   }
 }
 
