@@ -22,8 +22,8 @@ PATIENCE = float(os.environ.get("HEARTH_E2E_PATIENCE", "30"))
 def aws_node(node, package, entry):
     """AWS's client for Node.js, with its compiled part where that was built."""
     client = NODE_CLIENTS / package
-    built = (client / entry).parent.parent.glob("**/rapid-client.node")
-    return [node, *([] if any(built) else ["--import", HERE / "transport.mjs"]), client / entry]
+    built = any((client / folder / "rapid-client.node").exists() for folder in (".", "dist"))
+    return [node, *([] if built else ["--import", HERE / "transport.mjs"]), client / entry]
 
 
 COMMANDS = {

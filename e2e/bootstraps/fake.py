@@ -3,12 +3,13 @@
 import http.client
 import http.server
 import json
-import queue
 import threading
 import time
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:case"
 DEADLINE_MS = 60_000
+# Seconds for an answer that comes after the next question.
+GRACE = 2
 # As on AWS: a client tells the cause of an error in a header, which is long after a deep recursion.
 http.client._MAXLINE = 1 << 20
 
@@ -25,7 +26,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.number = 0
         # Tells when everything was answered, or init was reported to have failed.
         self.done = threading.Event()
-        self.moved = queue.SimpleQueue()
+        self.answered = threading.Condition()
 
     @property
     def address(self):
@@ -54,6 +55,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         if server.number == len(server.events):
+            # A stream may still end on another connection. An invocation may also have no answer.
+            with server.answered:
+                server.answered.wait_for(lambda: len(server.answers) >= len(server.events), GRACE)
             server.done.set()
             # Nothing more comes: the process is ended while it waits.
             threading.Event().wait(60)
@@ -80,7 +84,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.read_body()
         path = self.path.removeprefix("/2018-06-01/runtime/")
         kept = ("Content-Type", *(f"Lambda-Runtime-Function-{name}" for name in ("Error-Type", "Error-Body", "Response-Mode")))
-        self.server.answers.append({"path": path, "headers": {k: self.headers.get(k) for k in kept}, "body": body})
+        with self.server.answered:
+            self.server.answers.append({"path": path, "headers": {k: self.headers.get(k) for k in kept}, "body": body})
+            self.server.answered.notify_all()
         answer = b'{"status":"OK"}\n'
         self.send_response(413 if body == b'"refused"' else 202)
         self.send_header("Content-Type", "application/json")

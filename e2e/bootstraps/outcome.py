@@ -12,11 +12,13 @@ OWN = re.compile(
 )
 # How deep a recursion went depends on the client's own depth.
 DEPTH = re.compile(r"\[Previous line repeated \d+ more times\]")
-# AWS's client says before an error of init that an update of the runtime may be its reason (decision 4).
+# AWS's client says before an error of init that an update of the runtime may be its reason (decision 5).
 ADVICE = re.compile(r"^(\[WARNING\]\t\S+\t\t|\{[^\n]*\"message\": \")LAMBDA_WARNING: Unhandled .*?(\r\n|\\r\"[^\n]*\n)", re.DOTALL | re.MULTILINE)
 # AWS's client for Node.js says what it runs, and where it is when a module is missing.
 STARTS = re.compile(r"^Executing '.*' in function directory '.*'\n")
 PLACE = re.compile(r"/[^\s\"']*/(aws-lambda-ric-\d/(dist/)?index\.mjs|_hearth_runtime/handler\.cjs)(?![:\d])")
+# The line of code that an error ended the process with.
+SOURCE = re.compile(r"^(?:file://)?(/\S+):\d+\n.*\n *\^+\n", re.MULTILINE)
 # A frame in a log line of JSON: an element of a list, or in a text.
 JSON_FRAME = re.compile(r',?"(    at (?:[^"\\]|\\.)*)"|\\n(    at [^"\\]*?:\d+:\d+\)?)')
 
@@ -26,6 +28,7 @@ def plain(outcome, folder):
     text = PLACE.sub("/var/runtime/index.mjs", outcome.output.replace(str(folder), "/var/task"))
     for pattern, plain in ((ADVICE, ""), (DEPTH, "REPEATED"), (STARTS, "")):
         text = pattern.sub(plain, text)
+    text = SOURCE.sub(lambda source: "" if OWN.search(source[1]) else source[0], text)
     text = JSON_FRAME.sub(lambda frame: "" if OWN.search(frame[1] or frame[2]) else frame[0], text)
     return {
         "answers": [plain_answer(answer, str(folder)) for answer in outcome.answers],

@@ -216,7 +216,7 @@ def test_both_clients_do_the_same(same, name):
     same("python", CASES[name])
 
 
-# Decision 4: where Hearth's bootstrap differs.
+# Decision 5: where Hearth's bootstrap differs.
 
 
 @pytest.mark.parametrize("name", UNENDED)

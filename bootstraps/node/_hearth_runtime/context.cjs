@@ -2,7 +2,7 @@
 
 'use strict';
 
-const { SINCE_24 } = require('./errors.cjs');
+const { SINCE_24, fault } = require('./errors.cjs');
 
 const ofEnvironment = () => ({
   ...(SINCE_24 && { functionName: process.env.AWS_LAMBDA_FUNCTION_NAME }),
@@ -33,6 +33,7 @@ function parsed(headers, header, name) {
     // Headers were read as Latin-1; what they carry is UTF-8.
     return JSON.parse(Buffer.from(headers[header], 'latin1').toString());
   } catch (error) {
+    if (SINCE_24) throw fault('PlatformError', `Failed to parse ${header} as JSON: ${error.message}`);
     throw new Error(`Cannot parse ${name} as json: ${error}`);
   }
 }
