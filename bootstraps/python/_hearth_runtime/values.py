@@ -24,7 +24,8 @@ class Reading:
     """How the scanner reads: as `json.loads` does."""
 
     strict = True
-    object_hook = object_pairs_hook = None
+    # The last is asked for since 3.15.
+    object_hook = object_pairs_hook = array_hook = None
     parse_float, parse_int = float, int
     parse_constant = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}.__getitem__
 

@@ -136,11 +136,8 @@ mod tests {
             fs::write(at(file), file).unwrap();
         }
         symlink("libpython3.11.so.1.0", at("lib/libpython3.11.so")).unwrap();
-        let interpreter = Interpreter {
-            program: at("bin/python3.11"),
-            prefix: home.path().to_owned(),
-            version: "3.11.2".to_owned(),
-        };
+        let interpreter =
+            Interpreter { program: at("bin/python3.11"), prefix: home.path().to_owned(), version: "3.11.2".to_owned() };
         assert!(!interpreter.is_public());
 
         let trees = Trees::open(cache.path(), u64::MAX).unwrap();
