@@ -140,7 +140,6 @@ CASES = {
     "a promise that is late": asynchronous("await new Promise((resolve) => setTimeout(resolve, 20)); return 'late';"),
     "a value that is returned without promise": plain("return 'lost';", events=TWO),
     "nothing that is returned": plain("", events=TWO),
-    "work after an answer without promise": plain("setTimeout(() => console.log('worked'), 10); return 1;"),
     "work behind an answer": asynchronous("setImmediate(() => console.log('immediate', event)); process.nextTick(() => console.log('tick', event)); return event;", events=TWO),
     "state stays between events": asynchronous("return ++n;", "let n = 0;", events=TWO),
     # The handler's forms.
@@ -158,6 +157,7 @@ CASES = {
     "a callback and an exception": calling_back("callback(null, 1); throw new Error('after');"),
     "a callback with what is no JSON": calling_back("context.callbackWaitsForEmptyEventLoop = false; callback(null, 10n);", events=TWO),
     "a late callback with what is no JSON": calling_back("callback(null, 10n);", events=TWO),
+    "a callback of the invocation before": calling_back("if (event === 1) { saved = callback; return; } saved(null, 'stale'); context.succeed(event);", "let saved;", events=TWO),
     "context.succeed": plain("context.succeed(event);", events=TWO),
     "context.fail": plain("context.fail(event === 1 ? new Error('f') : undefined);", events=TWO),
     "context.done": plain("event === 1 ? context.done(null, 'd') : context.done(new Error('d'));", events=TWO),
@@ -310,6 +310,7 @@ CASES = {
 
 # What waits for an empty event loop: since Node.js 24 nothing does.
 WAITING = {
+    "work after an answer without promise": plain("setTimeout(() => console.log('worked'), 10); return 1;"),
     "a stream, then work": streaming("stream.end('x'); setTimeout(() => console.log('worked', event), 20);", events=TWO),
 }
 

@@ -44,11 +44,13 @@ class Runtime {
     globalThis[REQUEST] = this.id;
     globalThis[TENANT] = headers['lambda-runtime-aws-tenant-id'];
     if (this.streaming) return this.streaming(this, headers, text);
-    const { callback, members, posted } = answers(this);
+    const { id } = this;
+    // Late answers to this invocation are not the next one's.
+    const { callback, members, posted } = answers(this, id);
     try {
       whenIdle(() => {
         posted();
-        this.post(null);
+        this.post(id, null);
         this.next();
       });
       const event = JSON.parse(text);
@@ -59,16 +61,16 @@ class Runtime {
     }
   }
 
-  post(result) {
+  post(id, result) {
     const text = stringified(result);
     // As AWS's client says it when there is no JSON for a value.
     if (typeof text !== 'string') throw new TypeError('Wrong arguments');
-    this.connection.post(`invocation/${this.id}/response`, text);
+    this.connection.post(`invocation/${id}/response`, text);
   }
 
-  postError(error) {
+  postError(id, error) {
     logError('Invoke Error', error);
-    this.connection.post(`invocation/${this.id}/error`, JSON.stringify(described(error)));
+    this.connection.post(`invocation/${id}/error`, JSON.stringify(described(error)));
   }
 }
 
@@ -81,7 +83,7 @@ function given(members, headers) {
 const isPromise = (value) => value && value.then && typeof value.then === 'function';
 
 /** The ways to answer one invocation; the first that is gone to its end counts. */
-function answers(runtime) {
+function answers(runtime, id) {
   let finished = false;
   let isPosted = false;
   let waits = true;
@@ -92,11 +94,11 @@ function answers(runtime) {
       return;
     }
     isPosted = true;
-    runtime.post(result);
+    runtime.post(id, result);
     runtime.next();
   };
   const failed = (error) => {
-    runtime.postError(error);
+    runtime.postError(id, error);
     runtime.next();
   };
   const isGiven = (error) => error !== undefined && error !== null;
