@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from conftest import Functions, caller, make_client
+from hearth import eventually
 from packages import python
 from test_functions import refused
 
@@ -54,9 +55,9 @@ def test_a_missing_runtime_is_substituted_where_that_is_allowed_and_the_log_says
     newest = next(name for name in installed(server) if name.startswith("python"))
     asked = "python3.14" if newest != "python3.14" else "python3.8"
     name = make(python("return [platform.python_version(), os.environ['AWS_EXECUTION_ENV']]", "import os, platform"), Runtime=asked)
-    answer = call(name, LogType="Tail")
-    assert answer.payload == [installed(server)[newest]["version"], f"AWS_Lambda_{asked}"]
-    assert f"Runtime {asked} is not installed on this host: {newest} runs in its place (runtimes.substitute)" in answer.tail
+    assert call(name).payload == [installed(server)[newest]["version"], f"AWS_Lambda_{asked}"]
+    said = f"Runtime {asked} is not installed on this host: {newest} runs in its place (runtimes.substitute)"
+    eventually("the log says so", lambda: said in server.request("GET", f"/_hearth/v1/functions/{name}/logs")[2].decode())
 
 
 def test_no_runtime_is_substituted_by_one_of_another_family(used):
@@ -114,3 +115,21 @@ def test_interpreters_in_a_home_are_copied_and_the_home_is_not_seen(used, base):
     shutil.rmtree(home)
     again = make(ABOUT, Runtime=runtime)
     assert call(again, [str(home)]).payload == expected
+
+
+def test_a_response_that_is_streamed_is_answered_as_a_whole(make, call, server):
+    nodejs = next(name for name in installed(server) if name.startswith("nodejs"))
+    source = (
+        "export const handler = awslambda.streamifyResponse(async (event, stream) => {\n"
+        "  stream.setContentType('text/plain'); stream.write('one '); stream.write('two');\n"
+        "  if (event === 'fail') throw new RangeError('middle');\n"
+        "  stream.end();\n"
+        "});\n"
+    )
+    name = make({"index.mjs": source}, Runtime=nodejs)
+    for event in ("well", "fail", "well"):
+        answer = call(name, event)
+        if event == "well":
+            assert (answer.error, answer.bytes) == (None, b"one two")
+        else:
+            assert (answer.error, answer.payload["errorType"], answer.payload["errorMessage"]) == ("Unhandled", "RangeError", "middle")
