@@ -166,7 +166,8 @@ fn begin_log(settings: &Settings) {
     use std::io::IsTerminal;
     // The level is one of the words that a filter knows.
     let filter = EnvFilter::new(settings.log_level.to_string());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A reader of stderr that goes away ends nothing: what cannot be written is not complained about there.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().init(),

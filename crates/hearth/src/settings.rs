@@ -159,6 +159,11 @@ pub const UNBUILT: &[&str] = &[
     "tls.key",
 ];
 
+/// Every key that is spelled right, whether it has an effect or is refused by name.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|setting| setting.key).chain(UNBUILT.iter().copied())
+}
+
 /// Variables that begin with `HEARTH_` and are not settings of the server.
 pub const OTHER_VARIABLES: &[&str] = &["HEARTH_CONFIG", "HEARTH_ENDPOINT"];
 
@@ -168,7 +173,7 @@ mod tests {
 
     #[test]
     fn no_two_keys_share_a_flag_or_a_variable() {
-        let keys: Vec<&str> = TABLE.iter().map(|setting| setting.key).chain(UNBUILT.iter().copied()).collect();
+        let keys: Vec<&str> = keys().collect();
         for spell in [flag_of as fn(&str) -> String, variable_of] {
             let mut spelled: Vec<String> = keys.iter().map(|key| spell(key)).collect();
             spelled.sort();

@@ -137,8 +137,9 @@ async fn memory_over_the_limit_ends_the_function_alone(confined: &Confined) {
     assert!((60..110).contains(&used), "{used} MB");
     world.wait_idle().await;
     let over = invoke(&environment, "b", "400").await.unwrap();
-    let expected = r#"{"errorType":"Runtime.OutOfMemory","errorMessage":"RequestId: b Error: Runtime exited with error: signal: killed"}"#;
+    let expected = r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: b Error: Runtime exited with error: signal: killed"}"#;
     assert_eq!(over.body, expected);
+    assert_eq!(over.outcome.report.error_type.clone().unwrap().as_str(), "Runtime.OutOfMemory");
     assert_eq!(over.outcome.report.max_memory_used.as_mib(), 128);
     world.wait_idle().await;
     assert_eq!(invoke(&environment, "c", "1").await.unwrap().body, "1");

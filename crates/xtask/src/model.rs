@@ -31,7 +31,7 @@ pub struct Http {
     pub response_code: Option<u16>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reference {
     pub shape: String,
@@ -39,7 +39,7 @@ pub struct Reference {
     pub location_name: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Shape {
     #[serde(rename = "type")]
@@ -65,7 +65,7 @@ pub struct Shape {
     pub eventstream: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorTrait {
     pub http_status_code: u16,
