@@ -9,16 +9,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hearth_model::{BoxFuture, Memory, Root};
+use hearth_model::{BoxFuture, CodeTree, Memory, Root};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use tokio::sync::{OnceCell, watch};
 
+use crate::bare::Places;
 use crate::cgroup::{Cgroups, Entrances, Group, Hierarchies};
 use crate::conversation::Conversation;
 use crate::driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
 use crate::init::request;
+use crate::isolation::Isolation;
 use crate::launcher::{Launcher, New, Standing};
 use crate::scratch::{Place, Scratch};
+use crate::walls::Walls;
 use crate::{descendants, packet};
 
 pub struct Config {
@@ -26,6 +29,8 @@ pub struct Config {
     pub instance: String,
     /// Where images and folders of `/tmp` lie while they are used; a disk with room for them.
     pub scratch: PathBuf,
+    /// As the launcher was told.
+    pub isolation: Isolation,
 }
 
 /// Makes sandboxes through the launcher.
@@ -35,6 +40,7 @@ pub struct ProcessDriver {
 
 struct Shared {
     launcher: Launcher,
+    isolation: Isolation,
     standing: Standing,
     cgroups: Cgroups,
     scratch: Scratch,
@@ -72,6 +78,7 @@ impl ProcessDriver {
         let standing = launcher.settle(&config.instance).await?;
         let hierarchies = Hierarchies::detect(standing.reach()).map_err(step("look for control groups"))?;
         let shared = Shared {
+            isolation: config.isolation,
             standing,
             cgroups: Cgroups::new(hierarchies, &config.instance),
             scratch: Scratch::open(&config.scratch).map_err(step("make the folder of /tmp images"))?,
@@ -149,7 +156,7 @@ impl Shared {
             }
         };
         let remains = Remains { pid, group, place, alive };
-        let confined = Confined { control, remains: Some(remains), memory: None, shared: self };
+        let confined = Confined { control, root: class.root, remains: Some(remains), memory: None, shared: self };
         greeting.await.map_err(|_| Error::Gone)??;
         Ok(confined)
     }
@@ -206,6 +213,7 @@ fn open_path(path: &Path) -> Result<OwnedFd, Error> {
 /// A sandbox, nobody's or somebody's. Dropping it ends it, in the background.
 struct Confined {
     control: Conversation,
+    root: Arc<Root>,
     /// Taken when it is dropped.
     remains: Option<Remains>,
     /// Set when it is bound.
@@ -264,13 +272,17 @@ impl Prepared for PreparedProcess {
                 let mount = confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?;
                 confined.control.ask(request::ATTACH, &[mount.as_fd()], |packet| packet).await?;
             }
-            Ok(Box::new(ProcessSandbox { confined, _code: identity.code.lease }) as Box<dyn Sandbox>)
+            let (ports, CodeTree { path: code, lease }) = (Mutex::default(), identity.code);
+            Ok(Box::new(ProcessSandbox { confined, ports, code, _code: lease }) as Box<dyn Sandbox>)
         })
     }
 }
 
 struct ProcessSandbox {
     confined: Confined,
+    /// Of its listening sockets: without a network namespace, the only ones that it may connect to.
+    ports: Mutex<Vec<u16>>,
+    code: PathBuf,
     _code: Arc<dyn std::any::Any + Send + Sync>,
 }
 
@@ -285,9 +297,28 @@ impl ProcessSandbox {
     }
 }
 
+impl ProcessSandbox {
+    /// The command as it is run, and the walls around it.
+    fn place(&self, command: Command) -> Result<(Command, Option<Walls>), Error> {
+        if self.confined.shared.standing.namespaces {
+            return Ok((command, Some(Walls::inside())));
+        }
+        let Place::Folder(scratch, _) = &self.confined.remains()?.place else { return Err(Error::Gone) };
+        let places = Places { root: self.confined.root.clone(), code: self.code.clone(), scratch: scratch.clone() };
+        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let walls = (self.confined.shared.isolation == Isolation::Landlock).then(|| places.walls(ports));
+        Ok((places.command(command), walls))
+    }
+}
+
 impl Sandbox for ProcessSandbox {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpListener, Error>> {
-        Box::pin(async move { Ok(self.socket(request::LISTEN, address).await?.into()) })
+        Box::pin(async move {
+            let listener = TcpListener::from(self.socket(request::LISTEN, address).await?);
+            let port = listener.local_addr().map_err(step("ask a socket for its port"))?.port();
+            self.ports.lock().unwrap_or_else(PoisonError::into_inner).push(port);
+            Ok(listener)
+        })
     }
 
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>> {
@@ -296,7 +327,8 @@ impl Sandbox for ProcessSandbox {
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
         Box::pin(async move {
-            let written = write_command(&command).map_err(step("write the command"))?;
+            let (command, walls) = self.place(command)?;
+            let written = write_command(&command, walls.as_ref()).map_err(step("write the command"))?;
             let descriptors = [written.as_fd(), command.output.as_fd()];
             let started = self.confined.control.ask(request::SPAWN, &descriptors, |packet| packet).await;
             let pid = match started {
@@ -350,8 +382,8 @@ impl Sandbox for ProcessSandbox {
     }
 }
 
-/// As `init` reads it: directory, program, arguments, environment; each text and list with its length before it.
-fn write_command(command: &Command) -> io::Result<OwnedFd> {
+/// As `init` reads it: directory, program, arguments, environment, walls; each text and list with its length before it.
+fn write_command(command: &Command, walls: Option<&Walls>) -> io::Result<OwnedFd> {
     let mut bytes = Vec::with_capacity(4096);
     let text = |bytes: &mut Vec<u8>, text: &str| {
         bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
@@ -367,6 +399,21 @@ fn write_command(command: &Command) -> io::Result<OwnedFd> {
     bytes.extend_from_slice(&(command.environment.len() as u32).to_le_bytes());
     for (key, value) in &command.environment {
         text(&mut bytes, &format!("{key}={value}"));
+    }
+    let number = |bytes: &mut Vec<u8>, number: usize| bytes.extend_from_slice(&(number as u32).to_le_bytes());
+    match walls {
+        None => number(&mut bytes, 0),
+        Some(walls) => {
+            number(&mut bytes, if walls.ports.is_some() { 2 } else { 1 });
+            for paths in [&walls.readable, &walls.writable] {
+                number(&mut bytes, paths.len());
+                paths.iter().for_each(|path| text(&mut bytes, path));
+            }
+            if let Some(ports) = &walls.ports {
+                number(&mut bytes, ports.len());
+                ports.iter().for_each(|port| number(&mut bytes, usize::from(*port)));
+            }
+        }
     }
     let file = rustix::fs::memfd_create("command", MemfdFlags::CLOEXEC)?;
     let mut file = std::fs::File::from(file);

@@ -13,7 +13,7 @@ use hearth_observe::Logs;
 use hearth_placement::Placement;
 use hearth_sandbox::launcher;
 use hearth_sandbox::process::{self, ProcessDriver};
-use hearth_sandbox::{Driver, Unavailable};
+use hearth_sandbox::{Driver, Isolation, Unavailable};
 use hearth_store::{Blobs, DataDir, Files, Records, Sqlite};
 use hearth_worker::{Endpoint, EndpointIdentity, Worker};
 use tokio::sync::watch;
@@ -74,7 +74,7 @@ impl Rooms {
         let blobs: Arc<dyn Blobs> = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
         let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
-        let driver = driver(folder, launcher).await?;
+        let driver = driver(settings.isolation, folder, launcher).await?;
         let images = images(settings, blobs.clone()).await?;
         let ports = hearth_control::Ports {
             records,
@@ -87,7 +87,11 @@ impl Rooms {
         let frontend = Frontend::new(hearth_frontend::Config::default());
         let inside = Arc::new(Inside(RwLock::new(Some(frontend.clone()))));
         let worker = Worker::new(
-            hearth_worker::Config { endpoint_ports: endpoint_ports(address), ..hearth_worker::Config::default() },
+            hearth_worker::Config {
+                endpoint_ports: endpoint_ports(address),
+                isolation: said(settings.isolation),
+                ..hearth_worker::Config::default()
+            },
             hearth_worker::Ports {
                 driver: driver.clone(),
                 materials: Arc::new(images.clone()),
@@ -112,9 +116,14 @@ impl Rooms {
 }
 
 /// Where functions cannot be confined, the server serves all but them, and says why.
-async fn driver(folder: &DataDir, launcher: launcher::Started) -> Result<Arc<dyn Driver>, Failure> {
+async fn driver(
+    isolation: Isolation,
+    folder: &DataDir,
+    launcher: launcher::Started,
+) -> Result<Arc<dyn Driver>, Failure> {
     let launcher = launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
-    let config = process::Config { instance: folder.instance().to_owned(), scratch: folder.path().join("scratch") };
+    let config =
+        process::Config { instance: folder.instance().to_owned(), scratch: folder.path().join("scratch"), isolation };
     match ProcessDriver::open(launcher, config).await {
         Ok(driver) => Ok(Arc::new(driver)),
         Err(error) => {
@@ -122,6 +131,11 @@ async fn driver(folder: &DataDir, launcher: launcher::Started) -> Result<Arc<dyn
             Ok(Arc::new(Unavailable::new(&error)))
         }
     }
+}
+
+/// What every REPORT says of it.
+fn said(isolation: Isolation) -> Option<&'static str> {
+    (isolation != Isolation::Process).then(|| isolation.as_str())
 }
 
 /// Looks for runtimes, which takes a moment.

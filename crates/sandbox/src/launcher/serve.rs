@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags};
@@ -14,9 +15,13 @@ use super::compose::Roots;
 use super::request::Request;
 use super::standing::{self, Standing, Users};
 use crate::cgroup::{self, Cgroups, Hierarchies};
+use crate::isolation::Isolation;
 use crate::packet::{Packet, Writer, answer};
 use crate::uids::Pair;
 use crate::{privilege, sys};
+
+/// How long inits without namespaces have to end what they started, once the server is gone.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A step that failed.
 #[derive(Debug)]
@@ -148,7 +153,7 @@ impl Launcher {
 impl State {
     /// Takes all that this launcher will need, and gives up the rest.
     fn settle(orders: &Orders, name: &str) -> Result<Self, Failure> {
-        let filters = crate::filter::compile().map_err(io::Error::other).map_err(at("compile the filters"))?;
+        let filters = filters(orders.isolation).map_err(io::Error::other).map_err(at("compile the filters"))?;
         let (standing, users) = standing::take(orders)?;
         let instance = Instance::claim(orders, standing, name)?;
         let kept = match (standing.privileged, standing.namespaces) {
@@ -178,6 +183,10 @@ impl State {
             }
             Request::Kill(pid) => {
                 self.own_child(pid)?;
+                if !self.standing.namespaces {
+                    // It ends when the server lets go of it, after all that it started.
+                    return Ok(Reply::default());
+                }
                 sys::kill(pid).map(|()| Reply::default()).map_err(at("kill the sandbox"))
             }
             Request::Clear(folder) => super::place::clear(self, &folder),
@@ -193,13 +202,34 @@ impl State {
     }
 
     /// Ends what is left.
-    fn end(self) {
+    fn end(mut self) {
+        let patience = if self.standing.namespaces { Duration::ZERO } else { PATIENCE };
+        let deadline = Instant::now() + patience;
+        while !self.children.is_empty() && Instant::now() < deadline {
+            match sys::reap() {
+                Ok(Some((pid, _))) => drop(self.children.remove(&pid)),
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
         for pid in self.children.keys() {
             let _ = sys::kill(*pid);
         }
         self.instance.end();
         while let Ok(Some(_)) = sys::wait_any() {}
         self.instance.remove();
+    }
+}
+
+fn filters(isolation: Isolation) -> Result<Vec<BpfProgram>, seccompiler::Error> {
+    match isolation {
+        Isolation::Process => crate::filter::compile(),
+        Isolation::Landlock => {
+            // First: the other lets none be installed after it.
+            let mut filters = vec![crate::narrow::compile()?];
+            filters.extend(crate::filter::compile()?);
+            Ok(filters)
+        }
+        Isolation::None => Ok(Vec::new()),
     }
 }
 
