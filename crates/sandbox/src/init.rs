@@ -32,6 +32,8 @@ pub mod request {
     pub const ATTACH: u8 = 3;
     /// Descriptors: the command in a memory file, the output. Answer: pid.
     pub const SPAWN: u8 = 4;
+    /// As SPAWN, but runs a trial of `probe`, which the program names.
+    pub const TRY: u8 = 8;
     /// Kill every other process of the sandbox.
     pub const KILL: u8 = 5;
     /// Stop every other process of the sandbox, where no control group can.
@@ -108,7 +110,8 @@ impl Init<'_> {
             request::LISTEN => ("listen", self.listen(&mut packet).map(|socket| (0, Some(socket)))),
             request::DIAL => ("dial", dial(&mut packet).map(|socket| (0, Some(socket)))),
             request::ATTACH => ("mount /var/task", attach(&mut packet)),
-            request::SPAWN => ("execute", self.spawn(&mut packet)),
+            request::SPAWN => ("execute", self.spawn(&mut packet, Program::execute)),
+            request::TRY => ("try", self.spawn(&mut packet, Program::try_out)),
             request::KILL => ("kill processes", self.kill_processes(control)),
             request::STOP => ("stop processes", self.signal_all(libc::SIGSTOP).map(|()| (0, None))),
             request::CONTINUE => ("continue processes", self.signal_all(libc::SIGCONT).map(|()| (0, None))),
@@ -128,13 +131,13 @@ impl Init<'_> {
     }
 
     /// Starts the command; answers once it executes, or with the error that kept it from doing so.
-    fn spawn(&self, packet: &mut Packet) -> io::Result<Done> {
+    fn spawn(&self, packet: &mut Packet, run: fn(&Program) -> io::Error) -> io::Result<Done> {
         let (command, output) = (packet.descriptor()?, packet.descriptor()?);
         let (directory, program, walls) = read_command(command)?;
         let (failed, failing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         match sys::fork()? {
             Fork::Child => {
-                let error = self.execute(&directory, &program, &walls, &output);
+                let error = self.execute(&directory, &program, &walls, &output, run);
                 let number = error.raw_os_error().unwrap_or(libc::EINVAL);
                 let _ = rustix::io::write(&failing, &number.to_le_bytes());
                 sys::exit_now(127)
@@ -151,7 +154,14 @@ impl Init<'_> {
     }
 
     /// The child: confines itself and becomes the program. Comes back only with an error.
-    fn execute(&self, directory: &str, program: &Program, walls: &Option<Walls>, output: &OwnedFd) -> io::Error {
+    fn execute(
+        &self,
+        directory: &str,
+        program: &Program,
+        walls: &Option<Walls>,
+        output: &OwnedFd,
+        run: fn(&Program) -> io::Error,
+    ) -> io::Error {
         let confine = || -> io::Result<()> {
             // When memory runs out, these processes go and never the init.
             fs::write("/proc/self/oom_score_adj", "1000")?;
@@ -179,7 +189,7 @@ impl Init<'_> {
             Ok(())
         };
         match confine() {
-            Ok(()) => program.execute(),
+            Ok(()) => run(program),
             Err(e) => e,
         }
     }

@@ -1,5 +1,7 @@
 //! The engine of the driver port on namespaces, control groups and seccomp.
 
+mod trial;
+
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,15 +16,16 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use tokio::sync::{OnceCell, watch};
 
 use crate::bare::Places;
-use crate::cgroup::{Cgroups, Entrances, Group, Hierarchies};
+use crate::cgroup::{Cgroups, Entrances, Group, Hierarchies, Reach};
 use crate::conversation::Conversation;
 use crate::driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
 use crate::init::request;
 use crate::isolation::Isolation;
 use crate::launcher::{Launcher, New, Standing};
+use crate::promises::Ground;
 use crate::scratch::{Place, Scratch};
 use crate::walls::Walls;
-use crate::{descendants, packet};
+use crate::{descendants, packet, privilege};
 
 pub struct Config {
     /// Id of the data folder: every control group carries it (decision 14).
@@ -72,6 +75,21 @@ fn step(step: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Step { step: step.into(), source }
 }
 
+/// How Hearth runs here, asked before privileges are given up: as root, or as an ordinary user with or without a control group of its own.
+pub fn way() -> &'static str {
+    let delegated = || Hierarchies::detect(Reach::Own).is_ok_and(|own| own.holder("memory").is_some());
+    match (privilege::holds(privilege::MAKING), delegated()) {
+        (true, _) => "root",
+        (false, true) => "user-delegated",
+        (false, false) => "user",
+    }
+}
+
+/// The host's control groups: `v1`, `v2` or `hybrid`.
+pub fn cgroup_kind() -> io::Result<&'static str> {
+    Ok(Hierarchies::detect(Reach::Top)?.kind())
+}
+
 impl ProcessDriver {
     /// Lets the launcher make ready for this instance. Needs a running async runtime.
     pub async fn open(launcher: Launcher, config: Config) -> Result<Self, Error> {
@@ -96,19 +114,6 @@ impl ProcessDriver {
     }
 }
 
-/// What this host offers, without making anything: for `hearth doctor`.
-pub struct Survey {
-    /// `v1`, `v2` or `hybrid`.
-    pub cgroup: &'static str,
-    pub promises: Vec<Promise>,
-}
-
-/// Looks at the host.
-pub fn survey() -> io::Result<Survey> {
-    let hierarchies = Hierarchies::detect(crate::cgroup::Reach::Top)?;
-    Ok(Survey { cgroup: hierarchies.kind(), promises: crate::promises::held(&hierarchies) })
-}
-
 impl Driver for ProcessDriver {
     fn prepare(&self, class: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>> {
         // In a task of its own: when the caller goes away, what was begun is still ended in order.
@@ -120,7 +125,11 @@ impl Driver for ProcessDriver {
     }
 
     fn promises(&self) -> Vec<Promise> {
-        crate::promises::held(self.shared.cgroups.hierarchies())
+        self.shared.ground().promises()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Vec<Promise>, Error>> {
+        Box::pin(trial::probe(self))
     }
 
     fn closed(&self) -> BoxFuture<'_, ()> {
@@ -171,6 +180,15 @@ impl Shared {
         };
         let (group, entrances) = self.cgroups.create(id).map_err(step("make control groups"))?;
         Ok((place, group, entrances))
+    }
+
+    fn ground(&self) -> Ground<'_> {
+        Ground {
+            isolation: self.isolation,
+            standing: self.standing,
+            hierarchies: self.cgroups.hierarchies(),
+            landlock: crate::sys::landlock_version(),
+        }
     }
 
     /// What was `/tmp` of a sandbox that is gone. An image is gone with its last descriptor.
@@ -263,18 +281,22 @@ struct PreparedProcess {
 
 impl Prepared for PreparedProcess {
     fn bind(self: Box<Self>, identity: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
-        Box::pin(async move {
-            let mut confined = self.confined;
-            confined.memory = Some(identity.memory);
-            confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
-            if confined.shared.standing.namespaces {
-                let code = open_path(&identity.code.path)?;
-                let mount = confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?;
-                confined.control.ask(request::ATTACH, &[mount.as_fd()], |packet| packet).await?;
-            }
-            let (ports, CodeTree { path: code, lease }) = (Mutex::default(), identity.code);
-            Ok(Box::new(ProcessSandbox { confined, ports, code, _code: lease }) as Box<dyn Sandbox>)
-        })
+        Box::pin(async move { Ok(Box::new(self.attach(identity).await?) as Box<dyn Sandbox>) })
+    }
+}
+
+impl PreparedProcess {
+    async fn attach(self, identity: Identity) -> Result<ProcessSandbox, Error> {
+        let mut confined = self.confined;
+        confined.memory = Some(identity.memory);
+        confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
+        if confined.shared.standing.namespaces {
+            let code = open_path(&identity.code.path)?;
+            let mount = confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?;
+            confined.control.ask(request::ATTACH, &[mount.as_fd()], |packet| packet).await?;
+        }
+        let (ports, CodeTree { path: code, lease }) = (Mutex::default(), identity.code);
+        Ok(ProcessSandbox { confined, ports, code, _code: lease })
     }
 }
 
@@ -298,6 +320,26 @@ impl ProcessSandbox {
 }
 
 impl ProcessSandbox {
+    async fn start(&self, kind: u8, command: Command) -> Result<Process, Error> {
+        let (command, walls) = self.place(command)?;
+        let written = write_command(&command, walls.as_ref()).map_err(step("write the command"))?;
+        let descriptors = [written.as_fd(), command.output.as_fd()];
+        let started = self.confined.control.ask(kind, &descriptors, |packet| packet).await;
+        let pid = match started {
+            Ok(answer) => answer.value,
+            Err(Error::Step { step, source }) if step == "execute" => {
+                return Err(Error::Exec { program: command.program, source });
+            }
+            Err(error) => return Err(error),
+        };
+        let event = self.confined.control.event(pid);
+        let exit = async move {
+            let [code, signal] = event.await.map_err(|_| Error::Gone)?;
+            Ok(if signal == 0 { Exit::Code(code.cast_signed()) } else { Exit::Signal(signal.cast_signed()) })
+        };
+        Ok(Process { exit: Box::pin(exit) })
+    }
+
     /// The command as it is run, and the walls around it.
     fn place(&self, command: Command) -> Result<(Command, Option<Walls>), Error> {
         if self.confined.shared.standing.namespaces {
@@ -326,25 +368,7 @@ impl Sandbox for ProcessSandbox {
     }
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
-        Box::pin(async move {
-            let (command, walls) = self.place(command)?;
-            let written = write_command(&command, walls.as_ref()).map_err(step("write the command"))?;
-            let descriptors = [written.as_fd(), command.output.as_fd()];
-            let started = self.confined.control.ask(request::SPAWN, &descriptors, |packet| packet).await;
-            let pid = match started {
-                Ok(answer) => answer.value,
-                Err(Error::Step { step, source }) if step == "execute" => {
-                    return Err(Error::Exec { program: command.program, source });
-                }
-                Err(error) => return Err(error),
-            };
-            let event = self.confined.control.event(pid);
-            let exit = async move {
-                let [code, signal] = event.await.map_err(|_| Error::Gone)?;
-                Ok(if signal == 0 { Exit::Code(code.cast_signed()) } else { Exit::Signal(signal.cast_signed()) })
-            };
-            Ok(Process { exit: Box::pin(exit) })
-        })
+        Box::pin(self.start(request::SPAWN, command))
     }
 
     fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>> {

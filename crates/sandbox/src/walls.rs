@@ -58,11 +58,9 @@ impl Walls {
 /// The newest that this was written for.
 const NEWEST: ABI = ABI::V6;
 /// The first that can allow moves between folders.
-const REFER: i32 = 2;
+pub const REFER: i32 = 2;
 /// The first that knows ports.
 pub const PORTS: i32 = 4;
-/// The first that keeps signals and abstract sockets in.
-pub const SCOPES: i32 = 6;
 
 /// Which Landlock the kernel has; 0 when it has none.
 pub fn version() -> i32 {

@@ -16,7 +16,7 @@ use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_sandbox::{Driver, Isolation, Unavailable};
 use hearth_store::{Blobs, DataDir, Files, Records, Sqlite};
 use hearth_worker::{Endpoint, EndpointIdentity, Worker};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::operator::ServerOperator;
 use super::probe::Probe;
@@ -45,6 +45,12 @@ impl Endpoint for Inside {
     }
 }
 
+/// What was made while the server still had its privileges.
+pub struct Made {
+    pub launcher: launcher::Started,
+    pub way: &'static str,
+}
+
 pub struct Rooms {
     pub inside: Arc<Inside>,
     pub logs: Logs,
@@ -64,7 +70,7 @@ impl Rooms {
     pub async fn make(
         settings: &Settings,
         folder: &DataDir,
-        launcher: launcher::Started,
+        host: Made,
         address: SocketAddr,
         ended: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
@@ -74,7 +80,7 @@ impl Rooms {
         let blobs: Arc<dyn Blobs> = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
         let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
-        let driver = driver(settings.isolation, folder, launcher).await?;
+        let driver = driver(settings.isolation, folder, host.launcher).await?;
         let images = images(settings, blobs.clone()).await?;
         let ports = hearth_control::Ports {
             records,
@@ -107,7 +113,10 @@ impl Rooms {
             control: control.clone(),
             logs: logs.clone(),
             isolation: settings.isolation,
+            way: host.way,
             probe: Probe::new(driver.clone(), Arc::new(images.clone())),
+            driver: driver.clone(),
+            doctor: OnceCell::new(),
             ended,
         };
         frontend.open(Services { lambda: lambda(&control, &placement), operator: Arc::new(operator) });

@@ -66,7 +66,8 @@ pub fn take(orders: &Orders) -> Result<(Standing, Users), Failure> {
         }
         return Ok((bare, Users::Single));
     }
-    if privilege::holds(privilege::MAKING) {
+    // A container may have a root, but not its users.
+    if privilege::holds(privilege::MAKING) && privilege::is_mapped(*orders.uids.end()) {
         let uids = Uids::open(orders.uids.clone(), &orders.run).map_err(at("make the folder of uid locks"))?;
         let loops = rustix::fs::open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
         let standing = Standing { privileged: true, images: loops.is_ok(), uids: true, namespaces: true };
