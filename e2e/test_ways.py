@@ -348,3 +348,15 @@ def test_the_weaker_tiers_need_no_namespace(contained, isolation):
     answer = caller(client)(Functions(client).make(python("return event")), 7, LogType="Tail")
     assert answer.payload == 7 and answer.tail.rstrip("\n").endswith(f"Isolation: {isolation}\t"), answer.tail
     server.stop()
+
+
+@pytest.mark.parametrize("isolation", ["landlock", "none"])
+def test_root_can_ask_for_a_weaker_tier(base, isolation):
+    folder = pathlib.Path(tempfile.mkdtemp(dir=base))
+    folder.chmod(0o755)
+    server = Server(folder / "data", folder / "cache", "--isolation", isolation, "--runtimes-fetch", "false").start()
+    client = make_client(server)
+    answer = caller(client)(Functions(client).make(python("import os\nreturn os.getuid()")), LogType="Tail")
+    assert answer.payload == server.data.stat().st_uid != 0
+    assert answer.tail.rstrip("\n").endswith(f"Isolation: {isolation}\t"), answer.tail
+    server.stop()

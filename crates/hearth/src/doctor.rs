@@ -46,7 +46,7 @@ pub fn examine_host(settings: &Settings) -> Result<Doctor, Failure> {
     let orders = launcher::Orders {
         isolation: settings.isolation,
         uids: settings.sandbox_uids.0.clone(),
-        run: owner::meeting_place()?,
+        run: owner::meeting_place(other, settings.isolation)?,
         server: other.unwrap_or_else(own),
     };
     let started = launcher::start(&orders)?;

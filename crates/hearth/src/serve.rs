@@ -73,7 +73,7 @@ fn start_launcher(settings: &Settings, owner: Option<Owner>) -> Result<launcher:
     let orders = launcher::Orders {
         isolation: settings.isolation,
         uids: settings.sandbox_uids.0.clone(),
-        run: owner::meeting_place()?,
+        run: owner::meeting_place(owner, settings.isolation)?,
         server: owner.unwrap_or_else(own),
     };
     launcher::start(&orders).map_err(|e| Failure::No(format!("cannot start the launcher: {e}")))

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
+use hearth_sandbox::Isolation;
 use hearth_sandbox::privilege::{Owner, is_mapped, may_become_another};
 use rustix::fs::{Access, access};
 
@@ -55,23 +56,37 @@ pub fn become_it(owner: Option<Owner>, settings: &Settings) -> Result<(), Failur
     Ok(())
 }
 
-/// Where instances of this host, or of this user, meet to share out user ids.
-pub fn meeting_place() -> Result<PathBuf, Failure> {
-    let uid = rustix::process::geteuid();
-    if uid.is_root() {
+/// Where instances of this host, or of this user, meet: to share out user ids, and to know who lives. `owner` is whom the
+/// server becomes, if it is another.
+pub fn meeting_place(owner: Option<Owner>, isolation: Isolation) -> Result<PathBuf, Failure> {
+    if owner.is_some() && isolation == Isolation::Process {
         return Ok(RUN.into());
     }
     let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let uid = owner.map_or(rustix::process::geteuid().as_raw(), |owner| owner.uid);
     let place = match given {
-        Some(folder) => folder.join("hearth"),
-        None => std::env::temp_dir().join(format!("hearth-{}", uid.as_raw())),
+        Some(folder) if owner.is_none() => folder.join("hearth"),
+        _ => std::env::temp_dir().join(format!("hearth-{uid}{}", namespace())),
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(|e| failed("make", &place, &e))?;
-    let facts = fs::symlink_metadata(&place).map_err(|e| failed("look at", &place, &e))?;
-    if !facts.is_dir() || facts.uid() != uid.as_raw() || facts.permissions().mode() & 0o022 != 0 {
-        return Err(Failure::No(format!("{} is not a folder of this user alone", place.display())));
+    let look = || fs::symlink_metadata(&place).map_err(|e| failed("look at", &place, &e));
+    if let Some(owner) = owner.filter(|_| look().is_ok_and(|facts| facts.is_dir() && facts.uid() == 0)) {
+        lchown(&place, Some(owner.uid), Some(owner.gid)).map_err(|e| failed("give away", &place, &e))?;
+    }
+    let facts = look()?;
+    if !facts.is_dir() || facts.uid() != uid || facts.permissions().mode() & 0o022 != 0 {
+        return Err(Failure::No(format!("{} is not a folder of user {uid} alone", place.display())));
     }
     Ok(place)
+}
+
+/// Users of two namespaces may have one number. Empty for the host's own.
+fn namespace() -> String {
+    const OF_HOST: u64 = 0xEFFF_FFFD;
+    match fs::metadata("/proc/self/ns/user") {
+        Ok(facts) if facts.ino() != OF_HOST => format!("-{}", facts.ino()),
+        _ => String::new(),
+    }
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {

@@ -63,6 +63,7 @@ pub fn take(orders: &Orders) -> Result<(Standing, Users), Failure> {
     if orders.isolation != Isolation::Process {
         if rustix::process::geteuid().is_root() {
             privilege::become_unprivileged(Some(orders.server)).map_err(at("give up privileges"))?;
+            sys::own_proc_files().map_err(at("own the files in /proc"))?;
         }
         return Ok((bare, Users::Single));
     }
