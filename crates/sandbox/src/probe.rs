@@ -88,7 +88,7 @@ fn facts(marker: &str, scratch: &Path) -> io::Result<()> {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.unwrap_or_default().trim().to_owned()
     };
-    let powers = ["CapInh", "CapPrm", "CapEff", "CapAmb"].iter().any(|set| field(set).trim_matches('0') != "");
+    let powers = ["CapInh", "CapPrm", "CapEff", "CapAmb"].iter().any(|set| !field(set).trim_matches('0').is_empty());
     if powers || field("NoNewPrivs") != "1" {
         say("uid it has privileges\n")?;
     }

@@ -12,6 +12,7 @@ use seccompiler::BpfProgram;
 
 use super::Orders;
 use super::compose::Roots;
+use super::place::Owners;
 use super::request::Request;
 use super::standing::{self, Standing, Users};
 use crate::cgroup::{self, Cgroups, Hierarchies};
@@ -52,6 +53,7 @@ impl Reply {
 pub struct State {
     pub standing: Standing,
     pub users: Users,
+    pub owners: Owners,
     pub roots: Roots,
     pub filters: Vec<BpfProgram>,
     /// Inits, and others that work for a while; only they are ever signalled.
@@ -169,14 +171,27 @@ impl State {
         // Where the kernel forgot whom to follow when the credentials changed.
         sys::die_with_parent().map_err(at("tie the launcher to the server"))?;
         let roots = Roots::new(!standing.privileged);
-        Ok(State { standing, users, roots, filters, children: HashMap::new(), instance })
+        let owners = Owners {
+            // In a user namespace of its own the launcher is the server's user, and root.
+            server: if standing.privileged { orders.server.uid } else { rustix::process::geteuid().as_raw() },
+            sandboxes: match &users {
+                Users::Pairs(uids) => Some(uids.range()),
+                Users::Single => None,
+            },
+        };
+        Ok(State { standing, users, owners, roots, filters, children: HashMap::new(), instance })
     }
 
     fn act(&mut self, request: Request) -> Result<Reply, Failure> {
         match request {
             Request::Settle(_) => Err(at("read the request")(io::Error::from(io::ErrorKind::AlreadyExists))),
             Request::Compose { skeleton, binds } => super::compose::compose(&mut self.roots, skeleton, binds),
-            Request::Create(create) => super::create::create(self, create),
+            Request::Create(create) => {
+                for descriptor in create.owned() {
+                    self.owners.require_servers(descriptor)?;
+                }
+                super::create::create(self, create)
+            }
             Request::Mount { pid, directory } => {
                 self.own_child(pid)?;
                 super::compose::mount(self, pid, directory)

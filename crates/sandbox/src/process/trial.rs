@@ -34,7 +34,7 @@ pub async fn probe(driver: &ProcessDriver) -> Result<Vec<Promise>, Error> {
     tried.map(|()| promises)
 }
 
-async fn try_all(sandbox: &ProcessSandbox, marker: &Path, promises: &mut Vec<Promise>) -> Result<(), Error> {
+async fn try_all(sandbox: &ProcessSandbox, marker: &Path, promises: &mut [Promise]) -> Result<(), Error> {
     let (facts, _) = run(sandbox, Trial::Facts, marker).await?;
     probe::judge_facts(promises, &facts);
     if probe::is_held(promises, "processes") {
