@@ -17,6 +17,7 @@ use rustix::thread::CapabilitySet;
 use seccompiler::BpfProgram;
 
 use crate::cgroup::PROCESSES_MAX;
+use crate::layers::{Layer, stands};
 use crate::packet::{Packet, Writer, answer};
 use crate::sys::{self, Fork, Program, Resource};
 use crate::walls::Walls;
@@ -46,6 +47,9 @@ pub mod request {
 const BACKLOG: i32 = 128;
 /// Open descriptors of a process (spec 3.1).
 const FILES_MAX: u64 = 1024;
+/// Longest core file, bytes. Too short for one, and the only value at which the kernel does not start the host's crash
+/// handler either: with 0 it would.
+const CORE_MAX: u64 = 1;
 /// Longest command with its environment, bytes.
 const COMMAND_MAX: u64 = 1 << 20;
 
@@ -60,14 +64,17 @@ pub struct Confinement<'a> {
 
 struct Init<'a> {
     control: OwnedFd,
+    /// The sandbox's `/proc`, writable.
+    proc: OwnedFd,
     confinement: &'a Confinement<'a>,
 }
 
 type Done = (u32, Option<OwnedFd>);
 
 /// Serves until the server lets go of the control socket. Its end ends every process of the sandbox.
-pub fn run(control: OwnedFd, confinement: &Confinement<'_>) -> ! {
-    let init = Init { control, confinement };
+pub fn run(control: &OwnedFd, proc: &OwnedFd, confinement: &Confinement<'_>) -> ! {
+    let Ok([control, proc]) = sys::keep_only([control.as_fd(), proc.as_fd()]) else { sys::exit_now(1) };
+    let init = Init { control, proc, confinement };
     let served = init.serve();
     if !confinement.namespaces {
         // No namespace ends with this process, and takes its processes along.
@@ -79,23 +86,23 @@ pub fn run(control: OwnedFd, confinement: &Confinement<'_>) -> ! {
 impl Init<'_> {
     fn serve(&self) -> io::Result<()> {
         sys::set_name(c"hearth-init")?;
-        let control = sys::keep_only(self.control.as_fd())?;
+        let control = &self.control;
         let children = sys::child_signals()?;
         Writer::new(answer::DONE).u32(0).u32(0).send(control.as_fd(), &[], SendFlags::empty())?;
         loop {
-            let mut ready = [PollFd::new(&control, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
+            let mut ready = [PollFd::new(control, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
             rustix::io::retry_on_intr(|| rustix::event::poll(&mut ready, None))?;
             let (asked, ended) = (!ready[0].revents().is_empty(), !ready[1].revents().is_empty());
             if ended {
                 let mut information = [0; 1024];
                 let _ = rustix::io::read(&children, &mut information);
                 while let Some((pid, status)) = sys::reap()? {
-                    announce(&control, pid, status)?;
+                    announce(control, pid, status)?;
                 }
             }
             if asked {
                 match Packet::receive(control.as_fd(), RecvFlags::DONTWAIT) {
-                    Ok(Some(packet)) => self.answer(&control, packet)?,
+                    Ok(Some(packet)) => self.answer(control, packet)?,
                     Ok(None) => return Ok(()),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                     Err(e) => return Err(e),
@@ -164,7 +171,9 @@ impl Init<'_> {
     ) -> io::Error {
         let confine = || -> io::Result<()> {
             // When memory runs out, these processes go and never the init.
-            fs::write("/proc/self/oom_score_adj", "1000")?;
+            let score = OFlags::WRONLY | OFlags::CLOEXEC;
+            let score = rustix::fs::openat(&self.proc, "self/oom_score_adj", score, Mode::empty())?;
+            rustix::io::write(&score, b"1000")?;
             let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
             rustix::stdio::dup2_stdin(&null)?;
             rustix::stdio::dup2_stdout(output)?;
@@ -172,18 +181,23 @@ impl Init<'_> {
             rustix::process::setsid()?;
             rustix::process::chdir(directory)?;
             sys::limit(Resource::Files, FILES_MAX)?;
-            sys::limit(Resource::Core, 0)?;
+            sys::limit(Resource::Core, if stands(Layer::Core) { CORE_MAX } else { u64::MAX })?;
             sys::reset_signals();
             if let Some(user) = self.confinement.user {
                 // Counted in this namespace alone, by kernels since 5.14.
                 sys::limit(Resource::Processes, PROCESSES_MAX.into())?;
-                sys::become_user(user, user)?;
+                if stands(Layer::Privileges) {
+                    sys::become_user(user, user)?;
+                }
             }
-            privilege::retain(CapabilitySet::empty())?;
-            if let Some(walls) = walls {
+            if stands(Layer::Privileges) {
+                privilege::retain(CapabilitySet::empty())?;
+            }
+            if let Some(walls) = walls.as_ref().filter(|_| stands(Layer::Walls)) {
                 walls.raise()?;
             }
-            for filter in self.confinement.filters {
+            sys::inherit_nothing()?;
+            for filter in self.confinement.filters.iter().filter(|_| stands(Layer::Filter)) {
                 sys::apply_filter(filter)?;
             }
             Ok(())
@@ -218,6 +232,9 @@ impl Init<'_> {
     fn signal_all(&self, signal: i32) -> io::Result<()> {
         if !self.confinement.namespaces {
             return descendants::signal(signal);
+        }
+        if !stands(Layer::Pids) {
+            return Err(io::ErrorKind::Unsupported.into());
         }
         match sys::signal(-1, signal) {
             Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
