@@ -7,8 +7,8 @@
 use libc::{
     AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID,
     CLONE_NEWUSER, CLONE_NEWUTS, EINVAL, ENOPROTOOPT, ENOTTY, EOPNOTSUPP, EPERM, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP,
-    IPPROTO_UDP, MADV_MERGEABLE, MAP_HUGETLB, NETLINK_ROUTE, RLIMIT_CORE, S_IFIFO, S_IFMT, S_IFREG, SOCK_DGRAM,
-    SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
+    IPPROTO_UDP, MADV_MERGEABLE, MAP_HUGETLB, NETLINK_ROUTE, S_IFIFO, S_IFMT, S_IFREG, SOCK_DGRAM, SOCK_RAW,
+    SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
 };
 
 /// Any one of them suffices.
@@ -175,6 +175,8 @@ const OPTIONS: &[u32] =
 /// PER_LINUX, and the question which one it is.
 pub const PERSONALITY: Rules = Rules { allowed: &[&[on(0, OneOf(&[0, u32::MAX]))]], otherwise: EPERM };
 
+/// RLIMIT_CORE, whose type is not the same in every C library.
+const CORE: u32 = 4;
 /// Every limit but that of core files, whose value keeps the kernel from feeding a crash to the host's handler.
-pub const SETRLIMIT: Rules = Rules { allowed: &[&[on(0, IsNot(RLIMIT_CORE as u32))]], otherwise: EINVAL };
-pub const PRLIMIT: Rules = Rules { allowed: &[&[on(1, IsNot(RLIMIT_CORE as u32))], &[on(2, Null)]], otherwise: EINVAL };
+pub const SETRLIMIT: Rules = Rules { allowed: &[&[on(0, IsNot(CORE))]], otherwise: EINVAL };
+pub const PRLIMIT: Rules = Rules { allowed: &[&[on(1, IsNot(CORE))], &[on(2, Null)]], otherwise: EINVAL };
