@@ -227,11 +227,11 @@ proptest! {
 fn the_page_of_system_calls_is_the_table() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/system-calls.md");
     let page = page();
-    if std::env::var_os("HEARTH_WRITE_PAGES").is_some() {
+    if std::env::var_os("HEARTH_UPDATE_DOCS").is_some() {
         std::fs::write(&path, &page).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == page, "docs/system-calls.md is not the table: run this test with HEARTH_WRITE_PAGES=1");
+    assert!(committed == page, "docs/system-calls.md is not the table: run this test with HEARTH_UPDATE_DOCS=1");
 }
 
 fn page() -> String {

@@ -49,7 +49,11 @@ impl Ground {
         fill(&code);
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let instance = format!("test{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let config = Config { instance: instance.clone(), scratch: folder.path().join("scratch") };
+        let config = Config {
+            isolation: Isolation::Process,
+            instance: instance.clone(),
+            scratch: folder.path().join("scratch"),
+        };
         let mut binds: Vec<_> = ["bin", "lib", "lib64", "usr"].map(PathBuf::from).into();
         // Where Debian keeps settings of Java.
         for name in ["etc/java-17-openjdk", "etc/ssl"].map(PathBuf::from) {
