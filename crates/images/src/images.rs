@@ -13,6 +13,7 @@ use hearth_model::{
 use hearth_store::{Blobs, BlobsError};
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::host::Closed;
 use crate::package;
 use crate::runtimes::{self, Found, InstalledRuntime, Ready};
 use crate::trees::{Tree, Trees};
@@ -32,6 +33,8 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// Run a function on the nearest installed runtime of its family when its own is missing.
     pub substitute: bool,
+    /// Interpreters that this user cannot reach by their paths.
+    pub closed: Closed,
     /// Fetch from registries what a runtime lacks: Node.js itself, boto3.
     pub fetch: bool,
 }
@@ -57,7 +60,7 @@ impl Images {
     pub fn open(config: Config, blobs: Arc<dyn Blobs>) -> io::Result<Self> {
         let code = Trees::open(&config.cache_dir.join("code"), CODE_MAX)?;
         let runtimes = Trees::open(&config.cache_dir.join("runtimes"), RUNTIMES_MAX)?;
-        let found = runtimes::find(config.fetch);
+        let found = runtimes::find(config.fetch, &config.closed);
         let workers = Semaphore::new(WORKERS);
         let inner = Inner { config, blobs, code, runtimes, found, ready: Mutex::default(), workers };
         Ok(Images { inner: Arc::new(inner) })

@@ -24,5 +24,6 @@ mod sdk;
 mod skeleton;
 mod trees;
 
+pub use host::Closed;
 pub use images::{Config, Images};
 pub use runtimes::{InstalledRuntime, Source};

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
-use hearth_images::Images;
+use hearth_images::{Closed, Images};
 use hearth_model::{Clock, Functions, Quotas, SystemClock};
 use hearth_observe::Logs;
 use hearth_placement::Placement;
@@ -49,6 +49,8 @@ impl Endpoint for Inside {
 pub struct Made {
     pub launcher: launcher::Started,
     pub way: &'static str,
+    /// Interpreters that only root could reach.
+    pub closed: Closed,
 }
 
 pub struct Rooms {
@@ -81,7 +83,7 @@ impl Rooms {
         let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
         let driver = driver(settings.isolation, folder, host.launcher).await?;
-        let images = images(settings, blobs.clone()).await?;
+        let images = images(settings, host.closed, blobs.clone()).await?;
         let ports = hearth_control::Ports {
             records,
             packages: Arc::new(images.clone()),
@@ -148,9 +150,10 @@ fn said(isolation: Isolation) -> Option<&'static str> {
 }
 
 /// Looks for runtimes, which takes a moment.
-async fn images(settings: &Settings, blobs: Arc<dyn Blobs>) -> Result<Images, Failure> {
+async fn images(settings: &Settings, closed: Closed, blobs: Arc<dyn Blobs>) -> Result<Images, Failure> {
     let config = hearth_images::Config {
         cache_dir: settings.cache_dir.clone(),
+        closed,
         substitute: settings.runtimes_substitute,
         fetch: settings.runtimes_fetch,
     };
