@@ -14,8 +14,17 @@ use hearth_model::Memory;
 
 use crate::driver::Usage;
 
-/// Processes and threads of a sandbox, its init included (spec 3.1).
-pub const PROCESSES_MAX: u32 = 1024;
+/// Processes and threads of a function (spec 3.1).
+const PROCESSES_MAX: u32 = 1024;
+/// Of these the sandbox's init is one more.
+const TASKS_MAX: u32 = PROCESSES_MAX + 1;
+/// Kernel memory of a function's sockets on version 1, which counts it apart from all other memory and by itself limits
+/// it only for the whole host: some sockets that nobody reads would take gigabytes. Bytes.
+const SOCKETS_MAX: u64 = 16 << 20;
+/// Weights of all functions of an instance together for each CPU of the host: those of one ordinary process there, so
+/// that spinning functions starve neither the server nor the host.
+const SHARES_PER_CPU: u64 = 1024;
+const WEIGHT_PER_CPU: u64 = 100;
 /// The bandwidth controller's period, microseconds.
 const PERIOD_US: u64 = 100_000;
 /// All groups of all instances begin so.
@@ -128,6 +137,7 @@ impl Cgroups {
         }
         let groups = Cgroups { hierarchies, folder };
         groups.delegate()?;
+        groups.weigh()?;
         if let Some(place) = groups.hierarchies.freezer.as_ref().filter(|_| groups.hierarchies.unified.is_none()) {
             // The first freeze in a system is slow, later ones are not: one empty group stays frozen.
             let dummy = place.root.join(&groups.folder).join("frozen");
@@ -156,6 +166,18 @@ impl Cgroups {
         Ok(())
     }
 
+    /// What the functions together weigh against the rest of the host, when CPU is short.
+    fn weigh(&self) -> io::Result<()> {
+        let Some(place) = &self.hierarchies.cpu else { return Ok(()) };
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        let folder = place.root.join(&self.folder);
+        if place.unified {
+            fs::write(folder.join("cpu.weight"), (WEIGHT_PER_CPU * cpus).min(10_000).to_string())
+        } else {
+            fs::write(folder.join("cpu.shares"), (SHARES_PER_CPU * cpus).to_string())
+        }
+    }
+
     /// Groups for one sandbox, and the ways into them for the launcher.
     pub fn create(&self, id: u64) -> io::Result<(Group, Entrances)> {
         let at = |place: &Option<Place>| {
@@ -178,7 +200,7 @@ impl Cgroups {
             }
         }
         if let Some((pids, _)) = &group.pids {
-            fs::write(pids.join("pids.max"), PROCESSES_MAX.to_string())?;
+            fs::write(pids.join("pids.max"), TASKS_MAX.to_string())?;
         }
         Ok((group, entrances))
     }
@@ -276,6 +298,7 @@ impl Group {
                 fs::write(folder.join("memory.limit_in_bytes"), memory.as_bytes().to_string())?;
                 optional(fs::write(folder.join("memory.swappiness"), "0"))?;
                 optional(fs::write(folder.join("memory.memsw.limit_in_bytes"), memory.as_bytes().to_string()))?;
+                optional(fs::write(folder.join("memory.kmem.tcp.limit_in_bytes"), SOCKETS_MAX.to_string()))?;
             }
             None => {}
         }

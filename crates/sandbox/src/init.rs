@@ -34,8 +34,11 @@ pub mod request {
 
 /// Connections that may wait on a listening socket.
 const BACKLOG: i32 = 128;
-/// Open descriptors of a process (spec 3.1).
+/// Limits of a process (spec 3.1): open descriptors, locked memory and stack in bytes. Memory has none, for runtimes
+/// reserve far more address space than they use.
 const FILES_MAX: u64 = 1024;
+const LOCKED_MAX: u64 = 64 << 10;
+const STACK: u64 = 8 << 20;
 /// Longest command with its environment, bytes.
 const COMMAND_MAX: u64 = 1 << 20;
 
@@ -144,6 +147,8 @@ impl Init<'_> {
             rustix::process::chdir(directory)?;
             sys::limit(Resource::Files, FILES_MAX)?;
             sys::limit(Resource::Core, 0)?;
+            sys::limit(Resource::Locked, LOCKED_MAX)?;
+            sys::limit_softly(Resource::Stack, STACK)?;
             sys::reset_signals();
             sys::become_user(self.user, self.user)?;
             for filter in self.filters {

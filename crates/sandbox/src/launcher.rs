@@ -23,6 +23,8 @@ use crate::packet;
 const ROLE: &str = "hearth-launcher";
 /// Where the launcher finds its socket.
 const SOCKET: i32 = 3;
+/// `oom_score_adj` of server and launcher.
+const SPARED: &str = "-900";
 
 /// Requests, by the first byte of a packet; a tag follows.
 mod request {
@@ -65,6 +67,9 @@ pub struct Started {
 
 /// Starts the launcher. Call it before any thread exists.
 pub fn start() -> io::Result<Started> {
+    // When the host runs out of memory, server and launcher go last; functions go first (`init`). Only who has the
+    // privilege may say so.
+    let _ = std::fs::write("/proc/self/oom_score_adj", SPARED);
     let (ours, theirs) = packet::pair()?;
     let mut command = std::process::Command::new("/proc/self/exe");
     command.arg0(ROLE).env_clear().stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());

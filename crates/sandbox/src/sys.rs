@@ -271,11 +271,23 @@ pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
     check(c_long::from(unsafe { libc::setrlimit(resource as _, &raw const limit) })).map(drop)
 }
 
+/// The soft limit of one resource, as far as the hard one allows.
+pub fn limit_softly(resource: Resource, value: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes one valid rlimit.
+    check(c_long::from(unsafe { libc::getrlimit(resource as _, &raw mut limit) }))?;
+    limit.rlim_cur = value.min(limit.rlim_max);
+    // SAFETY: reads one valid rlimit.
+    check(c_long::from(unsafe { libc::setrlimit(resource as _, &raw const limit) })).map(drop)
+}
+
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Resource {
     Files = libc::RLIMIT_NOFILE,
     Core = libc::RLIMIT_CORE,
+    Locked = libc::RLIMIT_MEMLOCK,
+    Stack = libc::RLIMIT_STACK,
 }
 
 /// A descriptor that becomes readable when a child ends; the signal itself is blocked.

@@ -45,6 +45,7 @@ pub fn create(state: &State, mut packet: Packet) -> Result<Reply, Failure> {
         Fork::Parent(pid) => {
             let told = map_users(pid, init_uid, user_uid)
                 .and_then(|()| show_owners(&world.root, pid))
+                .map(|()| spare_no_longer(pid))
                 .and_then(|()| rustix::io::write(&going, &[1]).map_err(at("start the init")));
             if let Err(failure) = told {
                 let _ = sys::kill(pid);
@@ -85,6 +86,12 @@ fn map_users(pid: i32, init_uid: u32, user_uid: u32) -> Result<(), Failure> {
     let map = format!("0 {init_uid} 1\n{USER} {user_uid} 1\n");
     fs::write(format!("/proc/{pid}/uid_map"), &map).map_err(at("map users"))?;
     fs::write(format!("/proc/{pid}/gid_map"), &map).map_err(at("map groups"))
+}
+
+/// A sandbox is as killable as any process for want of memory, and its functions can never say otherwise: written by the
+/// launcher, this is the least that they may ask for themselves.
+fn spare_no_longer(pid: i32) {
+    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "0");
 }
 
 /// Lets files of the host's root appear as those of the sandbox's, as on AWS. Where a file system cannot, they are
