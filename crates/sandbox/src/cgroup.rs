@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hearth_model::Memory;
+use rustix::event::EventfdFlags;
 
 use crate::driver::Usage;
 
@@ -269,6 +270,14 @@ pub struct Entrances {
     pub tasks: Vec<OwnedFd>,
 }
 
+/// How a group says that memory ran out.
+pub struct MemoryWatch {
+    /// A file with a line `oom_kill N`. On version 2 it is ready as an exception when something in it has changed.
+    pub counts: OwnedFd,
+    /// On version 1: readable then.
+    pub event: Option<OwnedFd>,
+}
+
 /// The groups of one sandbox.
 #[derive(Debug)]
 pub struct Group {
@@ -310,6 +319,23 @@ impl Group {
                 fs::write(folder.join("cpu.shares"), (memory.millicpus() * 1024 / 1000).max(2).to_string())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Where a process of this group that is killed for want of memory shows.
+    pub fn watch_memory(&self) -> io::Result<Option<MemoryWatch>> {
+        match &self.memory {
+            Some((folder, true)) => {
+                Ok(Some(MemoryWatch { counts: fs::File::open(folder.join("memory.events"))?.into(), event: None }))
+            }
+            Some((folder, false)) => {
+                let counts = fs::File::open(folder.join("memory.oom_control"))?;
+                let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+                let registration = format!("{} {}", event.as_raw_fd(), counts.as_raw_fd());
+                fs::write(folder.join("cgroup.event_control"), registration)?;
+                Ok(Some(MemoryWatch { counts: counts.into(), event: Some(event) }))
+            }
+            None => Ok(None),
         }
     }
 
@@ -389,7 +415,8 @@ fn optional(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn field(text: &str, name: &str) -> u64 {
+/// The number on the line of this name; 0 when there is none.
+pub fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Read, Seek};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
@@ -24,7 +25,7 @@ pub mod request {
     pub const LISTEN: u8 = 1;
     /// Address, port. Answer: a descriptor.
     pub const DIAL: u8 = 2;
-    /// Descriptor: a detached mount, for `/var/task`.
+    /// Descriptors: a detached mount, for `/var/task`; if there are, those of a `MemoryWatch`.
     pub const ATTACH: u8 = 3;
     /// Descriptors: the command in a memory file, the output. Answer: pid.
     pub const SPAWN: u8 = 4;
@@ -39,6 +40,9 @@ const BACKLOG: i32 = 128;
 const FILES_MAX: u64 = 1024;
 const LOCKED_MAX: u64 = 64 << 10;
 const STACK: u64 = 8 << 20;
+/// How long the kernel may take from saying that memory is short to killing somebody: so many looks, so far apart.
+const KILL_TRIES: u32 = 20;
+const KILL_PAUSE: Duration = Duration::from_millis(1);
 /// Longest command with its environment, bytes.
 const COMMAND_MAX: u64 = 1 << 20;
 
@@ -46,13 +50,14 @@ struct Init<'a> {
     control: OwnedFd,
     filters: &'a [BpfProgram],
     user: u32,
+    memory: Option<Memory>,
 }
 
 type Done = (u32, Option<OwnedFd>);
 
 /// Serves until the server lets go of the control socket. Its end ends every process of the sandbox.
 pub fn run(control: OwnedFd, filters: &[BpfProgram], user: u32) -> ! {
-    let init = Init { control, filters, user };
+    let mut init = Init { control, filters, user, memory: None };
     let status = match init.serve() {
         Ok(()) => 0,
         Err(_) => 1,
@@ -61,15 +66,22 @@ pub fn run(control: OwnedFd, filters: &[BpfProgram], user: u32) -> ! {
 }
 
 impl Init<'_> {
-    fn serve(&self) -> io::Result<()> {
+    fn serve(&mut self) -> io::Result<()> {
         sys::set_name(c"hearth-init")?;
         let control = sys::keep_only(self.control.as_fd())?;
         let children = sys::child_signals()?;
         Writer::new(answer::DONE).u32(0).u32(0).send(control.as_fd(), &[], SendFlags::empty())?;
         loop {
-            let mut ready = [PollFd::new(&control, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
+            let mut ready = vec![PollFd::new(&control, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
+            ready.extend(self.memory.as_ref().map(Memory::poll));
             rustix::io::retry_on_intr(|| rustix::event::poll(&mut ready, None))?;
-            let (asked, ended) = (!ready[0].revents().is_empty(), !ready[1].revents().is_empty());
+            let is_ready = |at: usize| ready.get(at).is_some_and(|fd| !fd.revents().is_empty());
+            let (asked, ended, short) = (is_ready(0), is_ready(1), is_ready(2));
+            drop(ready);
+            if short && self.memory.as_mut().is_some_and(Memory::has_killed) {
+                // A function dies as one: none of its processes goes on without another that it counts on.
+                let _ = sys::kill(-1);
+            }
             if ended {
                 let mut information = [0; 1024];
                 let _ = rustix::io::read(&children, &mut information);
@@ -88,12 +100,12 @@ impl Init<'_> {
         }
     }
 
-    fn answer(&self, control: &OwnedFd, mut packet: Packet) -> io::Result<()> {
+    fn answer(&mut self, control: &OwnedFd, mut packet: Packet) -> io::Result<()> {
         let tag = packet.u32()?;
         let (step, done) = match packet.kind {
             request::LISTEN => ("listen", listen(&mut packet).map(|socket| (0, Some(socket)))),
             request::DIAL => ("dial", dial(&mut packet).map(|socket| (0, Some(socket)))),
-            request::ATTACH => ("mount /var/task", attach(&mut packet)),
+            request::ATTACH => ("mount /var/task", self.attach(&mut packet)),
             request::SPAWN => ("execute", self.spawn(&mut packet)),
             request::KILL => ("kill processes", kill_processes(control)),
             _ => ("read the request", Err(io::ErrorKind::InvalidData.into())),
@@ -109,6 +121,15 @@ impl Init<'_> {
                 .bytes(step.as_bytes())
                 .send(control.as_fd(), &[], SendFlags::empty()),
         }
+    }
+
+    fn attach(&mut self, packet: &mut Packet) -> io::Result<Done> {
+        let mount = packet.descriptor()?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&mount, "", rustix::fs::CWD, "/var/task", flags)?;
+        self.memory =
+            packet.descriptor().ok().map(|counts| Memory { counts, event: packet.descriptor().ok(), kills: 0 });
+        Ok((0, None))
     }
 
     /// Starts the command; answers once it executes, or with the error that kept it from doing so.
@@ -163,6 +184,44 @@ impl Init<'_> {
     }
 }
 
+/// Says when a process of this sandbox was killed for want of memory (see `cgroup::MemoryWatch`).
+struct Memory {
+    counts: OwnedFd,
+    event: Option<OwnedFd>,
+    /// Those that are known.
+    kills: u64,
+}
+
+impl Memory {
+    fn poll(&self) -> PollFd<'_> {
+        match &self.event {
+            Some(event) => PollFd::new(event, PollFlags::IN),
+            None => PollFd::new(&self.counts, PollFlags::PRI),
+        }
+    }
+
+    fn has_killed(&mut self) -> bool {
+        // Version 1 says that memory is short just before it chooses whom to kill.
+        let tries = if self.event.is_some() { KILL_TRIES } else { 1 };
+        if let Some(event) = &self.event {
+            let _ = rustix::io::read(event, &mut [0; 8]);
+        }
+        for attempt in 0..tries {
+            if attempt > 0 {
+                std::thread::sleep(KILL_PAUSE);
+            }
+            let mut text = [0; 512];
+            let read = rustix::io::pread(&self.counts, &mut text, 0).unwrap_or(0);
+            let kills = crate::cgroup::field(&String::from_utf8_lossy(&text[..read]), "oom_kill");
+            if kills > self.kills {
+                self.kills = kills;
+                return true;
+            }
+        }
+        false
+    }
+}
+
 fn announce(control: &OwnedFd, pid: i32, status: i32) -> io::Result<()> {
     let (code, signal) = match sys::exit_of(status) {
         crate::Exit::Code(code) => (code, 0),
@@ -199,13 +258,6 @@ fn dial(packet: &mut Packet) -> io::Result<OwnedFd> {
         Err(e) if e != rustix::io::Errno::INPROGRESS => Err(e.into()),
         _ => Ok(socket),
     }
-}
-
-fn attach(packet: &mut Packet) -> io::Result<Done> {
-    let mount = packet.descriptor()?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    rustix::mount::move_mount(&mount, "", rustix::fs::CWD, "/var/task", flags)?;
-    Ok((0, None))
 }
 
 /// Every process but this one; done when all are reaped.

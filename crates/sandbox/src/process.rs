@@ -260,7 +260,13 @@ impl Prepared for PreparedProcess {
             confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
             let code = open_path(&identity.code.path)?;
             let mount = confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?;
-            confined.control.ask(request::ATTACH, &[mount.as_fd()], |packet| packet).await?;
+            let watch = confined.group()?.watch_memory().map_err(step("watch memory"))?;
+            let mut descriptors = vec![mount.as_fd()];
+            if let Some(watch) = &watch {
+                descriptors.push(watch.counts.as_fd());
+                descriptors.extend(watch.event.as_ref().map(AsFd::as_fd));
+            }
+            confined.control.ask(request::ATTACH, &descriptors, |packet| packet).await?;
             Ok(Box::new(ProcessSandbox { confined, _code: identity.code.lease }) as Box<dyn Sandbox>)
         })
     }

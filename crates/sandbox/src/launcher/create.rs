@@ -122,6 +122,13 @@ fn begin(go: &OwnedFd, world: &World, control: OwnedFd, state: &State) -> ! {
     init::run(control, &state.filters, USER)
 }
 
+/// What outlives processes must not outlive a RESET: shared memory goes with its last user, and there are few
+/// semaphores. Kernels before 5.19 keep these files from a sandbox's root.
+fn bound_shared_objects() {
+    let _ = fs::write("proc/sys/kernel/shm_rmid_forced", "1");
+    let _ = fs::write("proc/sys/kernel/sem", "250 32000 32 128");
+}
+
 fn build(world: &World) -> Result<(), Failure> {
     for tasks in &world.tasks {
         // 0 is the thread that writes.
@@ -138,6 +145,7 @@ fn build(world: &World) -> Result<(), Failure> {
         .map_err(at("mount /tmp"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("proc", "proc", "proc", flags, Some(c"hidepid=invisible")).map_err(at("mount /proc"))?;
+    bound_shared_objects();
     rustix::process::pivot_root(".", ".").map_err(at("change the root"))?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(at("leave the host's root"))?;
     rustix::process::chdir("/").map_err(at("enter the root"))?;
