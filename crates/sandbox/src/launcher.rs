@@ -10,9 +10,9 @@ mod serve;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::cgroup::Entrances;
 use crate::conversation::Conversation;
@@ -84,22 +84,38 @@ pub fn start() -> io::Result<Started> {
 #[derive(Clone)]
 pub struct Launcher {
     conversation: Conversation,
+    ended: watch::Receiver<Option<ExitStatus>>,
 }
 
 impl Started {
     /// Begins to listen to the launcher. Needs a running async runtime.
     pub fn attach(self) -> io::Result<Launcher> {
         let Started { socket, mut child } = self;
+        let (told, ended) = watch::channel(None);
         tokio::task::spawn_blocking(move || {
             if let Ok(status) = child.wait() {
                 tracing::info!(%status, "the launcher has ended");
+                let _ = told.send(Some(status));
             }
         });
-        Ok(Launcher { conversation: Conversation::begin(socket)? })
+        Ok(Launcher { conversation: Conversation::begin(socket)?, ended })
     }
 }
 
 impl Launcher {
+    /// Ready when the launcher has ended, with how. Every sandbox has ended with it, and no other can be made: only a
+    /// new server, with the privileges that it starts with, can start another.
+    pub fn ended(&self) -> impl Future<Output = ExitStatus> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            match ended.wait_for(Option::is_some).await.map(|status| *status) {
+                Ok(Some(status)) => status,
+                // It could not be waited for, and so not be told from one that lives.
+                _ => std::future::pending().await,
+            }
+        }
+    }
+
     /// Composes a root of a skeleton and folders on it; answers its number.
     pub(crate) async fn compose(&self, skeleton: &OwnedFd, binds: &[(OwnedFd, Vec<u8>)]) -> Result<u32, Error> {
         let mut descriptors = vec![skeleton.as_fd()];

@@ -4,16 +4,17 @@ use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
 use hearth_images::Images;
-use hearth_model::{Clock, Functions, Quotas, SystemClock};
+use hearth_model::{BoxFuture, Clock, Functions, Quotas, SystemClock};
 use hearth_observe::Logs;
 use hearth_placement::Placement;
 use hearth_sandbox::Driver;
-use hearth_sandbox::launcher;
+use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_store::{Blobs, DataDir, Files, Records, Sqlite};
 use hearth_worker::{Endpoint, EndpointIdentity, Worker};
@@ -53,6 +54,8 @@ pub struct Rooms {
     pub logs: Logs,
     pub images: Images,
     pub driver: Arc<dyn Driver>,
+    /// Ready, with how it ended, when the launcher is gone.
+    pub launcher_ended: BoxFuture<'static, ExitStatus>,
     pub control: Control,
     pub worker: Worker,
     pub placement: Placement,
@@ -67,7 +70,7 @@ impl Rooms {
     pub async fn make(
         settings: &Settings,
         folder: &DataDir,
-        launcher: launcher::Started,
+        launcher: Started,
         address: SocketAddr,
         ended: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
@@ -77,6 +80,8 @@ impl Rooms {
         let blobs: Arc<dyn Blobs> = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
         let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
+        let launcher = launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
+        let launcher_ended = Box::pin(launcher.ended());
         let driver = driver(settings, folder, launcher)?;
         let images = images(settings, blobs.clone()).await?;
         let ports = hearth_control::Ports {
@@ -110,12 +115,11 @@ impl Rooms {
             ended,
         };
         frontend.open(Services { lambda: lambda(&control, &placement), operator: Arc::new(operator) });
-        Ok(Rooms { inside, logs, images, driver, control, worker, placement, frontend })
+        Ok(Rooms { inside, logs, images, driver, launcher_ended, control, worker, placement, frontend })
     }
 }
 
-fn driver(settings: &Settings, folder: &DataDir, launcher: launcher::Started) -> Result<Arc<dyn Driver>, Failure> {
-    let launcher = launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
+fn driver(settings: &Settings, folder: &DataDir, launcher: Launcher) -> Result<Arc<dyn Driver>, Failure> {
     let config = process::Config {
         instance: folder.instance().to_owned(),
         scratch: folder.path().join("scratch"),
