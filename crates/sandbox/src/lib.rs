@@ -14,6 +14,7 @@
 mod cgroup;
 mod conversation;
 mod driver;
+pub mod errand;
 mod filter;
 mod init;
 pub mod launcher;

@@ -288,6 +288,9 @@ pub enum Resource {
     Core = libc::RLIMIT_CORE,
     Locked = libc::RLIMIT_MEMLOCK,
     Stack = libc::RLIMIT_STACK,
+    Memory = libc::RLIMIT_AS,
+    FileSize = libc::RLIMIT_FSIZE,
+    Cpu = libc::RLIMIT_CPU,
 }
 
 /// A descriptor that becomes readable when a child ends; the signal itself is blocked.
@@ -384,6 +387,23 @@ pub fn take_inherited(fd: RawFd) -> OwnedFd {
 pub fn unshare_mounts() -> io::Result<()> {
     // SAFETY: plain integer; this process has one thread.
     check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNS) })).map(drop)
+}
+
+/// Leaves every namespace that a process can leave, and with it has all capabilities over nothing but what it makes
+/// there.
+pub fn unshare_all() -> io::Result<()> {
+    // SAFETY: plain integer; this process has one thread.
+    check(c_long::from(unsafe { libc::unshare(NAMESPACES | libc::CLONE_NEWCGROUP) })).map(drop)
+}
+
+/// Gives up every capability.
+pub fn drop_capabilities() -> io::Result<()> {
+    let none = rustix::thread::CapabilitySets {
+        effective: rustix::thread::CapabilitySet::empty(),
+        permitted: rustix::thread::CapabilitySet::empty(),
+        inheritable: rustix::thread::CapabilitySet::empty(),
+    };
+    Ok(rustix::thread::set_capabilities(None, none)?)
 }
 
 /// Makes the caller's cgroups the roots of what it sees.
