@@ -161,12 +161,14 @@ fn confine(folder: OwnedFd, file_max: u64, seconds: u64) -> io::Result<OwnedFd> 
     for (resource, most) in [
         (Resource::Memory, MEMORY_MAX),
         (Resource::FileSize, file_max),
-        (Resource::Cpu, seconds),
+        (Resource::Cpu, seconds + 1),
         (Resource::Files, FILES_MAX),
         (Resource::Core, 0),
     ] {
         sys::limit(resource, most)?;
     }
+    // A signal that says why, before the last one.
+    sys::limit_softly(Resource::Cpu, seconds)?;
     rustix::process::umask(Mode::empty());
     rustix::process::fchdir(&folder)?;
     // Not every host lets everybody (see the module).
