@@ -16,9 +16,10 @@ import pytest
 from conftest import Functions, caller, make_client
 from hearth import children, descendants, eventually, held, read, start_of
 from packages import HEALTHY, python, zipped
+from test_lifecycle import begun
 
 KILLS = int(os.environ.get("HEARTH_E2E_LEFTOVERS", "30"))
-SLOW = python("time.sleep(event)\nreturn 'done'", before="import time")
+SLOW = python("print('begun', flush=True)\ntime.sleep(event)\nreturn 'done'", before="import time")
 # Files whose presence or name is not an instance's to leave: the data themselves, and caches made on demand.
 LASTING = ("records", "logs", "runtimes", "exact-", "lock")
 
@@ -115,8 +116,9 @@ def test_whoever_is_killed_leaves_nothing_once_the_server_is_started_again(start
     caller(make_client(server))(name, 0)
     server.stop()
     server.start()
+    # A sandbox was made to see whether that can be done.
+    eventually("the end of every sandbox", lambda: not inits(server))
     before, kept = census(server), files(server)
-    assert not before[2]
     killed = {"server": 0, "launcher": 0, "init": 0}
     for n in range(KILLS):
         load = Load(server, name)
@@ -158,11 +160,12 @@ def test_a_killed_launcher_ends_the_server_with_a_reason(start):
     answers = []
     calling = threading.Thread(target=lambda: answers.append(caller(client)(name, 20)))
     calling.start()
-    eventually("a running call", lambda: inits(server))
+    begun(server, name, 1)
     family = descendants(server.process.pid)
     os.kill(launcher(server), signal.SIGKILL)
     assert server.process.wait(30) == 1
     calling.join()
+    assert answers[0].payload["errorType"] == "Sandbox.Failure", answers[0].bytes
     assert "the launcher has ended (signal: 9 (SIGKILL))" in server.said()
     server.assert_nothing_left(family)
     server.start()
@@ -180,7 +183,7 @@ def test_a_killed_init_takes_its_environment_along_and_nothing_else(start):
     calling = threading.Thread(target=lambda: answers.append(caller(client)(one, 20)))
     calling.start()
     init = eventually("the other environment", lambda: [pid for pid in inits(server) if pid not in beside])[0]
-    eventually("its runtime", lambda: children(init))
+    begun(server, one, 1)
     os.kill(init, signal.SIGKILL)
     calling.join()
     assert answers[0].payload["errorType"] == "Sandbox.Failure", answers[0].bytes
