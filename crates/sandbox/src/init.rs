@@ -35,6 +35,9 @@ pub mod request {
 
 /// Connections that may wait on a listening socket.
 const BACKLOG: i32 = 128;
+/// The kernel's buffers of the server's end of a connection, each way, bytes. Without a limit they would grow to megabytes
+/// for who sends and does not read.
+const BUFFER: usize = 256 * 1024;
 /// Limits of a process (spec 3.1): open descriptors, locked memory and stack in bytes. Memory has none, for runtimes
 /// reserve far more address space than they use.
 const FILES_MAX: u64 = 1024;
@@ -246,6 +249,9 @@ fn listen(packet: &mut Packet) -> io::Result<OwnedFd> {
     let address = address(packet)?;
     let socket = socket()?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    // What is accepted inherits them.
+    sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
+    sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
