@@ -93,6 +93,7 @@ impl World {
     fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_nodelay(true).unwrap();
         Client { stream, rest: Vec::new() }
     }
 

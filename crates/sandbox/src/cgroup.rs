@@ -357,6 +357,15 @@ impl Group {
         }
     }
 
+    /// No quota from now on: for processes that are to end, which takes CPU too.
+    pub fn unlimit_cpu(&self) -> io::Result<()> {
+        match &self.cpu {
+            Some((folder, true)) => write_existing(&folder.join("cpu.max"), "max"),
+            Some((folder, false)) => write_existing(&folder.join("cpu.cfs_quota_us"), "-1"),
+            None => Ok(()),
+        }
+    }
+
     pub fn freeze(&self) -> io::Result<()> {
         self.set_frozen("1", "FROZEN")
     }

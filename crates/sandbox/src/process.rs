@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hearth_model::{BoxFuture, Memory, Root};
@@ -235,8 +235,9 @@ impl Drop for Confined {
         let launcher = self.shared.launcher.clone();
         self.shared.runtime.spawn(async move {
             let ending = launcher.ending(pid);
-            // A frozen process of version 1 does not die before it is thawed.
+            // A frozen process of version 1 does not die before it is thawed, and many take long without CPU.
             let _ = group.thaw();
+            let _ = group.unlimit_cpu();
             let _ = launcher.kill(pid).await;
             let _ = ending.await;
             let removed = tokio::task::spawn_blocking(move || group.remove()).await;
@@ -267,13 +268,15 @@ impl Prepared for PreparedProcess {
                 descriptors.extend(watch.event.as_ref().map(AsFd::as_fd));
             }
             confined.control.ask(request::ATTACH, &descriptors, |packet| packet).await?;
-            Ok(Box::new(ProcessSandbox { confined, _code: identity.code.lease }) as Box<dyn Sandbox>)
+            let cpu_limited = AtomicBool::new(false);
+            Ok(Box::new(ProcessSandbox { confined, cpu_limited, _code: identity.code.lease }) as Box<dyn Sandbox>)
         })
     }
 }
 
 struct ProcessSandbox {
     confined: Confined,
+    cpu_limited: AtomicBool,
     _code: Arc<dyn std::any::Any + Send + Sync>,
 }
 
@@ -319,12 +322,19 @@ impl Sandbox for ProcessSandbox {
     }
 
     fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move { self.confined.control.ask(request::KILL, &[], |packet| packet).await.map(drop) })
+        Box::pin(async move {
+            let group = self.confined.group()?;
+            group.unlimit_cpu().map_err(step("lift the limit of CPU"))?;
+            self.confined.control.ask(request::KILL, &[], |packet| packet).await?;
+            if self.cpu_limited.load(Ordering::Relaxed) { self.limit_cpu() } else { Ok(()) }
+        })
     }
 
     fn limit_cpu(&self) -> Result<(), Error> {
         let memory = self.confined.memory.ok_or(Error::Gone)?;
-        self.confined.group()?.limit_cpu(memory).map_err(step("limit CPU"))
+        self.confined.group()?.limit_cpu(memory).map_err(step("limit CPU"))?;
+        self.cpu_limited.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn freeze(&self) -> Result<(), Error> {

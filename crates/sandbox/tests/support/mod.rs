@@ -123,6 +123,12 @@ impl Group {
         Duration::from_micros(self.stat("unified", "usage_usec ").unwrap())
     }
 
+    /// Of CPU, as the host writes it; -1 is none.
+    pub fn quota(&self) -> Option<String> {
+        let v1 = self.read("cpu", "cpu.cfs_quota_us").map(|text| text.trim().to_owned());
+        v1.or_else(|| self.read("unified", "cpu.max").map(|text| text.replace("max", "-1")))
+    }
+
     /// Periods in which it was held back.
     pub fn throttled(&self) -> u64 {
         self.stat("cpu", "nr_throttled ").unwrap()
