@@ -42,8 +42,11 @@ def package(files):
 def call(base, method, path, body=None):
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(base + path, data=data, method=method)
-    with urllib.request.urlopen(request, timeout=60) as response:
-        return json.loads(response.read() or b"null")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.loads(response.read() or b"null")
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"{method} {path}: {error.code} {error.read().decode()}") from None
 
 
 def create(base, name, runtime, handler, code, memory=1769):
@@ -54,6 +57,11 @@ def create(base, name, runtime, handler, code, memory=1769):
     call(base, "POST", "/2015-03-31/functions", body)
     while call(base, "GET", f"/2015-03-31/functions/{name}/configuration")["State"] != "Active":
         time.sleep(0.01)
+
+
+def slug(label):
+    """A label as part of a function's name."""
+    return label.lower().replace(".", "")
 
 
 def bench(*arguments):
@@ -79,6 +87,18 @@ def until_open(port, process):
                 return
         time.sleep(0.05)
     raise SystemExit(f"{process.args[0]} does not listen")
+
+
+def until_ready(url, process):
+    for _ in range(2400):
+        if process.poll() is not None:
+            raise SystemExit(f"{process.args[0]} ended with {process.returncode}")
+        try:
+            with urllib.request.urlopen(url, timeout=60):
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit(f"{url} does not become ready")
 
 
 def end(process):
@@ -113,19 +133,21 @@ def measure_hearth(folder, runtimes):
     base = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         [TARGET / "release/hearth", "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", f"{folder}/data",
-         "--cache-dir", f"{folder}/cache", "--log-level", "warn"], stderr=subprocess.DEVNULL)
+         "--cache-dir", f"{folder}/cache", "--log-level", "warn",
+         # 32 functions of one CPU each hold little, but may hold more than the host has.
+         "--environments-memory-budget", "64GiB"], stderr=subprocess.DEVNULL)
     try:
-        until_open(port, process)
+        until_ready(f"{base}/_hearth/ready", process)
         results = {"warm": {}, "cold": {}}
         for label, (runtime, handler, code) in runtimes.items():
-            name = f"warm-{label}"
+            name = f"warm-{slug(label)}"
             create(base, name, runtime, handler, code)
             results["warm"][label] = warm(f"{base}/2015-03-31/functions/{name}/invocations")
             call(base, "DELETE", f"/2015-03-31/functions/{name}")
         for label, (runtime, handler, code) in runtimes.items():
             times = []
             for number in range(COLD):
-                name = f"cold-{label}-{number}"
+                name = f"cold-{slug(label)}-{number}"
                 create(base, name, runtime, handler, code)
                 times.append(bench("once", f"{base}/2015-03-31/functions/{name}/invocations", PAYLOAD)["us"])
                 call(base, "DELETE", f"/2015-03-31/functions/{name}")

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from conftest import ROLE
+from conftest import ROLE, make_client
 from hearth import scope
 from packages import HEALTHY, python, zipped
 from test_functions import refused
@@ -210,6 +210,21 @@ def test_operations_that_are_not_there(server, method, path, operation):
 def test_services_that_are_not_there(server):
     status, _, answer = server.request("POST", "/", b"{}", scope("dynamodb") | {"X-Amz-Target": "DynamoDB_20120810.ListTables"})
     assert status == 501 and b"dynamodb" in answer
+
+
+@pytest.mark.parametrize(
+    "service, operation, named",
+    [
+        ("dynamodb", "list_tables", "dynamodb:ListTables"),
+        ("logs", "describe_log_groups", "logs:DescribeLogGroups"),
+        ("sns", "list_topics", "sns:ListTopics"),
+        ("s3", "list_buckets", "s3"),
+        ("scheduler", "list_schedules", "scheduler"),
+    ],
+)
+def test_services_that_are_not_there_are_refused_so_that_their_clients_read_it(server, service, operation, named):
+    with refused("NotImplementedException", 501, f"Hearth does not support {named}."):
+        getattr(make_client(server, service), operation)()
 
 
 def test_paths_that_lead_nowhere(server):

@@ -144,6 +144,19 @@ except OSError as error:
     assert int(REPORT.search(answer.tail)["used"]) < 128
 
 
+def test_cpu_is_in_proportion_to_memory(make, call):
+    body = """
+began = time.monotonic(), time.process_time()
+while time.process_time() - began[1] < event:
+    pass
+return (time.process_time() - began[1]) / (time.monotonic() - began[0])
+"""
+    # 1,769 MB are one CPU. A busy machine gives less, never more; a little more is the burst after idleness.
+    for memory, work in ((128, 0.25), (442, 0.5)):
+        share = call(make(python(body, before="import time"), MemorySize=memory, Timeout=60), work).payload
+        assert share < memory / 1769 * 1.3, (memory, share)
+
+
 def test_reading_a_gigabyte_is_not_use_of_memory(make, call):
     body = """
 import os

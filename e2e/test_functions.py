@@ -139,6 +139,28 @@ def test_names_that_lead_elsewhere_are_refused(client, make):
         create(client, name)
 
 
+@pytest.mark.parametrize(
+    "method, longest", [("delete_function", 140), ("get_function", 170), ("get_function_configuration", 170), ("invoke", 170)]
+)
+def test_names_have_the_lengths_that_were_recorded(client, method, longest):
+    call = getattr(client, method)
+    tail = ":$LATEST" if method == "invoke" else ""
+    with refused("ResourceNotFoundException", 404, f"Function not found: {ARN}{'n' * longest}{tail}"):
+        call(FunctionName="n" * longest)
+    long = "n" * (longest + 1)
+    constraint = f"Member must have length less than or equal to {longest}"
+    expected = f"1 validation error detected: Value '{long}' at 'functionName' failed to satisfy constraint: {constraint}"
+    with refused("ValidationException", 400, expected):
+        call(FunctionName=long)
+
+
+def test_latest_in_small_letters_is_looked_up_and_not_found(client, make):
+    name = make(HEALTHY)
+    for method in ("get_function", "get_function_configuration", "invoke"):
+        with refused("ResourceNotFoundException", 404, f"Function not found: {ARN}{name}:$latest"):
+            getattr(client, method)(FunctionName=f"{name}:$latest")
+
+
 def test_pages_hold_every_function_of_the_account_once(account):
     names = sorted(create(account)["FunctionName"] for _ in range(5))
     pages, marker = [], {}

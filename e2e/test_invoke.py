@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from conftest import Functions, caller, make_client
-from hearth import eventually
+from hearth import eventually, scope
 from packages import HEALTHY, python
 from test_functions import ARN, refused
 
@@ -194,11 +194,11 @@ def test_a_timeout_ends_the_environment_and_the_next_call_has_another(make, call
     assert call(name, None).payload == 1
 
 
-EXIT, OUT_OF_MEMORY = "Runtime.ExitError", "Runtime.OutOfMemory"
+EXIT, OUT_OF_MEMORY = "Runtime.ExitError", "Runtime.OutOfMemory"  # the latter in the report alone
 
 
 @pytest.mark.parametrize(
-    "body, message, kind",
+    "body, message, reported",
     [
         ("import os; os._exit(0)", "Runtime exited without providing a reason", EXIT),
         ("import os; os._exit(7)", "Runtime exited with error: exit status 7", EXIT),
@@ -206,7 +206,7 @@ EXIT, OUT_OF_MEMORY = "Runtime.ExitError", "Runtime.OutOfMemory"
         ("x = bytearray(400 << 20)\nreturn len(x)", "Runtime exited with error: signal: killed", OUT_OF_MEMORY),
     ],
 )
-def test_a_process_that_ends_is_a_function_error(make, call, body, message, kind):
+def test_a_process_that_ends_is_a_function_error(make, call, body, message, reported):
     name = make(python("if event == 'end':\n" + "\n".join("    " + line for line in body.splitlines()) + "\nreturn 'well'"))
     for _ in range(2):
         assert call(name).payload == "well"
@@ -214,10 +214,28 @@ def test_a_process_that_ends_is_a_function_error(make, call, body, message, kind
         expected = f"RequestId: {answer.request_id} Error: {message}"
         assert (answer.error, answer.payload) == (
             "Unhandled",
-            {"errorType": kind, "errorMessage": expected},
+            {"errorType": EXIT, "errorMessage": expected},
         )
-        assert f"RequestId: {answer.request_id} Error: {message}\n{kind}\n" in answer.tail
-        assert REPORT.search(answer.tail)["rest"].startswith(f"Status: error\tError Type: {kind}\t")
+        assert f"RequestId: {answer.request_id} Error: {message}\n{EXIT}\n" in answer.tail
+        assert REPORT.search(answer.tail)["rest"].endswith(f"Status: error\tError Type: {reported}\t")
+
+
+def test_an_init_that_takes_too_long_is_tried_again_inside_the_invocation(server, make, call):
+    body = "import time\nprint('begins')\ntime.sleep(10.5)\ndef handler(event, context): return event"
+    name = make({"index.py": body}, Timeout=60)
+    answer = call(name, 1, LogType="Tail")
+    assert (answer.error, answer.payload) == (None, 1)
+    report = REPORT.search(answer.tail)
+    assert float(report["duration"]) > 10_500 and "Init Duration" not in report["rest"]
+    log = server.request("GET", f"/_hearth/v1/functions/{name}/logs")[2]
+    lines = [json.loads(line)["message"] for line in log.splitlines()]
+    assert [lines[0].split()[0], *lines[1:4]] == [
+        "INIT_START",
+        "begins",
+        "INIT_REPORT Init Duration: 10000.00 ms\tPhase: init\tStatus: timeout",
+        "begins",
+    ]
+    assert call(name, 2).payload == 2
 
 
 INIT_ERRORS = {
@@ -286,6 +304,9 @@ def test_payloads_have_a_largest_size(client, make, call):
     assert call(name, "abc").payload == 3
 
 
+JSON_VALUES = "(JSON String, Number, Array, Object or token 'null', 'true' or 'false')"
+
+
 @pytest.mark.parametrize("payload", [b"{", b"nonsense", b'{"a": 1} {"b": 2}', b'{"a": NaN}', b"'a'", b'"\xff"'])
 def test_a_payload_that_is_not_json_is_refused(client, make, call, payload):
     name = make(HEALTHY)
@@ -293,6 +314,22 @@ def test_a_payload_that_is_not_json_is_refused(client, make, call, payload):
     with refused("InvalidRequestContentException", 400, expected):
         client.invoke(FunctionName=name, Payload=payload)
     assert call(name, 1).payload == {"healthy": 1}
+
+
+@pytest.mark.parametrize(
+    "payload, fault, column",
+    [
+        (b"nope", f"Unrecognized token 'nope': was expecting {JSON_VALUES}", 5),
+        (b"{'a': 1}", "Unexpected character (''' (code 39)): was expecting double-quote to start field name", 3),
+        (b'{"a" 1}', "Unexpected character ('1' (code 49)): was expecting a colon to separate field name and value", 7),
+        (b'{"a":', "Unexpected end-of-input within/between Object entries", 6),
+    ],
+)
+def test_what_is_wrong_with_a_payload_is_said_in_the_services_words(client, make, payload, fault, column):
+    place = f"[Source: REDACTED (`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: 1, column: {column}]"
+    expected = f"Could not parse request body into json: Could not parse payload into json: {fault}\n at {place}"
+    with refused("InvalidRequestContentException", 400, expected):
+        client.invoke(FunctionName=make(HEALTHY), Payload=payload)
 
 
 def test_a_qualifier_of_nothing_is_not_found(client, make):
@@ -307,6 +344,7 @@ def test_a_call_over_plain_http_has_awss_shape(server, make):
     status, headers, body = server.lambda_request("POST", f"/2015-03-31/functions/{name}/invocations", b'{"a":1}')
     assert (status, json.loads(body)) == (200, {"healthy": {"a": 1}})
     assert headers["x-amz-executed-version"] == "$LATEST"
+    assert headers["x-amzn-remapped-content-length"] == "0"
     assert uuid.UUID(headers["x-amzn-requestid"])
     assert "x-amz-function-error" not in headers and "x-amz-log-result" not in headers
 
@@ -324,4 +362,11 @@ def test_other_regions_run_functions_too(server):
     name = functions.make(python("import os\nreturn [os.environ['AWS_REGION'], context.invoked_function_arn]"))
     expected = ["eu-central-1", f"arn:aws:lambda:eu-central-1:000000000000:function:{name}"]
     assert caller(client)(name).payload == expected
+    # The log names the version of the runtime as the configuration does.
+    arn = client.get_function_configuration(FunctionName=name)["RuntimeVersionConfig"]["RuntimeVersionArn"]
+    assert arn.startswith("arn:aws:lambda:eu-central-1::runtime:")
+    headers = scope("lambda", region="eu-central-1")
+    lines = server.request("GET", f"/_hearth/v1/functions/{name}/logs", headers=headers)[2].decode().splitlines()
+    first = json.loads(lines[0])["message"]
+    assert re.fullmatch(rf"INIT_START Runtime Version: python:3\.11\.\d+\tRuntime Version ARN: {arn}", first), first
     functions.delete()

@@ -1,18 +1,22 @@
 """The server: its start, its door, its end."""
 
 import base64
+import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
 import re
 import socket
 import subprocess
+import time
 
+import botocore.exceptions
 import pytest
 
 from conftest import Functions, caller, make_client
 from hearth import BINARY, Server, descendants, environment, eventually
-from packages import HEALTHY, zipped
+from packages import HEALTHY, python, zipped
 
 
 def serve(data, *flags, cwd=None, **variables):
@@ -135,6 +139,11 @@ def test_the_help_lists_every_setting():
         assert flag in said and variable in said, key
 
 
+def test_a_slip_in_the_name_of_a_setting_that_is_not_built_yet_names_that_setting(data):
+    status, said = serve(data, "--async-retry-base-dela", "1s")
+    assert status == 2 and "the nearest is --async-retry-base-delay" in said, said
+
+
 def test_a_newer_stored_format_is_refused(start, data):
     start().stop()
     (data / "format").write_text("999999\n")
@@ -153,6 +162,44 @@ def test_sigint_ends_it_as_sigterm_does(start):
     server.process.send_signal(2)
     assert server.process.wait(30) == 0
     server.assert_nothing_left(family)
+
+
+def test_a_drain_has_an_end(start):
+    server = start("--shutdown-drain", "300ms")
+    client = make_client(server)
+    name = Functions(client).make(python("import time\nprint('begun')\ntime.sleep(30)"), Timeout=60)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(caller(client), name)
+        eventually("the call", lambda: b"begun" in server.request("GET", f"/_hearth/v1/functions/{name}/logs")[2])
+        began = time.monotonic()
+        server.stop()
+        # Far from the function's 30 s; what the caller is told is an answer or a closed connection, and soon.
+        assert time.monotonic() - began < 20
+        with contextlib.suppress(botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+            assert running.result().error == "Unhandled"
+
+
+def test_a_reader_of_its_words_that_goes_away_ends_nothing(data, cache):
+    process = subprocess.Popen(
+        [BINARY, "serve", "--listen", "127.0.0.1:0", "--data-dir", data, "--cache-dir", cache, "--log-level", "debug"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        cwd=data.parent,
+        text=True,
+    )
+    with process:
+        address = next(found[1] for line in process.stderr if (found := re.search(r"listening on (http://\S+)", line)))
+        process.stderr.close()
+        server = Server(data, cache)
+        server.process, server.url, server.port = process, address, int(address.rpartition(":")[2])
+        eventually("readiness", lambda: server.status("/_hearth/ready") == 200)
+        client = make_client(server)
+        name = Functions(client).make(HEALTHY)
+        assert caller(client)(name, 1).payload == {"healthy": 1}
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def test_idle_connections_do_not_hold_the_end_back(start):

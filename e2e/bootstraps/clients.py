@@ -11,22 +11,29 @@ import fake
 HERE = pathlib.Path(__file__).parent
 BOOTSTRAPS = HERE.parent.parent / "bootstraps"
 PYTHON = os.environ.get("HEARTH_RIC_PYTHON", "")
-NODE_CLIENT = os.environ.get("HEARTH_RIC_NODE", "")
-NODE = os.environ.get("HEARTH_NODE", "node")
+# A folder with `node_modules`; in it are both versions of AWS's client, and a Node.js for each.
+NODE_CLIENTS = pathlib.Path(os.environ.get("HEARTH_RIC_NODE", "")) / "node_modules"
+NODE_22 = os.environ.get("HEARTH_NODE") or next(NODE_CLIENTS.glob("node-22-*/bin/node"), "")
+NODE_24 = next(NODE_CLIENTS.glob("node-24-*/bin/node"), "")
 # For one case on a busy machine.
 PATIENCE = float(os.environ.get("HEARTH_E2E_PATIENCE", "30"))
+
+
+def aws_node(node, package, entry):
+    """AWS's client for Node.js, with its compiled part where that was built."""
+    client = NODE_CLIENTS / package
+    built = any((client / folder / "rapid-client.node").exists() for folder in (".", "dist"))
+    return [node, *([] if built else ["--import", HERE / "transport.mjs"]), client / entry]
+
 
 COMMANDS = {
     ("python", "hearth"): lambda handler: [PYTHON, BOOTSTRAPS / "python/bootstrap.py"],
     ("python", "aws"): lambda handler: [PYTHON, "-m", "awslambdaric", handler],
-    ("node", "hearth"): lambda handler: [NODE, BOOTSTRAPS / "node/bootstrap.mjs"],
-    ("node", "aws"): lambda handler: [
-        NODE,
-        "--import",
-        HERE / "transport.mjs",
-        pathlib.Path(NODE_CLIENT) / "bin/index.mjs",
-        handler,
-    ],
+    # Before Node.js 24, and since.
+    ("node", "hearth"): lambda handler: [NODE_22, BOOTSTRAPS / "node/bootstrap.cjs"],
+    ("node", "aws"): lambda handler: [*aws_node(NODE_22, "aws-lambda-ric-3", "bin/index.mjs"), handler],
+    ("node24", "hearth"): lambda handler: [NODE_24, BOOTSTRAPS / "node/bootstrap.cjs"],
+    ("node24", "aws"): lambda handler: aws_node(NODE_24, "aws-lambda-ric-4", "index.mjs"),
 }
 
 
@@ -101,5 +108,4 @@ def variables(case, folder, address):
         "AWS_REGION": "us-east-1",
         "LAMBDA_TASK_ROOT": str(folder),
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
-        "PYTHONPATH": str(folder),
     } | case.variables

@@ -1,17 +1,22 @@
 """A Runtime API for one runtime process: hands out events, takes answers, keeps what was said."""
 
+import http.client
 import http.server
 import json
-import queue
 import threading
 import time
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:case"
-# Pairs of an event and headers that replace the usual ones.
 DEADLINE_MS = 60_000
+# Seconds for an answer that comes after the next question.
+GRACE = 2
+# As on AWS: a client tells the cause of an error in a header, which is long after a deep recursion.
+http.client._MAXLINE = 1 << 20
 
 
 class Server(http.server.ThreadingHTTPServer):
+    """Events are pairs of a body and headers that replace the usual ones."""
+
     daemon_threads = True
 
     def __init__(self, events):
@@ -21,14 +26,18 @@ class Server(http.server.ThreadingHTTPServer):
         self.number = 0
         # Tells when everything was answered, or init was reported to have failed.
         self.done = threading.Event()
-        self.moved = queue.SimpleQueue()
+        self.answered = threading.Condition()
 
     @property
     def address(self):
         return f"127.0.0.1:{self.server_address[1]}"
 
+    def handle_error(self, *_):
+        # A process that is ended lets its connections fall.
+        pass
+
     def __enter__(self):
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_):
@@ -46,6 +55,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         if server.number == len(server.events):
+            # A stream may still end on another connection. An invocation may also have no answer.
+            with server.answered:
+                server.answered.wait_for(lambda: len(server.answers) >= len(server.events), GRACE)
             server.done.set()
             # Nothing more comes: the process is ended while it waits.
             threading.Event().wait(60)
@@ -71,10 +83,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.read_body()
         path = self.path.removeprefix("/2018-06-01/runtime/")
-        kept = ("Content-Type", "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Response-Mode")
-        self.server.answers.append({"path": path, "headers": {k: self.headers.get(k) for k in kept}, "body": body})
+        kept = ("Content-Type", *(f"Lambda-Runtime-Function-{name}" for name in ("Error-Type", "Error-Body", "Response-Mode")))
+        with self.server.answered:
+            self.server.answers.append({"path": path, "headers": {k: self.headers.get(k) for k in kept}, "body": body})
+            self.server.answered.notify_all()
         answer = b'{"status":"OK"}\n'
-        self.send_response(202)
+        self.send_response(413 if body == b'"refused"' else 202)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
@@ -89,8 +103,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         while size := int(self.rfile.readline().split(b";")[0], 16):
             parts.append(self.rfile.read(size))
             self.rfile.readline()
-        while self.rfile.readline().strip():
-            pass
+        # What a stream says after its end counts as headers.
+        while line := self.rfile.readline().strip():
+            name, _, value = line.decode().partition(":")
+            self.headers[name] = value.strip()
         return b"".join(parts)
 
 

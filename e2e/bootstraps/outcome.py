@@ -1,18 +1,35 @@
 """Outcomes, without what may differ between two runs or two clients: times, places, the clients' own frames."""
 
+import base64
 import json
 import re
 
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-# Files of the clients themselves.
-OWN = re.compile(r"_hearth_runtime|bootstraps/python|awslambdaric|runpy|bootstraps/node|aws-lambda-ric|transport\.mjs")
-# AWS's client says before an error of init that an update of the runtime may be its reason (decision 0011).
-ADVICE = re.compile(r"^\[WARNING\]\t\S+\t\tLAMBDA_WARNING: .*?\r\n", re.DOTALL | re.MULTILINE)
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
+# Files of the clients themselves, and of Node.js where it calls them.
+OWN = re.compile(
+    r"_hearth_runtime|bootstraps/python|awslambdaric|runpy|bootstraps/node|aws-lambda-ric|transport\.mjs"
+    r"|node:events|node:internal/(process/|modules/run_main|modules/esm/|timers)"
+)
+# How deep a recursion went depends on the client's own depth.
+DEPTH = re.compile(r"\[Previous line repeated \d+ more times\]")
+# AWS's client says before an error of init that an update of the runtime may be its reason (decision 5).
+ADVICE = re.compile(r"^(\[WARNING\]\t\S+\t\t|\{[^\n]*\"message\": \")LAMBDA_WARNING: Unhandled .*?(\r\n|\\r\"[^\n]*\n)", re.DOTALL | re.MULTILINE)
+# AWS's client for Node.js says what it runs, and where it is when a module is missing.
+STARTS = re.compile(r"^Executing '.*' in function directory '.*'\n")
+PLACE = re.compile(r"/[^\s\"']*/(aws-lambda-ric-\d/(dist/)?index\.mjs|_hearth_runtime/handler\.cjs)(?![:\d])")
+# The line of code that an error ended the process with.
+SOURCE = re.compile(r"^(?:file://)?(/\S+):\d+\n.*\n *\^+\n", re.MULTILINE)
+# A frame in a log line of JSON: an element of a list, or in a text.
+JSON_FRAME = re.compile(r',?"(    at (?:[^"\\]|\\.)*)"|\\n(    at [^"\\]*?:\d+:\d+\)?)')
 
 
 def plain(outcome, folder):
     """What is compared."""
-    text = ADVICE.sub("", outcome.output.replace(str(folder), "/var/task"))
+    text = PLACE.sub("/var/runtime/index.mjs", outcome.output.replace(str(folder), "/var/task"))
+    for pattern, plain in ((ADVICE, ""), (DEPTH, "REPEATED"), (STARTS, "")):
+        text = pattern.sub(plain, text)
+    text = SOURCE.sub(lambda source: "" if OWN.search(source[1]) else source[0], text)
+    text = JSON_FRAME.sub(lambda frame: "" if OWN.search(frame[1] or frame[2]) else frame[0], text)
     return {
         "answers": [plain_answer(answer, str(folder)) for answer in outcome.answers],
         "log": [line for line in TIME.sub("TIME", without_own_frames(text)).split("\n")],
@@ -22,14 +39,18 @@ def plain(outcome, folder):
 
 def plain_answer(answer, folder):
     path, headers, body = answer["path"], dict(answer["headers"]), answer["body"].decode(errors="replace")
-    body = body.replace(folder, "/var/task")
+    body = PLACE.sub("/var/runtime/index.mjs", body.replace(folder, "/var/task"))
+    if encoded := headers.get("Lambda-Runtime-Function-Error-Body"):
+        error = json.loads(base64.b64decode(encoded).decode().replace(folder, "/var/task"))
+        error["trace"] = [frame for frame in error["trace"] if not OWN.search(frame)]
+        headers["Lambda-Runtime-Function-Error-Body"] = error
     if path.endswith("error"):
         # The platform takes these for JSON, whatever they are called.
         headers.pop("Content-Type")
         body = json.loads(body)
         for name in ("stackTrace", "trace"):
             if name in body:
-                body[name] = [frame for frame in body[name] if not OWN.search(frame)]
+                body[name] = [DEPTH.sub("REPEATED", frame) for frame in body[name] if not OWN.search(frame)]
         body = list(body.items())
     return {"path": path, "headers": headers, "body": body}
 

@@ -24,6 +24,7 @@ def returns(*expressions, before="", variables=None):
     return function(chosen, before, events=events, variables=variables or {})
 
 
+JSON = {"AWS_LAMBDA_LOG_FORMAT": "JSON"}
 NEWER = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.12"}
 VALUES = (
     "{'a': [1, 2.5, None, True]}",
@@ -41,6 +42,7 @@ VALUES = (
     "decimal.Decimal('1.50')",
     "[decimal.Decimal('1E+2'), decimal.Decimal('Infinity'), {'a': decimal.Decimal('-0.10')}]",
     "{decimal.Decimal(1): 2}",
+    "[decimal.Decimal(text) for text in ('NaN', '-NaN', 'sNaN', '-0', '1E-30')]",
     "[Pair(1, [Pair(2, decimal.Decimal('3.10'))]), {'p': Pair(None, '')}]",
     "datetime.datetime(2020, 1, 1)",
     "(each for each in [1])",
@@ -69,12 +71,18 @@ CASES = {
     "answers of every kind": returns(*VALUES, before=BEFORE),
     "a lone surrogate": returns("'x\\ud800'"),
     "answers of every kind since 3.12": returns(*VALUES, before=BEFORE, variables=NEWER),
+    "answers of every kind in an image": returns(*VALUES, before=BEFORE, variables={"AWS_EXECUTION_ENV": ""}),
+    "an answer that is deep": function("for _ in range(3000): event = [event]\nreturn event"),
     "a large event": function("return len(event)", events=[("x" * 3_000_000, {})]),
     "a large answer": function("return 'é' * 1_000_000"),
     "events of every kind": function(
         "return [event, type(event).__name__]",
         events=[(text.encode(), {}) for text in ("null", "true", "1.50", '"é"', "[]", '{"a":{"b":1}}', "1e400", "-0", "12345678901234567890")],
     ),
+    "an event with a byte order mark": function("return event", events=[(b"\xef\xbb\xbf{\"a\": 1}", {}), ("\ufeff1".encode("utf-16"), {})]),
+    "events with space around": function("return event", events=[(text.encode(), {}) for text in (" 1", "\r\n\t[1 , 2]\n", "{ }", "")]),
+    "events with escapes": function("return event", events=[(text.encode(), {}) for text in (r'"\ud83d\ude00"', r'"\u0000\/\b"', r'{"a":1,"a":2}', r'"\ud800"')]),
+    "events of characters of every width": function("return [event, len(event)]", events=[("é€😀", {}), ("x" * 70_000 + "😀", {})]),
     "an event that is not UTF-8": function("return event", events=[(b"\xff", {}), (b"", {}), ("next", {})]),
     # Finding the handler.
     "a module in a folder": Case({"a/b.py": "def handler(e, c): return __name__"}, "a/b.handler"),
@@ -132,6 +140,16 @@ CASES = {
     ),
     "no client context": function("return [context.client_context, repr(context.identity), context.tenant_id]"),
     "a client context that is not JSON": function("return 1", events=[({}, {"Lambda-Runtime-Client-Context": "{bad"}), ({}, {})]),
+    "a client context that is no object": function("return 1", events=[({}, {"Lambda-Runtime-Client-Context": text}) for text in ("[]", "5", "null", '{"client":1}')]),
+    "an identity that is no object": function("return repr(context.identity)", events=[({}, {"Lambda-Runtime-Cognito-Identity": text}) for text in ("[]", "null", "{}")]),
+    "a trace in the client context": function(
+        "return [context.w3c(), repr(context.client_context)]",
+        events=[
+            ({}, {"Lambda-Runtime-Client-Context": '{"w3c":%s,"custom":{}}' % text})
+            for text in ('{"traceparent":"a","tracestate":1,"baggage":"b","other":"c"}', "null", '"a"', "{}")
+        ],
+    ),
+    "neither event nor client context is JSON": function("return 1", events=[(b"\xff", {"Lambda-Runtime-Client-Context": "{bad"})]),
     "an identity that is not JSON": function("return 1", events=[({}, {"Lambda-Runtime-Cognito-Identity": "{bad"})]),
     "no time left": function("return context.get_remaining_time_in_millis()", events=[({}, {"Lambda-Runtime-Deadline-Ms": "1000"})]),
     "the context's log": function("context.log('a')\ncontext.log({'b': 1})\ncontext.log('c\\n')"),
@@ -154,14 +172,42 @@ CASES = {
     "levels": function("for level in ('debug', 'info', 'warning', 'error', 'critical'): getattr(logging, level)(level)", "import logging"),
     "a level of one's own": function("logging.info('root')\nlog.debug('own %s', 1)\nlog.info('line\\nline é')", "import logging\nlogging.getLogger().setLevel('INFO')\nlog = logging.getLogger('my.log')\nlog.setLevel('DEBUG')"),
     "logging in init": function("pass", "import logging\nlogging.warning('init')"),
-    "an exception in the log": function("try:\n    1/0\nexcept Exception:\n    logging.exception('failed')", "import logging"),
     "basicConfig does nothing": function("logging.info('x')\nlogging.warning('y')", "import logging\nlogging.basicConfig(level='INFO', format='%(message)s')"),
     "a handler's format": function("h = logging.getLogger().handlers\nreturn [len(h), h[0].formatter._fmt, h[0].formatter.datefmt, h[0].level, logging.getLogger().level, type(h[0]).__name__]", "import logging"),
-    "a format of one's own": function("logging.warning('x')", "import logging\nlogging.getLogger().handlers[0].setFormatter(logging.Formatter('%(levelname)s %(aws_request_id)s %(message)s'))"),
     "an own handler": function("logging.warning('x')", "import logging, sys\nlogging.getLogger().handlers.clear()\nlogging.getLogger().addHandler(logging.StreamHandler(sys.stdout))"),
     "logging of a thread": function("t = threading.Thread(target=lambda: logging.warning('t'))\nt.start()\nt.join()", "import logging, threading"),
     "dictConfig": function("logging.getLogger().info('x')", "import logging.config\nlogging.config.dictConfig({'version': 1, 'root': {'level': 'INFO'}})"),
+    "a format of one's own with its end of line": function("logging.warning('x')", "import logging\nlogging.getLogger().handlers[0].setFormatter(logging.Formatter('%(levelname)s %(aws_request_id)s %(tenant_id)s %(message)s\\n'))", events=[({}, {}), ({}, CONTEXT)]),
+    "another time zone": function("logging.warning(logging.Formatter.converter.__name__)", "import logging", variables={"TZ": "Asia/Tokyo"}),
+    # Formats and levels of the configuration.
+    "records as JSON": function("for level in ('debug', 'info', 'warning', 'error', 'critical'): getattr(logging, level)('%s é', level)\nprint('plain')", "import logging", variables=JSON, events=[({}, {}), ({}, CONTEXT)]),
+    "records of every kind as JSON": function(
+        "logging.error({'a': 1, 'o': object})\nlogging.error('%(a)s', {'a': 1})\nlogging.error('two\\nlines')\n"
+        "logging.error('x', extra={'more': [1], 'odd': {1, 2}, 'none': None})\nlogging.log(45, 'between')\nlogging.getLogger('a.b').error(7)",
+        "import logging",
+        variables=JSON,
+    ),
+    "an exception in a record as JSON": function("try:\n    1/0\nexcept Exception:\n    logging.exception('failed')", "import logging", variables=JSON),
+    "an exception as JSON": function("raise LookupError('first\\nsecond é')", variables=JSON),
+    "an exception as JSON since 3.12": function("raise LookupError('é')", variables=JSON | NEWER),
+    "an error of init as JSON": Case({"index.py": "import missing\n"}, variables=JSON),
+    "an exception of init as JSON": Case({"index.py": "raise ValueError('é')\n"}, variables=JSON),
+    **{
+        f"level {level} of {form}": function(
+            "for level in ('debug', 'info', 'warning', 'error', 'critical'): getattr(logging, level)(level)\nreturn logging.getLogger().level",
+            "import logging",
+            variables={"AWS_LAMBDA_LOG_LEVEL": level, "AWS_LAMBDA_LOG_FORMAT": form},
+        )
+        for form, level in [("JSON", "TRACE"), ("json", "debug"), ("JSON", "INFO"), ("JSON", "WARN"), ("Text", "ERROR"), ("JSON", "FATAL"), ("JSON", "odd"), ("", "trace")]
+    },
     "state stays between events": function("global n\nn += 1\nreturn n", "n = 0", events=[({}, {}), ({}, {})]),
+}
+
+
+# A record without an end of line.
+UNENDED = {
+    "an exception in the log": function("try:\n    1/0\nexcept Exception:\n    logging.exception('failed')", "import logging"),
+    "a format of one's own": function("logging.warning('x')", "import logging\nlogging.getLogger().handlers[0].setFormatter(logging.Formatter('%(levelname)s %(aws_request_id)s %(message)s'))"),
 }
 
 
@@ -170,7 +216,40 @@ def test_both_clients_do_the_same(same, name):
     same("python", CASES[name])
 
 
-# Decision 0011: where Hearth's bootstrap differs.
+# Decision 5: where Hearth's bootstrap differs.
+
+
+@pytest.mark.parametrize("name", UNENDED)
+def test_a_record_ends_its_line(run, name):
+    aws, hearth = run("python", "aws", UNENDED[name]), run("python", "hearth", UNENDED[name])
+    assert hearth["log"] == [*aws["log"], ""]
+    assert hearth["answers"] == aws["answers"]
+
+
+def test_an_event_is_read_as_json_whatever_its_type(run):
+    case = function("return [type(event).__name__, event]", events=[([1], {"Content-Type": "application/octet-stream"})])
+    assert run("python", "hearth", case)["answers"][0]["body"] == '["list", [1]]'
+    assert run("python", "aws", case)["answers"][0]["body"] == '["bytes", "[1]"]'
+
+
+def test_a_refused_answer_does_not_end_the_process(run):
+    case = function("return event", events=[(b'"refused"', {}), (b'"next"', {})])
+    hearth = run("python", "hearth", case)
+    assert [answer["body"] for answer in hearth["answers"]] == ['"refused"', '"next"']
+    assert hearth["status"] is None
+    assert run("python", "aws", case)["status"] == 1
+
+
+def test_a_preview_of_a_runtime_is_not_warned_of(run):
+    case = function("return 1", variables={"AWS_EXECUTION_ENV": "AWS_Lambda_python3.15"})
+    assert run("python", "hearth", case)["log"] == [""]
+    assert "preview" in run("python", "aws", case)["log"][0]
+
+
+def test_the_oldest_runtime_names_no_request_in_errors(run):
+    case = function("raise ValueError('x')", variables={"AWS_EXECUTION_ENV": "AWS_Lambda_python3.8"})
+    (answer,) = run("python", "hearth", case)["answers"]
+    assert [name for name, _ in answer["body"]] == ["errorMessage", "errorType", "stackTrace"]
 
 
 def test_a_lone_surrogate_since_3_12_is_an_error_and_the_process_lives(run):

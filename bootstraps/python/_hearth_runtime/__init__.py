@@ -4,7 +4,9 @@
 - `context`: what a handler is given as its second argument
 - `faults`: errors as payloads and log lines
 - `handler`: finds the handler of a function
-- `output`: standard output and the `logging` module
+- `output`: standard output, and what prepares `logging` when it is imported
+- `path`: the function's folders on Python's path
+- `records`: the `logging` module in AWS's formats
 - `serve`: the loop
 - `values`: events and answers as JSON
 

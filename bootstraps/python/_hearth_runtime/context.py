@@ -1,11 +1,14 @@
 """What a handler is given as its second argument (AWS documentation, "Lambda context object in Python")."""
 
-import json
 import os
 import sys
 import time
 
+from . import values
 from .faults import Fault
+
+# Fields of W3C's trace context that the client context may carry beside its own.
+TRACE_FIELDS = ("traceparent", "tracestate", "baggage")
 
 
 def of(headers):
@@ -25,9 +28,16 @@ def parsed(text, name):
         return None
     try:
         # Headers were read as Latin-1; what they carry is UTF-8.
-        return json.loads(text.encode("latin-1").decode())
+        return values.loads(text.encode("latin-1").decode())
     except Exception as error:
         raise Fault("Runtime.LambdaContextUnmarshalError", f"Unable to parse {name} JSON: {error}") from None
+
+
+def trace_context(client_context):
+    fields = client_context.get("w3c") if isinstance(client_context, dict) else None
+    if not isinstance(fields, dict):
+        return {}
+    return {name: fields[name] for name in TRACE_FIELDS if isinstance(fields.get(name), str)}
 
 
 def shown(name, value, members):
@@ -79,12 +89,16 @@ class LambdaContext:
         self.function_version = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION")
         self.invoked_function_arn = arn
         self.tenant_id = tenant_id
+        self._trace_context = trace_context(client_context)
         self.client_context = ClientContext(client_context) if client_context is not None else None
-        self.identity = CognitoIdentity(cognito_identity or {})
+        self.identity = CognitoIdentity({} if cognito_identity is None else cognito_identity)
         self._epoch_deadline_time_in_ms = deadline_ms
 
     def get_remaining_time_in_millis(self):
         return max(int(self._epoch_deadline_time_in_ms - int(time.time() * 1000)), 0)
+
+    def w3c(self):
+        return dict(self._trace_context)
 
     def log(self, message):
         sys.stdout.write(str(message))

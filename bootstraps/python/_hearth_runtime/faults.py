@@ -1,7 +1,13 @@
 """Errors: what callers are told (spec 2.2) and what the log shows."""
 
+import os
 import sys
-import traceback
+
+from . import output
+from .path import import_own
+
+
+OLDEST = os.environ.get("AWS_EXECUTION_ENV") == "AWS_Lambda_python3.8"
 
 
 class Fault(Exception):
@@ -17,34 +23,37 @@ def described(error):
     """Type, message and frames of an error; the bootstrap's own frames are left out."""
     if isinstance(error, Fault):
         return error.error_type, str(error), error.frames
+    traceback = import_own("traceback")
     frames = [tuple(frame) for frame in traceback.extract_tb(error.__traceback__)]
     while frames and "_hearth_runtime" in frames[0][0]:
         del frames[0]
     return type(error).__name__, str(error), traceback.format_list(frames)
 
 
-def log(error_type, message, frames):
-    """One event of many lines: the log keeps a carriage return inside it, and spaces that do not break."""
-    lines = [f"[ERROR] {error_type}: {message}" if message else f"[ERROR] {error_type}"]
-    lines.append("Traceback (most recent call last):")
-    for frame in frames:
+def log(error):
+    """One event: its parts are those of the payload."""
+    if output.JSON:
+        from .values import to_json
+
+        sys.stdout.write(to_json({"timestamp": output.timestamp(), "level": "ERROR", **error}) + "\n")
+        return
+    # One event of many lines: the log keeps a carriage return inside it, and spaces that do not break.
+    first = " ".join(filter(None, ("[ERROR]", ": ".join(filter(None, (error["errorType"], error["errorMessage"]))))))
+    lines = [first, "Traceback (most recent call last):"]
+    for frame in error["stackTrace"]:
         for line in frame.splitlines():
             text = line.lstrip(" ")
             lines.append("\u00a0" * (len(line) - len(text)) + text)
     sys.stdout.write("\r".join(lines) + "\n")
 
 
-def post(client, path, error, request_id, headers=()):
-    """Logs an error and reports it."""
-    from .values import dumps
+def reported(error, request_id):
+    """The payload of an error, which is logged."""
+    from .values import to_json
 
     error_type, message, frames = described(error)
-    log(error_type, message, frames)
     payload = {"errorMessage": message, "errorType": error_type, "requestId": request_id, "stackTrace": frames}
-    client.post(path, [("Content-Type", "application/json"), *headers], dumps(payload).encode(errors="backslashreplace"))
-
-
-def post_init(client, error):
-    """As `post`, before there is a request. Only here does AWS's client name the type to the platform."""
-    name = ("Lambda-Runtime-Function-Error-Type", described(error)[0])
-    post(client, "init/error", error, "", [name])
+    if OLDEST:
+        del payload["requestId"]
+    log(payload)
+    return to_json(payload).encode(errors="backslashreplace")

@@ -1,11 +1,21 @@
-"""Standard output and error, unbuffered, and the `logging` module in AWS's format."""
+"""Standard output and error, unbuffered, and the `logging` module in AWS's formats."""
 
 import io
+import os
 import sys
 import time
 
+JSON = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+
 request_id = ""
 """The request that log lines name; empty before the first."""
+
+tenant_id = None
+"""The tenant of that request."""
+
+
+def timestamp():
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 class Unbuffered(io.TextIOWrapper):
@@ -46,7 +56,9 @@ class LoggingHook:
 
         def exec_module(module):
             run(module)
-            prepare(module)
+            # A function's own module of that name is none of this.
+            if hasattr(module, "Handler"):
+                prepare(module)
 
         spec.loader.exec_module = exec_module
         return spec
@@ -60,23 +72,6 @@ def prepare_logging():
 
 
 def prepare(logging):
-    """A handler on the root logger, whose level stays (spec 3.4)."""
+    from . import records
 
-    class LambdaLoggerFilter(logging.Filter):
-        def filter(self, record):
-            record.aws_request_id = request_id
-            return True
-
-    class LambdaLoggerHandler(logging.Handler):
-        def emit(self, record):
-            text = self.format(record)
-            # A traceback follows the format's own end of line, and has none itself.
-            sys.stdout.write(text if text.endswith("\n") else text + "\n")
-
-    handler = LambdaLoggerHandler()
-    form = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
-    formatter = logging.Formatter(form, "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    handler.addFilter(LambdaLoggerFilter())
-    logging.root.addHandler(handler)
+    records.prepare(logging)

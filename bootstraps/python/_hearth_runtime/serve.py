@@ -3,8 +3,9 @@
 import os
 import sys
 
-from . import faults, output
+from . import context, faults, handler, output, values
 from .client import Client
+from .path import prepare_path
 
 
 def main():
@@ -12,43 +13,32 @@ def main():
     output.prepare_logging()
     prepare_path()
     client = Client(os.environ["AWS_LAMBDA_RUNTIME_API"])
-    from . import handler
-
     try:
         function = handler.load(os.environ.get("_HANDLER", ""))
     except Exception as error:
-        faults.post_init(client, error)
+        # Only here does AWS's client name the type to the platform.
+        error_type = [("Lambda-Runtime-Function-Error-Type", faults.described(error)[0])]
+        client.post("init/error", error_type, faults.reported(error, ""))
         sys.exit(1)
-    # After the function's own modules, but not in the first event's time.
-    from . import context, values
-
+    client.ask()
     while True:
-        status, headers, body = client.get("invocation/next")
-        if status != 200:
-            sys.exit(f"the Runtime API answered {status}")
-        request_id = headers["lambda-runtime-aws-request-id"]
+        request_id, headers, body = client.event()
         begin(request_id, headers)
         try:
-            event = values.read_event(body)
-            content_type, answer = values.answer(function(event, context.of(headers)))
+            given = context.of(headers)
+            content_type, answer = values.answer(function(values.read_event(body), given))
+            path = f"invocation/{request_id}/response"
         except Exception as error:
-            faults.post(client, f"invocation/{request_id}/error", error, request_id)
-        else:
-            client.post(f"invocation/{request_id}/response", [("Content-Type", content_type)], answer)
+            content_type, answer = "application/json", faults.reported(error, request_id)
+            path = f"invocation/{request_id}/error"
+        client.post_and_ask(path, [("Content-Type", content_type)], answer)
         # What a function returned and raised is not kept until the next event.
-        event = answer = None
-
-
-def prepare_path():
-    """The function's code, then layers, then the runtime."""
-    root = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    first = [root, f"/opt/python/lib/{version}/site-packages", "/opt/python"]
-    sys.path[:] = first + [entry for entry in dict.fromkeys(sys.path) if entry not in first]
+        given = body = answer = None
 
 
 def begin(request_id, headers):
     output.request_id = request_id
+    output.tenant_id = headers.get("lambda-runtime-aws-tenant-id")
     trace = headers.get("lambda-runtime-trace-id")
     if trace:
         os.environ["_X_AMZN_TRACE_ID"] = trace

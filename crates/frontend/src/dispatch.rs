@@ -12,6 +12,7 @@ use hearth_wire::rest_json::Parts;
 use hearth_wire::{Context, Error, MessageKey, Reply};
 use hearth_wire_lambda::{Info, Operation};
 
+use crate::absent;
 use crate::body::{self, Body, ReadError};
 use crate::door::{Inside, Services};
 use crate::guard;
@@ -72,6 +73,9 @@ async fn serve(
     match caller.service.as_deref() {
         Some("sts") => answer_sts(inside, caller, body, request_id).await,
         Some("lambda") | None => {
+            if let (None, Some((service, _))) = (caller.service.as_deref(), absent::target(&head.headers)) {
+                return absent::refuse(service, &head.headers, b"", request_id);
+            }
             if let Some((info, labels)) = hearth_wire_lambda::route(method, path, query) {
                 return answer_lambda(services, inside, caller, head, (info, labels), body, request_id).await;
             }
@@ -85,8 +89,8 @@ async fn serve(
             Error::new(404, "UnknownOperationException", message).rest_json()
         }
         Some(other) => {
-            let other: String = other.chars().take(64).collect();
-            Error::not_supported(format_args!("the service {other}")).rest_json()
+            let read = if absent::has_form(&head.headers) { body::read(body, FORM_MAX).await.ok() } else { None };
+            absent::refuse(other, &head.headers, &read.unwrap_or_default(), request_id)
         }
     }
 }

@@ -2,18 +2,19 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
 use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue};
 
-/// Why a request is refused, for the client.
+/// Why a request is refused, for the client. A name that is given twice is local only when both are.
 pub fn refusal(headers: &HeaderMap) -> Option<String> {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !is_local(host) {
-        return Some(format!("The host '{}' is not a local name of this Hearth.", shown(host)));
+    let text = |value: &HeaderValue| value.to_str().unwrap_or("?").to_owned();
+    let hosts: Vec<String> = headers.get_all(HOST).iter().map(text).collect();
+    if hosts.is_empty() || !hosts.iter().all(|host| is_local(host)) {
+        return Some(format!("The host '{}' is not a local name of this Hearth.", shown(&hosts.join(", "))));
     }
-    let origin = headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or("?"));
-    let foreign = origin.filter(|origin| !origin.split_once("://").is_some_and(|(_, host)| is_local(host)));
-    foreign.map(|origin| format!("Requests from the origin '{}' are refused.", shown(origin)))
+    let is_own = |origin: &String| origin.split_once("://").is_some_and(|(_, host)| is_local(host));
+    let foreign = headers.get_all(ORIGIN).iter().map(text).find(|origin| !is_own(origin));
+    foreign.map(|origin| format!("Requests from the origin '{}' are refused.", shown(&origin)))
 }
 
 /// `localhost`, `*.localhost`, a loopback address; each with or without a port.
@@ -61,5 +62,18 @@ mod tests {
         assert!(refusal(&headers("http://localhost:3000")).is_none());
         assert!(refusal(&headers("https://evil.example")).is_some());
         assert!(refusal(&headers("null")).is_some());
+    }
+
+    #[test]
+    fn a_second_name_does_not_hide_behind_a_local_one() {
+        let mut headers = HeaderMap::new();
+        headers.append(HOST, "localhost".parse().unwrap());
+        assert!(refusal(&headers).is_none());
+        headers.append(ORIGIN, "http://localhost".parse().unwrap());
+        headers.append(ORIGIN, "http://evil.example".parse().unwrap());
+        assert!(refusal(&headers).is_some());
+        headers.remove(ORIGIN);
+        headers.append(HOST, "evil.example".parse().unwrap());
+        assert!(refusal(&headers).is_some());
     }
 }

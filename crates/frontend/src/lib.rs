@@ -6,6 +6,7 @@
 //! - `guard`: which hosts and origins may ask
 //! - `operator`: Hearth's own documents under `/_hearth`
 
+mod absent;
 mod body;
 mod dispatch;
 mod door;

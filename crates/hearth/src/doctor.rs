@@ -3,7 +3,7 @@
 use hearth_sandbox::process::{Survey, survey};
 
 use crate::documents::{Doctor, PromiseRow};
-use crate::settings::Isolation;
+use hearth_sandbox::Isolation;
 
 /// Without these no sandbox can be made; bit numbers of `linux/capability.h`.
 const NEEDED: [(&str, u32); 5] =

@@ -10,6 +10,7 @@
 
 mod banner;
 mod operator;
+mod owner;
 mod probe;
 mod rooms;
 mod signals;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hearth_sandbox::launcher;
+use hearth_sandbox::privilege::Owner;
 use hearth_store::DataDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -50,25 +52,42 @@ pub fn run(arguments: ServeArguments) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     refuse_others(settings.listen)?;
-    if let Some((why, fix)) = crate::doctor::hindrance() {
-        return Err(Failure::No(format!("{why}; {fix}")));
-    }
+    // What needs root, where this is root: a low port, folders, the launcher. Then it is root no more, before anything is
+    // read that others wrote. The launcher must be made, and the user changed, while there is one thread.
+    let listener = std::net::TcpListener::bind(settings.listen)
+        .map_err(|e| Failure::No(format!("cannot listen on {}: {e}", settings.listen)))?;
+    let owner = owner::choose(&settings)?;
+    let launcher = start_launcher(&settings, owner)?;
+    owner::become_it(owner, &settings)?;
     let folder = DataDir::open(&settings.data_dir).map_err(|e| Failure::No(e.to_string()))?;
-    // The launcher must be made before any thread exists: up to here there is one.
-    let launcher = launcher::start().map_err(|e| Failure::No(format!("cannot start the launcher: {e}")))?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build()?;
-    let served = runtime.block_on(serve(&settings, &folder, launcher));
+    let served = runtime.block_on(serve(&settings, &folder, launcher, listener));
     // What still runs is cut off; the launcher ends with its last handle and is waited for.
     runtime.shutdown_timeout(LINGER);
     served
 }
 
-async fn serve(settings: &Settings, folder: &DataDir, launcher: launcher::Started) -> Result<(), Failure> {
+fn start_launcher(settings: &Settings, owner: Option<Owner>) -> Result<launcher::Started, Failure> {
+    let own = || Owner { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw() };
+    let orders = launcher::Orders {
+        isolation: settings.isolation,
+        uids: settings.sandbox_uids.0.clone(),
+        run: owner::meeting_place()?,
+        server: owner.unwrap_or_else(own),
+    };
+    launcher::start(&orders).map_err(|e| Failure::No(format!("cannot start the launcher: {e}")))
+}
+
+async fn serve(
+    settings: &Settings,
+    folder: &DataDir,
+    launcher: launcher::Started,
+    listener: std::net::TcpListener,
+) -> Result<(), Failure> {
     let mut signals = Signals::install()?;
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .map_err(|e| Failure::No(format!("cannot listen on {}: {e}", settings.listen)))?;
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
     let (ending, ended) = watch::channel(false);
     let making = Rooms::make(settings, folder, launcher, address, ended.clone());
@@ -156,7 +175,8 @@ fn begin_log(settings: &Settings) {
     use std::io::IsTerminal;
     // The level is one of the words that a filter knows.
     let filter = EnvFilter::new(settings.log_level.to_string());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A reader of stderr that goes away ends nothing: what cannot be written is not complained about there.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().init(),

@@ -13,10 +13,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hearth_sandbox::Isolation;
+
 pub use document::help_of_flag;
 pub use load::{Host, Loaded, ProcessVariables, Sources, load};
 pub use nearest::nearest;
-pub use value::{Isolation, LogFormat, LogLevel, Size, UidRange, Value};
+pub use value::{LogFormat, LogLevel, Size, UidRange, Value};
 
 /// One row of the table.
 pub struct Setting {
@@ -99,13 +101,13 @@ settings! {
     data_dir: PathBuf = "data_dir", Default::OfHost {
         said: "`/var/lib/hearth` as root, else `$XDG_DATA_HOME/hearth`",
         find: |host| host.folder("/var/lib/hearth", "XDG_DATA_HOME", ".local/share"),
-    }, "Records, code and logs. One server at a time uses a data folder.";
+    }, "Records, code and logs. One server at a time uses a data folder. As root the server runs as the folder's owner; where that is root, the folder is given to the first of `sandbox.uids`. A folder that this user cannot reach is refused.";
     cache_dir: PathBuf = "cache_dir", Default::OfHost {
         said: "`/var/cache/hearth` as root, else `$XDG_CACHE_HOME/hearth`",
         find: |host| host.folder("/var/cache/hearth", "XDG_CACHE_HOME", ".cache"),
     }, "Runtimes and unpacked code. Shared by data folders; safe to delete while no server runs.";
     isolation: Isolation = "isolation", Default::Text("process"),
-        "How functions are confined. `process`: namespaces, control groups and seccomp.";
+        "How functions are confined. `process`: namespaces, control groups, seccomp and Landlock. `landlock`: the weakest tier, for hosts where no namespace can be made: seccomp and Landlock. `none`: not at all. The last two add `Isolation: NAME` to every REPORT.";
     shutdown_drain: Duration = "shutdown.drain", Default::Text("30s"),
         "How long running invocations may go on after the server was told to end.";
     account_concurrent_executions: u32 = "account.concurrent_executions", Default::Text("1000"),
@@ -123,7 +125,7 @@ settings! {
     environments_scaling_rate: u32 = "environments.scaling_rate", Default::Text("1000"),
         "Execution environments that may be started for one function in 10 s.";
     sandbox_uids: UidRange = "sandbox.uids", Default::Text("1879048192-1879113727"),
-        "Host user ids that functions run as; two for each execution environment. Servers on one host may share a range.";
+        "As root: host user ids that functions run as; two for each execution environment. Servers on one host may share a range. Nothing but servers runs as the first.";
     runtimes_substitute: bool = "runtimes.substitute", Default::Text("false"),
         "Runs a function whose runtime is not installed on the nearest one that is, and says so in its log.";
     runtimes_fetch: bool = "runtimes.fetch", Default::Text("true"),
@@ -157,6 +159,11 @@ pub const UNBUILT: &[&str] = &[
     "tls.key",
 ];
 
+/// Every key that is spelled right, whether it has an effect or is refused by name.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|setting| setting.key).chain(UNBUILT.iter().copied())
+}
+
 /// Variables that begin with `HEARTH_` and are not settings of the server.
 pub const OTHER_VARIABLES: &[&str] = &["HEARTH_CONFIG", "HEARTH_ENDPOINT"];
 
@@ -166,7 +173,7 @@ mod tests {
 
     #[test]
     fn no_two_keys_share_a_flag_or_a_variable() {
-        let keys: Vec<&str> = TABLE.iter().map(|setting| setting.key).chain(UNBUILT.iter().copied()).collect();
+        let keys: Vec<&str> = keys().collect();
         for spell in [flag_of as fn(&str) -> String, variable_of] {
             let mut spelled: Vec<String> = keys.iter().map(|key| spell(key)).collect();
             spelled.sort();

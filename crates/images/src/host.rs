@@ -66,9 +66,11 @@ pub fn folders() -> Vec<PathBuf> {
 
 /// The first program of that name.
 pub fn program(name: &str) -> Option<PathBuf> {
-    folders().into_iter().map(|folder| folder.join(name)).find(|program| {
-        fs::metadata(program).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    })
+    folders().into_iter().map(|folder| folder.join(name)).find(|program| executable(program))
+}
+
+fn executable(program: &Path) -> bool {
+    fs::metadata(program).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 /// The interpreters in these folders, by runtime; of two for one runtime the first. All are asked at once: the launch
@@ -95,8 +97,11 @@ fn programs(folder: &Path) -> Vec<PathBuf> {
         name == "node" || name == "python3" || name.starts_with("python3.") && Runtime::parse(name).is_ok()
     };
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut programs: Vec<_> =
-        entries.filter(|e| e.file_name().to_str().is_some_and(named)).map(|e| e.path()).collect();
+    let mut programs: Vec<_> = entries
+        .filter(|e| e.file_name().to_str().is_some_and(named))
+        .map(|e| e.path())
+        .filter(|p| executable(p))
+        .collect();
     programs.sort();
     programs
 }
@@ -140,6 +145,14 @@ mod tests {
         assert_eq!(found.keys().copied().collect::<Vec<_>>(), ["nodejs22.x", "python3.12"]);
         let python = &found["python3.12"].1;
         assert_eq!((python.version.as_str(), python.prefix.as_path()), ("3.12.1", Path::new("/a")));
+    }
+
+    #[test]
+    fn what_cannot_be_executed_hides_nothing() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(first.path().join("node"), "").unwrap();
+        fake(second.path(), "node", "printf '22.1.0\\n/b/bin/node\\n/b\\n'");
+        assert!(find(&[first.path().to_owned(), second.path().to_owned()]).contains_key("nodejs22.x"));
     }
 
     #[test]

@@ -14,7 +14,18 @@ use crate::skeleton::Skeleton;
 use crate::trees::{Tree, Trees};
 
 /// The bootstrap's files below `/var/runtime`.
-const BOOTSTRAP: &[(&str, &str)] = &[("bootstrap.mjs", include_str!("../../../bootstraps/node/bootstrap.mjs"))];
+const BOOTSTRAP: &[(&str, &str)] = &[
+    ("bootstrap.cjs", include_str!("../../../bootstraps/node/bootstrap.cjs")),
+    ("_hearth_runtime/callbacks.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/callbacks.cjs")),
+    ("_hearth_runtime/connection.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/connection.cjs")),
+    ("_hearth_runtime/context.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/context.cjs")),
+    ("_hearth_runtime/errors.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/errors.cjs")),
+    ("_hearth_runtime/handler.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/handler.cjs")),
+    ("_hearth_runtime/log.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/log.cjs")),
+    ("_hearth_runtime/main.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/main.cjs")),
+    ("_hearth_runtime/promises.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/promises.cjs")),
+    ("_hearth_runtime/streaming.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/streaming.cjs")),
+];
 
 /// Modules that Debian's `node` reads from outside its program.
 const DEBIANS: &[&str] = &["acorn", "acorn-walk", "cjs-module-lexer", "undici"];
@@ -74,7 +85,7 @@ pub fn add(skeleton: &mut Skeleton<'_>, trees: &Trees, runtime: Runtime, node: &
         "/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules:/var/runtime:/var/task"
     );
     Ok(Entry {
-        command: ["/var/lang/bin/node", "/var/runtime/bootstrap.mjs"].map(str::to_owned).into(),
+        command: ["/var/lang/bin/node", "/var/runtime/bootstrap.cjs"].map(str::to_owned).into(),
         variables: vec![("NODE_PATH", path)],
         version: format!("nodejs:{}", node.version()),
         leases,

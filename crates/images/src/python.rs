@@ -25,6 +25,8 @@ const BOOTSTRAP: &[(&str, &str)] = &[
     ("_hearth_runtime/faults.py", include_str!("../../../bootstraps/python/_hearth_runtime/faults.py")),
     ("_hearth_runtime/handler.py", include_str!("../../../bootstraps/python/_hearth_runtime/handler.py")),
     ("_hearth_runtime/output.py", include_str!("../../../bootstraps/python/_hearth_runtime/output.py")),
+    ("_hearth_runtime/path.py", include_str!("../../../bootstraps/python/_hearth_runtime/path.py")),
+    ("_hearth_runtime/records.py", include_str!("../../../bootstraps/python/_hearth_runtime/records.py")),
     ("_hearth_runtime/serve.py", include_str!("../../../bootstraps/python/_hearth_runtime/serve.py")),
     ("_hearth_runtime/values.py", include_str!("../../../bootstraps/python/_hearth_runtime/values.py")),
 ];
@@ -117,4 +119,36 @@ fn shared_libraries(folder: &Path) -> io::Result<Vec<PathBuf>> {
             && path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("lib") && n.contains(".so"))
     };
     Ok(fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(shared).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interpreter_of_a_home_is_copied_with_its_libraries_and_without_what_is_installed_there() {
+        let (home, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |path: &str| home.path().join(path);
+        for folder in ["bin", "lib/python3.11/json", "lib/python3.11/test", "lib/python3.11/site-packages"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        for file in ["bin/python3.11", "lib/libpython3.11.so.1.0", "lib/python3.11/os.py", "lib/python3.11/test/t.py"] {
+            fs::write(at(file), file).unwrap();
+        }
+        symlink("libpython3.11.so.1.0", at("lib/libpython3.11.so")).unwrap();
+        let interpreter =
+            Interpreter { program: at("bin/python3.11"), prefix: home.path().to_owned(), version: "3.11.2".to_owned() };
+        assert!(!interpreter.is_public());
+
+        let trees = Trees::open(cache.path(), u64::MAX).unwrap();
+        let copy = copied(&trees, &interpreter, "python3.11").unwrap().path;
+        drop(home);
+        assert_eq!(fs::read_to_string(copy.join("bin/python3")).unwrap(), "bin/python3.11");
+        assert_eq!(fs::read_to_string(copy.join("lib/libpython3.11.so")).unwrap(), "lib/libpython3.11.so.1.0");
+        assert!(!copy.join("lib/libpython3.11.so").is_symlink());
+        let mut names: Vec<_> =
+            fs::read_dir(copy.join("lib/python3.11")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["json", "os.py"]);
+    }
 }

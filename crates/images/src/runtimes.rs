@@ -144,10 +144,7 @@ impl Found {
             root: Arc::new(made.root),
             command: entry.command,
             variables,
-            version_arn: format!(
-                "arn:aws:lambda:us-east-1::runtime:{}",
-                hash(&format!("{} {}", entry.version, made.name))
-            ),
+            version_digest: hash(self.runtime.as_str()),
             version: entry.version,
         };
         let mut leases = made.leases;

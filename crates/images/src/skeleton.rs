@@ -88,7 +88,6 @@ pub struct Skeleton<'a> {
 /// A root and what keeps it.
 pub struct Made {
     pub root: Root,
-    pub name: String,
     pub leases: Vec<std::sync::Arc<Lease>>,
 }
 
@@ -166,7 +165,7 @@ impl<'a> Skeleton<'a> {
         let name = self.name();
         let binds = self.binds.clone();
         let tree = trees.make(&name, |folder| self.fill(folder))?;
-        Ok(Made { root: Root { skeleton: tree.path, binds }, name, leases: vec![programs.lease, tree.lease] })
+        Ok(Made { root: Root { skeleton: tree.path, binds }, leases: vec![programs.lease, tree.lease] })
     }
 
     fn name(&self) -> String {

@@ -42,8 +42,8 @@ pub struct RuntimeTree {
     pub variables: Vec<(String, String)>,
     /// For INIT_START: `python:3.11.2`.
     pub version: String,
-    /// For INIT_START: an ARN of AWS's shape that names this very tree.
-    pub version_arn: String,
+    /// For the ARN in INIT_START, as `RuntimeVersionArn` of a function's configuration has it.
+    pub version_digest: String,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

@@ -59,6 +59,7 @@ impl InvokeApi for Placement {
         let (head, body, outcome) = collected.map_err(|e| errors::service_exception(e.to_string()))?;
         let log_result = if wants_log_tail { outcome.await.log_tail.map(|tail| STANDARD.encode(tail)) } else { None };
         cx.answer_header("content-type", head.content_type);
+        cx.answer_header("x-amzn-remapped-content-length", "0".to_owned());
         cx.answer_header("x-amzn-trace-id", trace.for_caller);
         Ok(InvocationResponse {
             status_code: Some(200),

@@ -53,11 +53,8 @@ impl Inner {
         } else {
             permit
         };
-        if !self.may_start(&wanted.function) {
-            return Err(throttled());
-        }
         match self.memory.request(wanted.ticket, wanted.function.memory.as_bytes()) {
-            Asked::Granted => Ok(self.start(wanted, permit)),
+            Asked::Granted => self.start(wanted, permit),
             Asked::Waits(granted) => self.wait_for_memory(wanted, permit, granted).await,
             Asked::Never => Err(self.host_full()),
         }
@@ -78,7 +75,7 @@ impl Inner {
         };
         let stood = wanted.stand_in_line(permit, self.config.wait, granted).await;
         match (stood, self.memory.withdraw(wanted.ticket)) {
-            (Ok(Stood::Left(permit)), true) => Ok(self.start(wanted, permit)),
+            (Ok(Stood::Left(permit)), true) => self.start(wanted, permit),
             (Ok(Stood::Left(_)), false) => Err(self.host_full()),
             (Ok(Stood::Served(turn)), has_memory) => {
                 self.give_up_memory(wanted, has_memory);
@@ -97,12 +94,17 @@ impl Inner {
         }
     }
 
-    /// The memory has been taken; the environment gives it back when it is gone.
-    fn start(self: &Arc<Self>, wanted: &Wanted, permit: Permit) -> Turn<Environment> {
+    /// The memory has been taken; the environment gives it back when it is gone. Only a call that would start one is
+    /// measured against the rate: whoever was served while it waited has cost nothing.
+    fn start(self: &Arc<Self>, wanted: &Wanted, permit: Permit) -> Result<Turn<Environment>, InvokeError> {
+        if !self.may_start(&wanted.function) {
+            self.give_up_memory(wanted, true);
+            return Err(throttled());
+        }
         lock(&wanted.pool).start();
         let events = Arc::new(Events::new(self, wanted.pool.clone()));
         let environment = self.worker.start(wanted.function.clone(), events);
-        lock(&wanted.pool).started(environment, permit)
+        Ok(lock(&wanted.pool).started(environment, permit))
     }
 
     fn host_full(&self) -> InvokeError {

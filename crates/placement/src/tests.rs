@@ -99,6 +99,20 @@ async fn a_function_is_started_no_faster_than_its_rate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_waits_for_memory_needs_nothing_of_the_rate() {
+    let world = Arc::new(World::new(support::Config { scaling_rate: 1, ..config() }));
+    let large = world.functions.put("large", 1024, 1);
+    let held = world.hold(&large).await;
+    let waiting = world.hold(&large);
+    tokio::pin!(waiting);
+    assert!(tokio::time::timeout(Duration::from_millis(20), &mut waiting).await.is_err(), "there is no room");
+    world.open_gate();
+    held.await.unwrap().unwrap();
+    waiting.await.await.unwrap().unwrap();
+    assert_eq!(world.host.sandboxes(), 1, "one environment has served both");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_environment_makes_room_for_another_function() {
     let world = World::new(config());
     let (small, large) = (world.functions.put("small", 128, 1), world.functions.put("large", 1024, 1));

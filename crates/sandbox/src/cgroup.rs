@@ -1,7 +1,8 @@
 //! Limits and freezing by control groups: version 1, version 2, and both side by side (decision 16).
 //!
-//! Every group of an instance lies below `hearth-INSTANCE`, one folder per sandbox and hierarchy. Files are opened when
-//! used: an idle environment holds no descriptor here.
+//! Every group of an instance lies below `hearth-INSTANCE`, one folder per sandbox and hierarchy: at the top of each
+//! hierarchy where the launcher is root, else below the group that the user was given. The launcher makes that folder
+//! ([`settle`]), the server all that is in it. Files are opened when used: an idle environment holds no descriptor here.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,9 +15,10 @@ use hearth_model::Memory;
 use rustix::event::EventfdFlags;
 
 use crate::driver::Usage;
+use crate::privilege::Owner;
 
 /// Processes and threads of a function (spec 3.1).
-const PROCESSES_MAX: u32 = 1024;
+pub const PROCESSES_MAX: u32 = 1024;
 /// Of these the sandbox's init is one more.
 const TASKS_MAX: u32 = PROCESSES_MAX + 1;
 /// Kernel memory of a function's sockets on version 1, which counts it apart from all other memory and by itself limits
@@ -30,11 +32,22 @@ const WEIGHT_PER_CPU: u64 = 100;
 const PERIOD_US: u64 = 100_000;
 /// All groups of all instances begin so.
 const PREFIX: &str = "hearth-";
+/// The group of server and launcher themselves, where theirs had to become empty.
+const SERVER: &str = "server";
+
+/// Which groups may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// At the top of every hierarchy.
+    Top,
+    /// Below the group of this process, in hierarchies where it may write: delegation.
+    Own,
+}
 
 /// Where a controller lives.
 #[derive(Clone, Debug)]
 struct Place {
-    /// Mount point of the hierarchy.
+    /// Folder in which the instance's own is made.
     root: PathBuf,
     unified: bool,
 }
@@ -50,21 +63,43 @@ pub struct Hierarchies {
 }
 
 impl Hierarchies {
-    pub fn detect() -> io::Result<Self> {
-        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?, |unified| {
-            fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default()
-        }))
+    pub fn detect(reach: Reach) -> io::Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let own = match reach {
+            Reach::Top => None,
+            Reach::Own => Some(fs::read_to_string("/proc/self/cgroup")?),
+        };
+        let controllers = |unified: &Path| fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default();
+        let mut found = Self::parse(&mounts, own.as_deref(), controllers);
+        if reach == Reach::Own {
+            found.retain(|folder| {
+                let may_write = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+                may_write(folder) && may_write(&folder.join("cgroup.procs"))
+            });
+        }
+        Ok(found)
     }
 
-    fn parse(mountinfo: &str, controllers: impl Fn(&Path) -> String) -> Self {
+    /// `own` is the text of `/proc/self/cgroup` when only groups below this process's own are wanted.
+    fn parse(mountinfo: &str, own: Option<&str>, controllers: impl Fn(&Path) -> String) -> Self {
         let mut found = Hierarchies::default();
         for line in mountinfo.lines() {
             let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
-            let Some(root) = mount.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let mut places = mount.split(' ').skip(3);
+            let (Some(shown), Some(point)) = (places.next(), places.next().map(PathBuf::from)) else { continue };
             let mut fields = filesystem.split(' ');
-            match fields.next() {
-                Some("cgroup") => found.add_v1(&root, fields.nth(1).unwrap_or_default()),
-                Some("cgroup2") => found.unified = Some(root),
+            let kind = fields.next();
+            let options = fields.nth(1).unwrap_or_default();
+            let below = |controller: &str| match own {
+                None => Some(point.clone()),
+                Some(own) => own_folder(own, controller, shown).map(|own| point.join(own)),
+            };
+            match kind {
+                Some("cgroup") => options.split(',').for_each(|option| {
+                    let Some(root) = below(option) else { return };
+                    found.add_v1(option, root);
+                }),
+                Some("cgroup2") => found.unified = below(""),
                 _ => {}
             }
         }
@@ -79,17 +114,22 @@ impl Hierarchies {
         found
     }
 
-    fn add_v1(&mut self, root: &Path, options: &str) {
-        let place = || Some(Place { root: root.to_owned(), unified: false });
-        for option in options.split(',') {
-            match option {
-                "memory" => self.memory = place(),
-                "cpu" => self.cpu = place(),
-                "pids" => self.pids = place(),
-                "freezer" => self.freezer = place(),
-                _ => {}
-            }
+    fn add_v1(&mut self, controller: &str, root: PathBuf) {
+        let place = Some(Place { root, unified: false });
+        match controller {
+            "memory" => self.memory = place,
+            "cpu" => self.cpu = place,
+            "pids" => self.pids = place,
+            "freezer" => self.freezer = place,
+            _ => {}
         }
+    }
+
+    fn retain(&mut self, usable: impl Fn(&Path) -> bool) {
+        for place in [&mut self.memory, &mut self.cpu, &mut self.pids, &mut self.freezer] {
+            *place = place.take().filter(|place| usable(&place.root));
+        }
+        self.unified = self.unified.take().filter(|root| usable(root));
     }
 
     /// `v1`, `v2` or `hybrid`.
@@ -123,7 +163,102 @@ impl Hierarchies {
     }
 }
 
-/// The groups of one instance.
+/// Where this process is in a hierarchy, seen from its mount; without what an instance of Hearth has made there.
+fn own_folder<'a>(own: &'a str, controller: &str, shown: &str) -> Option<&'a Path> {
+    let found = own.lines().find_map(|line| {
+        let (names, path) = line.split_once(':')?.1.split_once(':')?;
+        names.split(',').any(|name| name == controller).then_some(path)
+    })?;
+    let below = Path::new(found).strip_prefix(shown).ok()?;
+    let cut = below.ancestors().filter(|folder| {
+        folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(PREFIX))
+    });
+    Some(cut.last().and_then(Path::parent).unwrap_or(below))
+}
+
+/// Makes the folders of an instance and gives them to `owner`. The launcher's.
+pub fn settle(hierarchies: &Hierarchies, instance: &str, owner: Option<Owner>) -> io::Result<()> {
+    let folder = format!("{PREFIX}{instance}");
+    for root in hierarchies.roots() {
+        make(&root.join(&folder))?;
+    }
+    delegate(hierarchies, &folder, owner.is_none())?;
+    weigh(hierarchies, &folder)?;
+    if let Some(place) = hierarchies.freezer.as_ref().filter(|_| hierarchies.unified.is_none()) {
+        // The first freeze in a system is slow, later ones are not: one empty group stays frozen.
+        let dummy = place.root.join(&folder).join("frozen");
+        make(&dummy)?;
+        fs::write(dummy.join("freezer.state"), "FROZEN")?;
+    }
+    let Some(owner) = owner else { return Ok(()) };
+    for root in hierarchies.roots() {
+        std::os::unix::fs::chown(root.join(&folder), Some(owner.uid), Some(owner.gid))?;
+    }
+    Ok(())
+}
+
+/// Lets the controllers of version 2 reach the sandboxes' groups. A group of one's own must be empty for that: the
+/// server and this process move below it.
+fn delegate(hierarchies: &Hierarchies, folder: &str, own: bool) -> io::Result<()> {
+    let Some(root) = &hierarchies.unified else { return Ok(()) };
+    let places = [("memory", &hierarchies.memory), ("cpu", &hierarchies.cpu), ("pids", &hierarchies.pids)];
+    let wanted: Vec<&str> = places
+        .into_iter()
+        .filter(|(_, place)| place.as_ref().is_some_and(|place| place.unified))
+        .map(|(name, _)| name)
+        .collect();
+    if own && !wanted.is_empty() {
+        let server = root.join(folder).join(SERVER);
+        make(&server)?;
+        let parent = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
+        for pid in [parent, 0] {
+            fs::write(server.join("cgroup.procs"), pid.to_string())?;
+        }
+    }
+    for controller in wanted {
+        for folder in [root.clone(), root.join(folder)] {
+            fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the functions together weigh against the rest of the host, when CPU is short.
+fn weigh(hierarchies: &Hierarchies, folder: &str) -> io::Result<()> {
+    let Some(place) = &hierarchies.cpu else { return Ok(()) };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let folder = place.root.join(folder);
+    if place.unified {
+        fs::write(folder.join("cpu.weight"), (WEIGHT_PER_CPU * cpus).min(10_000).to_string())
+    } else {
+        fs::write(folder.join("cpu.shares"), (SHARES_PER_CPU * cpus).to_string())
+    }
+}
+
+/// Removes the folders of an instance whose sandboxes are gone. The launcher's, at its end.
+pub fn unsettle(hierarchies: &Hierarchies, instance: &str) {
+    for root in hierarchies.roots() {
+        let folder = root.join(format!("{PREFIX}{instance}"));
+        let server = folder.join(SERVER);
+        if server.exists() {
+            // Back to where it came from, which must have no controllers then.
+            for controller in ["memory", "cpu", "pids"] {
+                for folder in [&folder, root] {
+                    let _ = fs::write(folder.join("cgroup.subtree_control"), format!("-{controller}"));
+                }
+            }
+            let _ = fs::write(root.join("cgroup.procs"), "0");
+            end_group(&server);
+        }
+        let _ = fs::remove_dir(folder.join("frozen"));
+        for group in fs::read_dir(&folder).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+            end_group(&group.path());
+        }
+        let _ = fs::remove_dir(&folder);
+    }
+}
+
+/// The groups of one instance, whose folders the launcher has made.
 #[derive(Debug)]
 pub struct Cgroups {
     hierarchies: Hierarchies,
@@ -131,52 +266,12 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    pub fn open(hierarchies: Hierarchies, instance: &str) -> io::Result<Self> {
-        let folder = format!("{PREFIX}{instance}");
-        for root in hierarchies.roots() {
-            make(&root.join(&folder))?;
-        }
-        let groups = Cgroups { hierarchies, folder };
-        groups.delegate()?;
-        groups.weigh()?;
-        if let Some(place) = groups.hierarchies.freezer.as_ref().filter(|_| groups.hierarchies.unified.is_none()) {
-            // The first freeze in a system is slow, later ones are not: one empty group stays frozen.
-            let dummy = place.root.join(&groups.folder).join("frozen");
-            make(&dummy)?;
-            fs::write(dummy.join("freezer.state"), "FROZEN")?;
-        }
-        Ok(groups)
+    pub fn new(hierarchies: Hierarchies, instance: &str) -> Self {
+        Cgroups { hierarchies, folder: format!("{PREFIX}{instance}") }
     }
 
     pub fn hierarchies(&self) -> &Hierarchies {
         &self.hierarchies
-    }
-
-    /// Lets the controllers of version 2 reach the sandboxes' groups.
-    fn delegate(&self) -> io::Result<()> {
-        let Some(root) = &self.hierarchies.unified else { return Ok(()) };
-        let places =
-            [("memory", &self.hierarchies.memory), ("cpu", &self.hierarchies.cpu), ("pids", &self.hierarchies.pids)];
-        for (controller, place) in places {
-            if place.as_ref().is_some_and(|place| place.unified) {
-                for folder in [root.clone(), root.join(&self.folder)] {
-                    fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What the functions together weigh against the rest of the host, when CPU is short.
-    fn weigh(&self) -> io::Result<()> {
-        let Some(place) = &self.hierarchies.cpu else { return Ok(()) };
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-        let folder = place.root.join(&self.folder);
-        if place.unified {
-            fs::write(folder.join("cpu.weight"), (WEIGHT_PER_CPU * cpus).min(10_000).to_string())
-        } else {
-            fs::write(folder.join("cpu.shares"), (SHARES_PER_CPU * cpus).to_string())
-        }
     }
 
     /// Groups for one sandbox, and the ways into them for the launcher.
@@ -197,7 +292,7 @@ impl Cgroups {
             if group.unified.as_deref() == Some(folder) {
                 entrances.unified = Some(fs::File::open(folder)?.into());
             } else {
-                entrances.tasks.push(fs::OpenOptions::new().write(true).open(folder.join("tasks"))?.into());
+                entrances.folders.push(fs::File::open(folder)?.into());
             }
         }
         if let Some((pids, _)) = &group.pids {
@@ -211,7 +306,11 @@ impl Cgroups {
         for root in hierarchies.roots() {
             let folder = root.join(format!("{PREFIX}{instance}"));
             for group in fs::read_dir(&folder).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
-                end_group(&group.path());
+                if group.file_name() == SERVER {
+                    let _ = fs::remove_dir(group.path());
+                } else {
+                    end_group(&group.path());
+                }
             }
             let _ = fs::remove_dir(&folder);
         }
@@ -225,16 +324,6 @@ impl Cgroups {
     }
 }
 
-impl Drop for Cgroups {
-    fn drop(&mut self) {
-        for root in self.hierarchies.roots() {
-            let folder = root.join(&self.folder);
-            let _ = fs::remove_dir(folder.join("frozen"));
-            let _ = fs::remove_dir(folder);
-        }
-    }
-}
-
 fn make(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
@@ -242,9 +331,11 @@ fn make(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Thaws and kills what is in a group, and removes it.
+/// Thaws and kills what is in a group, and removes it. Dying takes CPU, and with many processes its time.
 fn end_group(folder: &Path) {
-    for _ in 0..50 {
+    let _ = write_existing(&folder.join("cpu.max"), "max");
+    let _ = write_existing(&folder.join("cpu.cfs_quota_us"), "-1");
+    for _ in 0..500 {
         let _ = fs::write(folder.join("cgroup.freeze"), "0");
         let _ = fs::write(folder.join("freezer.state"), "THAWED");
         for pid in fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default().lines() {
@@ -264,10 +355,10 @@ fn end_group(folder: &Path) {
 /// thread to move itself into those of version 1. Moving a process by its pid waits for every fork and exit on the host.
 #[derive(Debug, Default)]
 pub struct Entrances {
-    /// Directory.
+    /// Folder of version 2.
     pub unified: Option<OwnedFd>,
-    /// `tasks` of each hierarchy.
-    pub tasks: Vec<OwnedFd>,
+    /// Folders of version 1, one a hierarchy.
+    pub folders: Vec<OwnedFd>,
 }
 
 /// How a group says that memory ran out.
@@ -382,6 +473,16 @@ impl Group {
         }
     }
 
+    /// Whether it can freeze.
+    pub fn freezes(&self) -> bool {
+        self.unified.is_some() || self.freezer.is_some()
+    }
+
+    /// Whether it knows how much memory is used.
+    pub fn weighs(&self) -> bool {
+        self.memory.is_some()
+    }
+
     pub fn usage(&self) -> io::Result<Usage> {
         let mut usage = Usage::default();
         match &self.memory {
@@ -441,14 +542,28 @@ mod tests {
 
     #[test]
     fn every_layout_of_hierarchies_is_told_apart() {
-        let v1 = Hierarchies::parse(V1, |_| String::new());
+        let v1 = Hierarchies::parse(V1, None, |_| String::new());
         assert_eq!((v1.kind(), v1.holder("freeze").as_deref()), ("v1", Some("cgroup v1 freezer")));
         assert_eq!((v1.holder("cpu").as_deref(), v1.holder("pids")), (Some("cgroup v1 cpu"), None));
-        let v2 = Hierarchies::parse(V2, |_| "cpuset cpu memory pids".to_owned());
+        let v2 = Hierarchies::parse(V2, None, |_| "cpuset cpu memory pids".to_owned());
         assert_eq!((v2.kind(), v2.holder("memory").as_deref()), ("v2", Some("cgroup v2 memory")));
-        let hybrid = Hierarchies::parse(&format!("{V1}{V2}"), |_| "hugetlb".to_owned());
+        let hybrid = Hierarchies::parse(&format!("{V1}{V2}"), None, |_| "hugetlb".to_owned());
         assert_eq!((hybrid.kind(), hybrid.holder("freeze").as_deref()), ("hybrid", Some("cgroup v2 freeze")));
         assert_eq!(hybrid.holder("memory").as_deref(), Some("cgroup v1 memory"));
+    }
+
+    #[test]
+    fn a_user_has_the_groups_below_its_own() {
+        let own = "4:memory:/a/b\n2:cpu,cpuacct:/\n0::/user.slice/x/hearth-00/server\n";
+        let found = Hierarchies::parse(&format!("{V1}{V2}"), Some(own), |_| String::new());
+        let root = |place: &Option<Place>| place.as_ref().map(|place| place.root.clone());
+        assert_eq!(root(&found.memory), Some("/sys/fs/cgroup/memory/a/b".into()));
+        assert_eq!(root(&found.cpu), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
+        assert_eq!(root(&found.freezer), None);
+        assert_eq!(found.unified, Some("/sys/fs/cgroup/unified/user.slice/x".into()));
+        // In a container, a mount may show a part of the hierarchy.
+        assert_eq!(own_folder("1:cpu:/docker/x/y\n", "cpu", "/docker/x"), Some(Path::new("y")));
+        assert_eq!(own_folder("1:cpu:/elsewhere\n", "cpu", "/docker/x"), None);
     }
 
     #[test]

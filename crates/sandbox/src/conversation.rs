@@ -68,6 +68,13 @@ impl Conversation {
         answered.await.map_err(|_| Error::Gone)?
     }
 
+    /// Says something at once and does not wait for the answer. An error when too much is waiting to be read already.
+    pub fn tell(&self, kind: u8) -> io::Result<()> {
+        // Nobody waits for this tag.
+        let packet = Writer::new(kind).u32(u32::MAX).seal()?;
+        packet.send(self.inner.socket.get_ref().as_fd(), &[], SendFlags::DONTWAIT)
+    }
+
     /// Waits for the answer with tag 0, which the other side sends first.
     pub fn greeting(&self) -> oneshot::Receiver<Result<Answer, Error>> {
         let (answer, answered) = oneshot::channel();
@@ -110,8 +117,8 @@ impl Inner {
     fn expect_answer(&self) -> (u32, oneshot::Receiver<Result<Answer, Error>>) {
         let (answer, answered) = oneshot::channel();
         let mut state = self.state();
-        // 0 is the greeting's.
-        state.next = state.next.wrapping_add(1).max(1);
+        // 0 is the greeting's, the highest nobody's.
+        state.next = (state.next.wrapping_add(1) % u32::MAX).max(1);
         let tag = state.next;
         if !state.gone {
             state.waiting.insert(tag, answer);

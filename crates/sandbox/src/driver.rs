@@ -87,6 +87,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// This host lets nothing be confined.
+    #[error("functions cannot run confined on this host ({reason}); see hearth doctor")]
+    Unconfined { reason: Arc<str> },
     #[error("the sandbox is gone")]
     Gone,
     #[error("the launcher is gone")]

@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 use libc::*;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
+use rustix::thread::CapabilitySet;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
+use crate::privilege;
 use crate::sys::{self, Resource};
 
 /// Where the process finds its input, and its folder.
@@ -181,8 +183,8 @@ fn confine(folder: OwnedFd, file_max: u64, seconds: u64) -> io::Result<OwnedFd> 
     drop(folder);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(".", flags, Mode::empty())?;
-    sys::empty_bounding_set()?;
-    sys::drop_capabilities()?;
+    privilege::empty_bounding_set(CapabilitySet::empty())?;
+    privilege::retain(CapabilitySet::empty())?;
     sys::no_new_privileges()?;
     sys::apply_filter(&filter)?;
     Ok(folder)

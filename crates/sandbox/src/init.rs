@@ -14,10 +14,13 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MoveMountFlags;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::thread::CapabilitySet;
 use seccompiler::BpfProgram;
 
+use crate::cgroup::PROCESSES_MAX;
 use crate::packet::{Packet, Writer, answer};
 use crate::sys::{self, Fork, Program, Resource};
+use crate::{descendants, privilege};
 
 /// Requests, by the first byte of a packet; a tag follows.
 pub mod request {
@@ -25,12 +28,17 @@ pub mod request {
     pub const LISTEN: u8 = 1;
     /// Address, port. Answer: a descriptor.
     pub const DIAL: u8 = 2;
-    /// Descriptors: a detached mount, for `/var/task`; if there are, those of a `MemoryWatch`.
+    /// Descriptors: those of a `MemoryWatch` in their order, if there is one; before them, where there are namespaces, a
+    /// detached mount for `/var/task`.
     pub const ATTACH: u8 = 3;
     /// Descriptors: the command in a memory file, the output. Answer: pid.
     pub const SPAWN: u8 = 4;
     /// Kill every other process of the sandbox.
     pub const KILL: u8 = 5;
+    /// Stop every other process of the sandbox, where no control group can.
+    pub const STOP: u8 = 6;
+    /// Let them go on.
+    pub const CONTINUE: u8 = 7;
 }
 
 /// Connections that may wait on a listening socket.
@@ -49,18 +57,26 @@ const KILL_PAUSE: Duration = Duration::from_millis(1);
 /// Longest command with its environment, bytes.
 const COMMAND_MAX: u64 = 1 << 20;
 
+/// What the function's processes are confined by.
+pub struct Confinement<'a> {
+    pub filters: &'a [BpfProgram],
+    /// Whom they run as; `None`: as who this is.
+    pub user: Option<u32>,
+    /// This is PID 1 of namespaces of its own; else it only adopts orphans.
+    pub namespaces: bool,
+}
+
 struct Init<'a> {
     control: OwnedFd,
-    filters: &'a [BpfProgram],
-    user: u32,
+    confinement: &'a Confinement<'a>,
     memory: Option<Memory>,
 }
 
 type Done = (u32, Option<OwnedFd>);
 
 /// Serves until the server lets go of the control socket. Its end ends every process of the sandbox.
-pub fn run(control: OwnedFd, filters: &[BpfProgram], user: u32) -> ! {
-    let mut init = Init { control, filters, user, memory: None };
+pub fn run(control: OwnedFd, confinement: &Confinement<'_>) -> ! {
+    let mut init = Init { control, confinement, memory: None };
     let status = match init.serve() {
         Ok(()) => 0,
         Err(_) => 1,
@@ -83,7 +99,7 @@ impl Init<'_> {
             drop(ready);
             if short && self.memory.as_mut().is_some_and(Memory::has_killed) {
                 // A function dies as one: none of its processes goes on without another that it counts on.
-                let _ = sys::kill(-1);
+                let _ = self.signal_all(libc::SIGKILL);
             }
             if ended {
                 let mut information = [0; 1024];
@@ -106,11 +122,13 @@ impl Init<'_> {
     fn answer(&mut self, control: &OwnedFd, mut packet: Packet) -> io::Result<()> {
         let tag = packet.u32()?;
         let (step, done) = match packet.kind {
-            request::LISTEN => ("listen", listen(&mut packet).map(|socket| (0, Some(socket)))),
+            request::LISTEN => ("listen", self.listen(&mut packet).map(|socket| (0, Some(socket)))),
             request::DIAL => ("dial", dial(&mut packet).map(|socket| (0, Some(socket)))),
             request::ATTACH => ("mount /var/task", self.attach(&mut packet)),
             request::SPAWN => ("execute", self.spawn(&mut packet)),
-            request::KILL => ("kill processes", kill_processes(control)),
+            request::KILL => ("kill processes", self.kill_processes(control)),
+            request::STOP => ("stop processes", self.signal_all(libc::SIGSTOP).map(|()| (0, None))),
+            request::CONTINUE => ("continue processes", self.signal_all(libc::SIGCONT).map(|()| (0, None))),
             _ => ("read the request", Err(io::ErrorKind::InvalidData.into())),
         };
         match done {
@@ -127,9 +145,11 @@ impl Init<'_> {
     }
 
     fn attach(&mut self, packet: &mut Packet) -> io::Result<Done> {
-        let mount = packet.descriptor()?;
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        rustix::mount::move_mount(&mount, "", rustix::fs::CWD, "/var/task", flags)?;
+        if self.confinement.namespaces {
+            let mount = packet.descriptor()?;
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            rustix::mount::move_mount(&mount, "", rustix::fs::CWD, "/var/task", flags)?;
+        }
         self.memory =
             packet.descriptor().ok().map(|counts| Memory { counts, event: packet.descriptor().ok(), kills: 0 });
         Ok((0, None))
@@ -174,8 +194,13 @@ impl Init<'_> {
             sys::limit(Resource::Locked, LOCKED_MAX)?;
             sys::limit_softly(Resource::Stack, STACK)?;
             sys::reset_signals();
-            sys::become_user(self.user, self.user)?;
-            for filter in self.filters {
+            if let Some(user) = self.confinement.user {
+                // Counted in this namespace alone, by kernels since 5.14.
+                sys::limit(Resource::Processes, PROCESSES_MAX.into())?;
+                sys::become_user(user, user)?;
+            }
+            privilege::retain(CapabilitySet::empty())?;
+            for filter in self.confinement.filters {
                 sys::apply_filter(filter)?;
             }
             Ok(())
@@ -183,6 +208,40 @@ impl Init<'_> {
         match confine() {
             Ok(()) => program.execute(),
             Err(e) => e,
+        }
+    }
+
+    /// Without a network namespace the port is whichever is free.
+    fn listen(&self, packet: &mut Packet) -> io::Result<OwnedFd> {
+        let asked = address(packet)?;
+        let address = if self.confinement.namespaces { asked } else { SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0) };
+        let socket = socket()?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        // What is accepted inherits them.
+        sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
+        sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
+        rustix::net::bind(&socket, &address)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(socket)
+    }
+
+    /// Every process but this one; done when all are reaped.
+    fn kill_processes(&self, control: &OwnedFd) -> io::Result<Done> {
+        self.signal_all(libc::SIGKILL)?;
+        while let Some((pid, status)) = sys::wait_any()? {
+            announce(control, pid, status)?;
+        }
+        Ok((0, None))
+    }
+
+    /// In a namespace the kernel reaches all at once: a process that is just being forked gets the signal too.
+    fn signal_all(&self, signal: i32) -> io::Result<()> {
+        if !self.confinement.namespaces {
+            return descendants::signal(signal);
+        }
+        match sys::signal(-1, signal) {
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
+            _ => Ok(()),
         }
     }
 }
@@ -245,18 +304,6 @@ fn socket() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?)
 }
 
-fn listen(packet: &mut Packet) -> io::Result<OwnedFd> {
-    let address = address(packet)?;
-    let socket = socket()?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    // What is accepted inherits them.
-    sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
-    sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
-}
-
 fn dial(packet: &mut Packet) -> io::Result<OwnedFd> {
     let address = address(packet)?;
     let socket = socket()?;
@@ -264,18 +311,6 @@ fn dial(packet: &mut Packet) -> io::Result<OwnedFd> {
         Err(e) if e != rustix::io::Errno::INPROGRESS => Err(e.into()),
         _ => Ok(socket),
     }
-}
-
-/// Every process but this one; done when all are reaped.
-fn kill_processes(control: &OwnedFd) -> io::Result<Done> {
-    match sys::kill(-1) {
-        Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(e),
-        _ => {}
-    }
-    while let Some((pid, status)) = sys::wait_any()? {
-        announce(control, pid, status)?;
-    }
-    Ok((0, None))
 }
 
 /// Directory, program, arguments and environment, as `process` wrote them.

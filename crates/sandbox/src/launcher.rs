@@ -5,11 +5,17 @@
 
 mod compose;
 mod create;
+mod place;
+mod request;
 mod serve;
+mod standing;
 
+use std::ffi::OsString;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 
 use tokio::sync::{oneshot, watch};
@@ -17,33 +23,57 @@ use tokio::sync::{oneshot, watch};
 use crate::cgroup::Entrances;
 use crate::conversation::Conversation;
 use crate::driver::Error;
+use crate::isolation::Isolation;
 use crate::packet;
+use crate::privilege::Owner;
+
+pub(crate) use standing::Standing;
 
 /// Name under which the re-executed binary knows its role.
 const ROLE: &str = "hearth-launcher";
 /// Where the launcher finds its socket.
 const SOCKET: i32 = 3;
-/// `oom_score_adj` of server and launcher.
+/// `oom_score_adj` of the server.
 const SPARED: &str = "-900";
-
-/// Requests, by the first byte of a packet; a tag follows.
-mod request {
-    /// Compose a root: descriptors skeleton, sources; targets as texts. Answer: its number.
-    pub const COMPOSE: u8 = 1;
-    /// Create a sandbox: root number, two host uids, whether there is a control group of version 2; descriptors control,
-    /// scratch image, that group, `tasks` of groups of version 1. Answer: pid.
-    pub const CREATE: u8 = 2;
-    /// A read-only, detached mount of a directory for the sandbox with this pid. Answer: its descriptor.
-    pub const MOUNT: u8 = 3;
-    /// Kill a sandbox by the pid of its init.
-    pub const KILL: u8 = 4;
-}
 
 /// Called first thing in `main`: when this process was started as the launcher, it is that until it ends.
 pub fn main_if_asked() {
     if std::env::args_os().next().is_some_and(|name| name == ROLE) {
-        let served = serve::run(crate::sys::take_inherited(SOCKET));
+        let orders = Orders::read(std::env::args_os().skip(1));
+        let served = orders.and_then(|orders| serve::run(crate::sys::take_inherited(SOCKET), orders));
         std::process::exit(i32::from(served.is_err()));
+    }
+}
+
+/// What the launcher is told when it is started, and never again.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    pub isolation: Isolation,
+    /// Host uids for sandboxes, two for each. The first pair is left out: the first uid may be the server's.
+    pub uids: RangeInclusive<u32>,
+    /// Where instances of this host, or of this user, meet: `/run/hearth`.
+    pub run: PathBuf,
+    /// Whom control groups are given to; whose the server is from now on.
+    pub server: Owner,
+}
+
+impl Orders {
+    fn write(&self) -> [OsString; 6] {
+        let Orders { isolation, uids, run, server } = self;
+        let number = |number: &u32| OsString::from(number.to_string());
+        let (first, last) = (number(uids.start()), number(uids.end()));
+        [isolation.as_str().into(), first, last, run.into(), number(&server.uid), number(&server.gid)]
+    }
+
+    fn read(mut arguments: impl Iterator<Item = OsString>) -> io::Result<Self> {
+        let mut next = || arguments.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
+        let number = |text: OsString| {
+            text.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+        };
+        let isolation = next()?.to_str().and_then(Isolation::parse).ok_or(io::ErrorKind::InvalidInput)?;
+        let uids = number(next()?)?..=number(next()?)?;
+        let run = next()?.into();
+        Ok(Orders { isolation, uids, run, server: Owner { uid: number(next()?)?, gid: number(next()?)? } })
     }
 }
 
@@ -51,11 +81,9 @@ pub fn main_if_asked() {
 pub(crate) struct New<'a> {
     /// Number of a composed root.
     pub root: u32,
-    /// Of the init and of the function, on the host.
-    pub uids: [u32; 2],
     pub control: BorrowedFd<'a>,
-    /// Of `/tmp`.
-    pub image: BorrowedFd<'a>,
+    /// Of `/tmp`: an image or a folder, as the launcher's standing says.
+    pub scratch: BorrowedFd<'a>,
     pub entrances: &'a Entrances,
 }
 
@@ -65,18 +93,23 @@ pub struct Started {
     child: Child,
 }
 
-/// Starts the launcher. Call it before any thread exists.
-pub fn start() -> io::Result<Started> {
-    // When the host runs out of memory, server and launcher go last; functions go first (`init`). Only who has the
-    // privilege may say so.
-    let _ = std::fs::write("/proc/self/oom_score_adj", SPARED);
+/// Starts the launcher. Call it before any thread exists, and before privileges are given up.
+pub fn start(orders: &Orders) -> io::Result<Started> {
     let (ours, theirs) = packet::pair()?;
     let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg0(ROLE).env_clear().stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    command
+        .arg0(ROLE)
+        .args(orders.write())
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null());
     // A signal to the server's group (Ctrl-C in a terminal) is the server's to answer: sandboxes live until it has
     // drained. The launcher ends when the socket does.
     command.process_group(0);
     let child = crate::sys::hand_over(command, theirs.as_raw_fd(), SOCKET).spawn()?;
+    // When the host runs out of memory, the server goes last and functions go first (`init`). Only who has the privilege
+    // may say so. Not before the launcher exists: what its children begin with is the least that they may ask for.
+    let _ = std::fs::write("/proc/self/oom_score_adj", SPARED);
     Ok(Started { socket: ours, child })
 }
 
@@ -116,6 +149,12 @@ impl Launcher {
         }
     }
 
+    /// The first request: makes ready for this instance. Answers what the launcher can do here.
+    pub(crate) async fn settle(&self, instance: &str) -> Result<Standing, Error> {
+        let answer = self.conversation.ask(request::SETTLE, &[], |packet| packet.bytes(instance.as_bytes())).await;
+        Ok(Standing::from_bits(answer.map_err(launcher_gone)?.value))
+    }
+
     /// Composes a root of a skeleton and folders on it; answers its number.
     pub(crate) async fn compose(&self, skeleton: &OwnedFd, binds: &[(OwnedFd, Vec<u8>)]) -> Result<u32, Error> {
         let mut descriptors = vec![skeleton.as_fd()];
@@ -128,12 +167,10 @@ impl Launcher {
     /// Answers the pid of the sandbox's init.
     pub(crate) async fn create(&self, new: New<'_>) -> Result<u32, Error> {
         let unified = new.entrances.unified.as_ref().map(AsFd::as_fd);
-        let mut descriptors = vec![new.control, new.image];
+        let mut descriptors = vec![new.control, new.scratch];
         descriptors.extend(unified);
-        descriptors.extend(new.entrances.tasks.iter().map(AsFd::as_fd));
-        let fill = |packet: packet::Writer| {
-            packet.u32(new.root).u32(new.uids[0]).u32(new.uids[1]).u32(u32::from(unified.is_some()))
-        };
+        descriptors.extend(new.entrances.folders.iter().map(AsFd::as_fd));
+        let fill = |packet: packet::Writer| packet.u32(new.root).u32(u32::from(unified.is_some()));
         let answer = self.conversation.ask(request::CREATE, &descriptors, fill).await;
         Ok(answer.map_err(launcher_gone)?.value)
     }
@@ -144,12 +181,19 @@ impl Launcher {
         answer.map_err(launcher_gone)?.descriptors.pop().ok_or(Error::LauncherGone)
     }
 
+    /// Empties a folder of `/tmp` whose sandbox has ended, whoever owns what is in it.
+    pub(crate) async fn clear(&self, folder: BorrowedFd<'_>) -> Result<(), Error> {
+        let answer = self.conversation.ask(request::CLEAR, &[folder], |packet| packet).await;
+        let pid = answer.map_err(launcher_gone)?.value;
+        self.ending(pid).await.map(drop).map_err(|_| Error::LauncherGone)
+    }
+
     pub(crate) async fn kill(&self, pid: u32) -> Result<(), Error> {
         let answer = self.conversation.ask(request::KILL, &[], |packet| packet.u32(pid)).await;
         answer.map(drop).map_err(launcher_gone)
     }
 
-    /// Ready when the init with this pid has been reaped.
+    /// Ready when the launcher's child with this pid has been reaped.
     pub(crate) fn ending(&self, pid: u32) -> oneshot::Receiver<[u32; 2]> {
         self.conversation.event(pid)
     }

@@ -13,16 +13,22 @@
 
 mod cgroup;
 mod conversation;
+mod descendants;
 mod driver;
 pub mod errand;
 mod filter;
 mod init;
+mod isolation;
 pub mod launcher;
 mod packet;
+pub mod privilege;
 pub mod process;
 mod promises;
 mod scratch;
 mod sys;
 mod uids;
+mod unavailable;
 
 pub use driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
+pub use isolation::Isolation;
+pub use unavailable::Unavailable;

@@ -134,6 +134,16 @@ impl Packet {
         self.descriptors.next().ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
+    pub fn descriptors_left(&self) -> usize {
+        self.descriptors.len()
+    }
+
+    /// An error unless everything was read.
+    pub fn end(&self) -> io::Result<()> {
+        let read = self.at == self.bytes.len() && self.descriptors.len() == 0;
+        if read { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
     pub fn rest(self) -> Vec<OwnedFd> {
         self.descriptors.collect()
     }

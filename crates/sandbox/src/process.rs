@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -18,20 +17,15 @@ use crate::cgroup::{Cgroups, Entrances, Group, Hierarchies};
 use crate::conversation::Conversation;
 use crate::driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
 use crate::init::request;
-use crate::launcher::{Launcher, New};
-use crate::packet;
-use crate::scratch::Scratch;
-use crate::uids::{Pair, Uids};
+use crate::launcher::{Launcher, New, Standing};
+use crate::scratch::{Place, Scratch};
+use crate::{descendants, packet};
 
 pub struct Config {
     /// Id of the data folder: every control group carries it (decision 14).
     pub instance: String,
-    /// Where images of `/tmp` lie while they are used; a disk with room for them.
+    /// Where images and folders of `/tmp` lie while they are used; a disk with room for them.
     pub scratch: PathBuf,
-    /// Host uids, two for each sandbox.
-    pub uids: RangeInclusive<u32>,
-    /// Where instances of this host meet: `/run/hearth`.
-    pub run: PathBuf,
 }
 
 /// Makes sandboxes through the launcher.
@@ -41,8 +35,8 @@ pub struct ProcessDriver {
 
 struct Shared {
     launcher: Launcher,
+    standing: Standing,
     cgroups: Cgroups,
-    uids: Arc<Uids>,
     scratch: Scratch,
     next: AtomicU64,
     /// Numbers of the roots that the launcher has composed.
@@ -50,8 +44,6 @@ struct Shared {
     runtime: tokio::runtime::Handle,
     /// Sandboxes, and what is left of some.
     alive: watch::Sender<usize>,
-    /// Says to other instances that this one lives.
-    _claim: std::fs::File,
 }
 
 /// Counts as a sandbox until it is dropped.
@@ -75,27 +67,25 @@ fn step(step: &'static str) -> impl FnOnce(io::Error) -> Error {
 }
 
 impl ProcessDriver {
-    /// Sweeps what ended instances left, then makes ready. Needs a running async runtime.
-    pub fn new(launcher: Launcher, config: Config) -> Result<Self, Error> {
-        let hierarchies = Hierarchies::detect().map_err(step("read /proc/self/mountinfo"))?;
-        let claimed = claim(&config.run, &config.instance).map_err(step("lock the instance"))?;
-        for other in Cgroups::instances(&hierarchies) {
-            if other == config.instance || claim(&config.run, &other).is_ok() {
-                Cgroups::sweep(&hierarchies, &other);
-            }
-        }
+    /// Lets the launcher make ready for this instance. Needs a running async runtime.
+    pub async fn open(launcher: Launcher, config: Config) -> Result<Self, Error> {
+        let standing = launcher.settle(&config.instance).await?;
+        let hierarchies = Hierarchies::detect(standing.reach()).map_err(step("look for control groups"))?;
         let shared = Shared {
-            launcher,
-            cgroups: Cgroups::open(hierarchies, &config.instance).map_err(step("make control groups"))?,
-            uids: Uids::open(config.uids, &config.run).map_err(step("make the folder of uid locks"))?,
+            standing,
+            cgroups: Cgroups::new(hierarchies, &config.instance),
             scratch: Scratch::open(&config.scratch).map_err(step("make the folder of /tmp images"))?,
             next: AtomicU64::new(1),
             roots: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             alive: watch::Sender::new(0),
-            _claim: claimed,
+            launcher,
         };
-        Ok(ProcessDriver { shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        for folder in shared.scratch.leftovers().map_err(step("look for old folders of /tmp"))? {
+            shared.clear(&folder).await.map_err(step("remove an old folder of /tmp"))?;
+        }
+        Ok(ProcessDriver { shared })
     }
 }
 
@@ -108,17 +98,8 @@ pub struct Survey {
 
 /// Looks at the host.
 pub fn survey() -> io::Result<Survey> {
-    let hierarchies = Hierarchies::detect()?;
+    let hierarchies = Hierarchies::detect(crate::cgroup::Reach::Top)?;
     Ok(Survey { cgroup: hierarchies.kind(), promises: crate::promises::held(&hierarchies) })
-}
-
-/// An instance's lock; an error when somebody else holds it.
-fn claim(run: &Path, instance: &str) -> io::Result<std::fs::File> {
-    let folder = run.join("instances");
-    std::fs::create_dir_all(&folder)?;
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(instance))?;
-    file.try_lock().map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
-    Ok(file)
 }
 
 impl Driver for ProcessDriver {
@@ -150,38 +131,59 @@ impl Shared {
         let root = self.root(&class.root).await?;
         let preparing = self.clone();
         let prepare = move || preparing.prepare(class.ephemeral_storage);
-        let (image, group, entrances, pair) = tokio::task::spawn_blocking(prepare)
+        let (place, group, entrances) = tokio::task::spawn_blocking(prepare)
             .await
             .map_err(|e| Error::Step { step: "prepare a sandbox".into(), source: io::Error::other(e) })??;
         let (ours, theirs) = packet::pair().map_err(step("make a control socket"))?;
         let control = Conversation::begin(ours).map_err(step("open the control socket"))?;
         let greeting = control.greeting();
-        let new = New { root, uids: pair.uids, control: theirs.as_fd(), image: image.as_fd(), entrances: &entrances };
+        let new = New { root, control: theirs.as_fd(), scratch: place.descriptor(), entrances: &entrances };
         let created = self.launcher.create(new).await;
         drop(theirs);
         let pid = match created {
             Ok(pid) => pid,
             Err(error) => {
                 group.remove();
+                self.give_back(place).await;
                 return Err(error);
             }
         };
-        let remains = Remains { pid, group, pair, alive };
+        let remains = Remains { pid, group, place, alive };
         let confined = Confined { control, remains: Some(remains), memory: None, shared: self };
         greeting.await.map_err(|_| Error::Gone)??;
         Ok(confined)
     }
 
     /// The blocking part.
-    fn prepare(&self, ephemeral_storage: Memory) -> Result<(OwnedFd, Group, Entrances, Pair), Error> {
-        let image = self.scratch.image(ephemeral_storage).map_err(step("make the image of /tmp"))?;
-        let pair = self.uids.take().map_err(step("take host uids"))?;
+    fn prepare(&self, ephemeral_storage: Memory) -> Result<(Place, Group, Entrances), Error> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let place = if self.standing.images {
+            Place::Image(self.scratch.image(ephemeral_storage).map_err(step("make the image of /tmp"))?)
+        } else {
+            self.scratch.folder(id).map_err(step("make the folder of /tmp"))?
+        };
         let (group, entrances) = self.cgroups.create(id).map_err(step("make control groups"))?;
-        Ok((image, group, entrances, pair))
+        Ok((place, group, entrances))
+    }
+
+    /// What was `/tmp` of a sandbox that is gone. An image is gone with its last descriptor.
+    async fn give_back(&self, place: Place) {
+        let Place::Folder(path, _) = place else { return };
+        if let Err(error) = self.clear(&path).await {
+            tracing::warn!(folder = %path.display(), %error, "a folder of /tmp cannot be removed");
+        }
+    }
+
+    async fn clear(&self, folder: &Path) -> io::Result<()> {
+        let opened = open_path(folder).map_err(io::Error::other)?;
+        self.launcher.clear(opened.as_fd()).await.map_err(io::Error::other)?;
+        std::fs::remove_dir(folder)
     }
 
     async fn root(&self, root: &Arc<Root>) -> Result<u32, Error> {
+        if !self.standing.namespaces {
+            return Ok(0);
+        }
         let cell = self.roots.lock().unwrap_or_else(PoisonError::into_inner).entry(root.clone()).or_default().clone();
         let number = cell.get_or_try_init(|| async {
             let skeleton = open_path(&root.skeleton)?;
@@ -215,7 +217,8 @@ struct Confined {
 struct Remains {
     pid: u32,
     group: Group,
-    pair: Pair,
+    /// Of `/tmp`.
+    place: Place,
     alive: Alive,
 }
 
@@ -231,19 +234,17 @@ impl Confined {
 
 impl Drop for Confined {
     fn drop(&mut self) {
-        let Some(Remains { pid, group, pair, alive }) = self.remains.take() else { return };
-        let launcher = self.shared.launcher.clone();
+        let Some(Remains { pid, group, place, alive }) = self.remains.take() else { return };
+        let shared = self.shared.clone();
         self.shared.runtime.spawn(async move {
-            let ending = launcher.ending(pid);
+            let ending = shared.launcher.ending(pid);
             // A frozen process of version 1 does not die before it is thawed, and many take long without CPU.
             let _ = group.thaw();
             let _ = group.unlimit_cpu();
-            let _ = launcher.kill(pid).await;
+            let _ = shared.launcher.kill(pid).await;
             let _ = ending.await;
-            let removed = tokio::task::spawn_blocking(move || group.remove()).await;
-            if removed.is_ok() {
-                drop(pair);
-            }
+            let _ = tokio::task::spawn_blocking(move || group.remove()).await;
+            shared.give_back(place).await;
             drop(alive);
         });
     }
@@ -259,14 +260,16 @@ impl Prepared for PreparedProcess {
             let mut confined = self.confined;
             confined.memory = Some(identity.memory);
             confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
-            let code = open_path(&identity.code.path)?;
-            let mount = confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?;
-            let watch = confined.group()?.watch_memory().map_err(step("watch memory"))?;
-            let mut descriptors = vec![mount.as_fd()];
-            if let Some(watch) = &watch {
-                descriptors.push(watch.counts.as_fd());
-                descriptors.extend(watch.event.as_ref().map(AsFd::as_fd));
+            let mut descriptors = Vec::new();
+            if confined.shared.standing.namespaces {
+                let code = open_path(&identity.code.path)?;
+                descriptors.push(confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?);
             }
+            if let Some(watch) = confined.group()?.watch_memory().map_err(step("watch memory"))? {
+                descriptors.push(watch.counts);
+                descriptors.extend(watch.event);
+            }
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
             confined.control.ask(request::ATTACH, &descriptors, |packet| packet).await?;
             let cpu_limited = AtomicBool::new(false);
             Ok(Box::new(ProcessSandbox { confined, cpu_limited, _code: identity.code.lease }) as Box<dyn Sandbox>)
@@ -338,15 +341,28 @@ impl Sandbox for ProcessSandbox {
     }
 
     fn freeze(&self) -> Result<(), Error> {
-        self.confined.group()?.freeze().map_err(step("freeze"))
+        if self.confined.group()?.freezes() {
+            self.confined.group()?.freeze().map_err(step("freeze"))
+        } else {
+            self.confined.control.tell(request::STOP).map_err(step("freeze"))
+        }
     }
 
     fn thaw(&self) -> Result<(), Error> {
-        self.confined.group()?.thaw().map_err(step("thaw"))
+        if self.confined.group()?.freezes() {
+            self.confined.group()?.thaw().map_err(step("thaw"))
+        } else {
+            self.confined.control.tell(request::CONTINUE).map_err(step("thaw"))
+        }
     }
 
     fn usage(&self) -> Result<Usage, Error> {
-        self.confined.group()?.usage().map_err(step("read usage"))
+        let remains = self.confined.remains()?;
+        if remains.group.weighs() {
+            remains.group.usage().map_err(step("read usage"))
+        } else {
+            Ok(Usage { memory: descendants::memory(remains.pid), ..Usage::default() })
+        }
     }
 }
 

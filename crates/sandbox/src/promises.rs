@@ -25,6 +25,14 @@ pub fn held(hierarchies: &Hierarchies) -> Vec<Promise> {
     ]
 }
 
+/// Nothing is held, for one reason.
+pub fn none(reason: &str) -> Vec<Promise> {
+    NAMES.iter().map(|name| broken(name, reason.to_owned(), "see hearth doctor")).collect()
+}
+
+const NAMES: [&str; 10] =
+    ["memory", "cpu", "processes", "tmp", "network", "filesystem", "uid", "seccomp", "landlock", "freeze"];
+
 fn kept(name: &'static str, by: impl Into<String>) -> Promise {
     Promise { name, held: true, by: by.into(), why: String::new(), fix: String::new() }
 }

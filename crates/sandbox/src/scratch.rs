@@ -1,10 +1,11 @@
-//! `/tmp` of a sandbox: an ext4 image of its own in an unnamed sparse file, so that it is disk, has a size, and is gone
+//! `/tmp` of a sandbox. Where images can be mounted: an ext4 image of its own in an unnamed sparse file, so that it is disk, has a size, and is gone
 //! with the sandbox. Images of one size are copies of one template, whose few blocks of metadata are all that is copied.
+//! Elsewhere: a folder, on disk but without a size of its own.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hearth_model::Memory;
@@ -20,23 +21,62 @@ const BLOCK: u64 = 4096;
 /// What the names of templates begin and end with.
 const TEMPLATE: (&str, &str) = ("exact-", ".ext4");
 
+/// Names of folders that are `/tmp` of a sandbox begin so.
+const FOLDER: &str = "folder-";
+
 pub struct Scratch {
     folder: PathBuf,
 }
 
+/// Where what is written to `/tmp` goes.
+pub enum Place {
+    Image(OwnedFd),
+    Folder(PathBuf, OwnedFd),
+}
+
+impl Place {
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Place::Image(descriptor) | Place::Folder(_, descriptor) => descriptor.as_fd(),
+        }
+    }
+}
+
 impl Scratch {
-    /// Opens or makes the folder, and removes what was left unfinished in it.
+    /// Opens or makes the folder, and removes files that were left unfinished in it.
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if !(name.starts_with(TEMPLATE.0) && name.ends_with(TEMPLATE.1)) {
+            let is_template = name.starts_with(TEMPLATE.0) && name.ends_with(TEMPLATE.1);
+            if !is_template && entry.file_type()?.is_file() {
                 fs::remove_file(entry.path())?;
             }
         }
         Ok(Scratch { folder: folder.to_owned() })
+    }
+
+    /// A folder for everybody, as `/tmp` is; empty.
+    pub fn folder(&self, id: u64) -> io::Result<Place> {
+        let path = self.folder.join(format!("{FOLDER}{id}"));
+        fs::create_dir(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o1777))?;
+        let descriptor = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Place::Folder(path, descriptor))
+    }
+
+    /// Folders that an ended server did not remove.
+    pub fn leftovers(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(FOLDER)) {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
     }
 
     /// An image whose file system has room for `size`, to the block. Blocking.

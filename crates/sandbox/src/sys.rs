@@ -46,19 +46,27 @@ struct CloneArgs {
 /// Forks into new namespaces and, where there is one, a control group of version 2 (its directory). Only for a process
 /// with one thread.
 pub fn fork_into_namespaces(group: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    clone(into_group(CloneArgs { flags: NAMESPACES as u64, ..CloneArgs::default() }, group))
+}
+
+fn into_group(arguments: CloneArgs, group: Option<BorrowedFd<'_>>) -> CloneArgs {
     const INTO_CGROUP: u64 = 1 << 33;
-    let namespaces = CloneArgs { flags: NAMESPACES as u64, ..CloneArgs::default() };
-    clone(match group {
+    match group {
         Some(group) => {
-            CloneArgs { flags: namespaces.flags | INTO_CGROUP, cgroup: group.as_raw_fd() as u64, ..namespaces }
+            CloneArgs { flags: arguments.flags | INTO_CGROUP, cgroup: group.as_raw_fd() as u64, ..arguments }
         }
-        None => namespaces,
-    })
+        None => arguments,
+    }
 }
 
 /// A plain fork. Only for a process with one thread.
 pub fn fork() -> io::Result<Fork> {
-    clone(CloneArgs::default())
+    fork_into_group(None)
+}
+
+/// A fork into a control group of version 2, where there is one. Only for a process with one thread.
+pub fn fork_into_group(group: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    clone(into_group(CloneArgs::default(), group))
 }
 
 fn clone(arguments: CloneArgs) -> io::Result<Fork> {
@@ -80,12 +88,12 @@ struct MountAttr {
     userns: u64,
 }
 
-/// Makes a detached mount tree read-only, without set-user-id programs and (unless `devices`) devices.
-pub fn seal_mount(mount: BorrowedFd<'_>, devices: bool) -> io::Result<()> {
+/// Makes a detached mount tree read-only (if `reading`), without set-user-id programs and (unless `devices`) devices.
+pub fn seal_mount(mount: BorrowedFd<'_>, reading: bool, devices: bool) -> io::Result<()> {
     const RDONLY: u64 = 1;
     const NOSUID: u64 = 2;
     const NODEV: u64 = 4;
-    let set = RDONLY | NOSUID | if devices { 0 } else { NODEV };
+    let set = NOSUID | if reading { RDONLY } else { 0 } | if devices { 0 } else { NODEV };
     set_mount(mount, MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE, userns: 0 })
 }
 
@@ -217,28 +225,24 @@ impl Program {
 pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: plain integers and an empty list.
     unsafe {
-        check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()))?;
+        match check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>())) {
+            // A namespace that an ordinary user maps alone forbids it for good: its groups stay what they were.
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) && groups_are_fixed() => {}
+            other => drop(other?),
+        }
         check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
         check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
     }
     Ok(())
 }
 
+fn groups_are_fixed() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
+}
+
 fn prctl(option: c_int, argument: c_ulong) -> io::Result<()> {
     // SAFETY: every option used here takes an integer.
     check(c_long::from(unsafe { libc::prctl(option, argument, 0, 0, 0) })).map(drop)
-}
-
-/// Gives up every capability that an executed program could gain.
-pub fn empty_bounding_set() -> io::Result<()> {
-    for capability in 0.. {
-        match prctl(libc::PR_CAPBSET_DROP, capability) {
-            // The kernel knows no more of them.
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
-            other => other?,
-        }
-    }
-    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as c_ulong)
 }
 
 pub fn no_new_privileges() -> io::Result<()> {
@@ -248,6 +252,11 @@ pub fn no_new_privileges() -> io::Result<()> {
 /// The kernel kills this process when its parent ends.
 pub fn die_with_parent() -> io::Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong)
+}
+
+/// Orphans among this process's descendants become its children.
+pub fn adopt_orphans() -> io::Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
 }
 
 /// After a change of user a process may not even write to its own files in `/proc`, until this.
@@ -285,6 +294,7 @@ pub fn limit_softly(resource: Resource, value: u64) -> io::Result<()> {
 #[repr(u32)]
 pub enum Resource {
     Files = libc::RLIMIT_NOFILE,
+    Processes = libc::RLIMIT_NPROC,
     Core = libc::RLIMIT_CORE,
     Locked = libc::RLIMIT_MEMLOCK,
     Stack = libc::RLIMIT_STACK,
@@ -357,8 +367,13 @@ pub fn exit_of(status: c_int) -> crate::Exit {
 
 /// Kills one process, or with -1 all that this one may.
 pub fn kill(pid: i32) -> io::Result<()> {
+    signal(pid, libc::SIGKILL)
+}
+
+/// Sends a signal to one process, or with -1 to all that this one may.
+pub fn signal(pid: i32, signal: c_int) -> io::Result<()> {
     // SAFETY: plain integers.
-    check(c_long::from(unsafe { libc::kill(pid, libc::SIGKILL) })).map(drop)
+    check(c_long::from(unsafe { libc::kill(pid, signal) })).map(drop)
 }
 
 /// Closes every descriptor from `first` on.
@@ -383,6 +398,12 @@ pub fn take_inherited(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// Leaves the caller's user namespace for a new one that nobody is mapped into yet.
+pub fn unshare_users() -> io::Result<()> {
+    // SAFETY: plain integer; this process has one thread.
+    check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWUSER) })).map(drop)
+}
+
 /// Leaves the caller's mount namespace for a copy of it.
 pub fn unshare_mounts() -> io::Result<()> {
     // SAFETY: plain integer; this process has one thread.
@@ -394,16 +415,6 @@ pub fn unshare_mounts() -> io::Result<()> {
 pub fn unshare_all() -> io::Result<()> {
     // SAFETY: plain integer; this process has one thread.
     check(c_long::from(unsafe { libc::unshare(NAMESPACES | libc::CLONE_NEWCGROUP) })).map(drop)
-}
-
-/// Gives up every capability.
-pub fn drop_capabilities() -> io::Result<()> {
-    let none = rustix::thread::CapabilitySets {
-        effective: rustix::thread::CapabilitySet::empty(),
-        permitted: rustix::thread::CapabilitySet::empty(),
-        inheritable: rustix::thread::CapabilitySet::empty(),
-    };
-    Ok(rustix::thread::set_capabilities(None, none)?)
 }
 
 /// Makes the caller's cgroups the roots of what it sees.

@@ -1,5 +1,5 @@
-//! Host uids for sandboxes: a pair each, unique on the host. Instances share the range by blocks, each block by a lock
-//! on a file in `/run/hearth/uids`.
+//! Uids for sandboxes: a pair each, unique on the host. Instances share the range by blocks, each block by a lock on a
+//! file in `/run/hearth/uids`. The range's first uid may be the server's: nobody gets it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -52,7 +52,8 @@ impl Uids {
                 OpenOptions::new().write(true).create(true).truncate(false).open(self.locks.join(start.to_string()))?;
             if file.try_lock().is_ok() {
                 state.blocks.push(file);
-                state.free.extend((start..start + BLOCK).step_by(2).rev().map(|uid| [uid, uid + 1]));
+                let pairs = (start..start + BLOCK).step_by(2).filter(|uid| uid != self.range.start());
+                state.free.extend(pairs.map(|uid| [uid, uid + 1]).rev());
                 return Ok(());
             }
         }
@@ -89,7 +90,8 @@ mod tests {
     fn a_pair_comes_back_when_dropped() {
         let run = tempfile::tempdir().unwrap();
         let uids = Uids::open(5000..=5000 + BLOCK - 1, run.path()).unwrap();
-        let all: Vec<Pair> = (0..BLOCK / 2).map(|_| uids.take().unwrap()).collect();
+        let all: Vec<Pair> = (1..BLOCK / 2).map(|_| uids.take().unwrap()).collect();
+        assert!(all.iter().all(|pair| !pair.uids.contains(&5000)), "it is the server's");
         assert!(uids.take().is_err());
         drop(all);
         assert!(uids.take().is_ok());

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use crate::Reply;
+use crate::query::escape;
 
 /// Which member carries the message: services differ by exception (spec 1.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,5 +81,21 @@ impl Error {
         let mut reply = Reply::new(self.status, "application/json", Value::Object(body).to_string());
         reply.header("x-amzn-errortype", &self.code);
         reply
+    }
+
+    /// AWS-JSON: the body names the code. `content_type` says which version.
+    pub fn aws_json(&self, content_type: &'static str) -> Reply {
+        let body = serde_json::json!({"__type": self.code, "message": self.message});
+        let mut reply = Reply::new(self.status, content_type, body.to_string());
+        reply.header("x-amzn-errortype", &self.code);
+        reply
+    }
+
+    pub fn rest_xml(&self, request_id: &str) -> Reply {
+        let (code, message) = (escape(&self.code), escape(self.message.as_deref().unwrap_or_default()));
+        let xml = format!(
+            "<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{request_id}</RequestId></Error>"
+        );
+        Reply::new(self.status, "application/xml", xml)
     }
 }

@@ -4,6 +4,7 @@
 mod context;
 mod coverage;
 mod error;
+pub mod json;
 pub mod query;
 mod reply;
 pub mod rest_json;

@@ -28,7 +28,8 @@ pub fn error(error: &Error, namespace: &str, request_id: &str) -> Reply {
     Reply::new(error.status, "text/xml", xml)
 }
 
-fn escape(text: &str) -> String {
+/// Text inside an element.
+pub fn escape(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
         match character {
             '&' => escaped.push_str("&amp;"),

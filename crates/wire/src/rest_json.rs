@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::route::Labels;
 use crate::shape::{Kind, Location, Member, Shape};
 use crate::validate::validate;
-use crate::{Context, Error, Reply};
+use crate::{Context, Error, Reply, json};
 
 /// What of a request may hold members.
 pub struct Parts<'a> {
@@ -95,19 +95,12 @@ fn body(bytes: &Bytes) -> Result<Map<String, Value>, Error> {
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(Error::serialization("Start of structure or map found where not expected.")),
-        Err(e) => Err(Error::new(
+        Err(_) => Err(Error::new(
             400,
             "InvalidRequestContentException",
-            format!("Could not parse request body into json: {}", without_position(&e)),
+            format!("Could not parse request body into json: {}", json::fault(bytes)),
         )),
     }
-}
-
-/// A parser's text without its own way of naming the place.
-fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let plain = text.split(" at line ").next().unwrap_or_default();
-    format!("{plain}\n at [Source: REDACTED; line: {}, column: {}]", error.line(), error.column())
 }
 
 /// Removes what the model does not have, at every depth.

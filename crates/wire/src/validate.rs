@@ -215,6 +215,8 @@ fn matches(pattern: &'static str, text: &str) -> bool {
         .or_insert_with(|| {
             // A dash after a range is a plain dash in the service's dialect.
             let pattern = pattern.replace("0-9-_", "0-9_\\-").replace("Z-_", "Z_\\-");
+            // Recorded: `name:$latest` passes where functions are only looked up, and is then not found.
+            let pattern = pattern.replace(":(\\$LATEST(\\.PUBLISHED)?|", ":((?i:\\$LATEST)(\\.PUBLISHED)?|");
             Regex::new(&format!("^(?:{pattern})$")).ok().map(Arc::new)
         })
         .clone();

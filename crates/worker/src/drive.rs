@@ -168,7 +168,7 @@ impl Driver {
     fn nothing_to_execute(&self, tried: &[Vec<String>]) -> Cause {
         if self.shared.function.runtime.family() != Family::Provided && self.wrapper().is_some() {
             // AWS starts a wrapper from a shell, which ends like this.
-            return Cause::exit(Exit::Code(127), false);
+            return Cause::exit(Exit::Code(127));
         }
         let programs: Vec<String> = tried.iter().filter_map(|command| command.first().cloned()).collect();
         Cause::no_bootstrap(&programs)

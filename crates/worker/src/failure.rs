@@ -27,18 +27,15 @@ impl Cause {
         }
     }
 
-    /// A process that ended by itself.
-    pub fn exit(exit: Exit, out_of_memory: bool) -> Self {
-        match exit {
-            Exit::Code(0) => Cause::platform(ErrorType::RUNTIME_EXIT, "Runtime exited without providing a reason"),
-            Exit::Code(code) => {
-                Cause::platform(ErrorType::RUNTIME_EXIT, format!("Runtime exited with error: exit status {code}"))
-            }
-            Exit::Signal(signal) => {
-                let error_type = if out_of_memory { ErrorType::OUT_OF_MEMORY } else { ErrorType::RUNTIME_EXIT };
-                Cause::platform(error_type, format!("Runtime exited with error: signal: {}", signal_name(signal)))
-            }
-        }
+    /// A process that ended by itself. Also when memory ran out: the caller is told `Runtime.ExitError` then, and the
+    /// report alone says `Runtime.OutOfMemory` (docs/decisions/0004).
+    pub fn exit(exit: Exit) -> Self {
+        let message = match exit {
+            Exit::Code(0) => "Runtime exited without providing a reason".to_owned(),
+            Exit::Code(code) => format!("Runtime exited with error: exit status {code}"),
+            Exit::Signal(signal) => format!("Runtime exited with error: signal: {}", signal_name(signal)),
+        };
+        Cause::platform(ErrorType::RUNTIME_EXIT, message)
     }
 
     /// A program that could not be executed.
@@ -105,29 +102,15 @@ mod tests {
 
     #[test]
     fn exits_read_as_awss_do() {
-        for (exit, out_of_memory, expected) in [
-            (
-                Exit::Code(0),
-                false,
-                r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: r Error: Runtime exited without providing a reason"}"#,
-            ),
-            (
-                Exit::Code(3),
-                false,
-                r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: r Error: Runtime exited with error: exit status 3"}"#,
-            ),
-            (
-                Exit::Signal(11),
-                false,
-                r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: r Error: Runtime exited with error: signal: segmentation fault"}"#,
-            ),
-            (
-                Exit::Signal(9),
-                true,
-                r#"{"errorType":"Runtime.OutOfMemory","errorMessage":"RequestId: r Error: Runtime exited with error: signal: killed"}"#,
-            ),
+        for (exit, message) in [
+            (Exit::Code(0), "Runtime exited without providing a reason"),
+            (Exit::Code(3), "Runtime exited with error: exit status 3"),
+            (Exit::Signal(11), "Runtime exited with error: signal: segmentation fault"),
+            (Exit::Signal(9), "Runtime exited with error: signal: killed"),
         ] {
-            assert_eq!(text(Cause::exit(exit, out_of_memory)), expected);
+            let expected =
+                format!(r#"{{"errorType":"Runtime.ExitError","errorMessage":"RequestId: r Error: {message}"}}"#);
+            assert_eq!(text(Cause::exit(exit)), expected);
         }
     }
 

@@ -53,9 +53,10 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
 pub(crate) fn records(shared: &Shared, made: &Made) -> Vec<PlatformRecord> {
     let (asked, running) = (shared.function.runtime, made.tree.runtime);
     let substituted = (asked != running).then_some(PlatformRecord::Substituted { asked, running });
+    let (region, digest) = (&shared.function.key.region, &made.tree.version_digest);
     let init_start = PlatformRecord::InitStart {
         runtime_version: made.tree.version.clone(),
-        runtime_version_arn: made.tree.version_arn.clone(),
+        runtime_version_arn: format!("arn:{}:lambda:{region}::runtime:{digest}", region.partition()),
     };
     substituted.into_iter().chain([init_start]).collect()
 }

@@ -169,13 +169,12 @@ impl Shared {
         let mut state = self.lock();
         let usage = state.sandbox.as_ref().and_then(|sandbox| sandbox.usage().ok());
         let killed = usage.is_some_and(|usage| usage.oom_kills > state.oom_kills);
-        let out_of_memory = killed && exit == Exit::Signal(9);
-        if out_of_memory {
+        let mut error_type = ErrorType::RUNTIME_EXIT;
+        if killed && exit == Exit::Signal(9) {
+            error_type = ErrorType::OUT_OF_MEMORY;
             state.memory_peak = self.function.memory.as_bytes();
         }
-        let cause = Cause::exit(exit, out_of_memory);
-        let error_type = cause.error_type();
-        state.cause = Some(cause);
+        state.cause = Some(Cause::exit(exit));
         self.step(state, Input::Exited(error_type));
     }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hearth_model::{BoxFuture, Memory, Root, RootBind, Status};
+use hearth_sandbox::privilege::Owner;
 use hearth_sandbox::process::{Config, ProcessDriver};
-use hearth_sandbox::{Driver, launcher};
+use hearth_sandbox::{Driver, Isolation, launcher};
 use support::{World, invoke};
 
 const ECHO: &str = "while True:\n  id, event = next_event()\n  respond(id, event)\n";
@@ -34,11 +35,17 @@ const TESTS: &[(&str, Test)] = &[
 
 fn main() {
     launcher::main_if_asked();
-    let started = launcher::start().expect("start the launcher");
+    let orders = launcher::Orders {
+        isolation: Isolation::Process,
+        uids: 1_879_048_192..=1_879_113_727,
+        run: PathBuf::from("/run/hearth"),
+        server: Owner { uid: 0, gid: 0 },
+    };
+    let started = launcher::start(&orders).expect("start the launcher");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let wanted = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
     runtime.block_on(async {
-        let confined = confined(started);
+        let confined = confined(started).await;
         for (name, test) in TESTS {
             if wanted.as_deref().is_none_or(|wanted| name.contains(wanted)) {
                 let began = Instant::now();
@@ -49,7 +56,7 @@ fn main() {
     });
 }
 
-fn confined(started: launcher::Started) -> Confined {
+async fn confined(started: launcher::Started) -> Confined {
     let folder = tempfile::tempdir().unwrap();
     let skeleton = folder.path().join("skeleton");
     for name in ["bin", "lib", "lib64", "usr", "dev", "proc", "tmp", "var/task", "etc", "opt"] {
@@ -59,14 +66,9 @@ fn confined(started: launcher::Started) -> Confined {
     std::fs::set_permissions(folder.path(), open).unwrap();
     let binds =
         ["bin", "lib", "lib64", "usr"].map(|name| RootBind { source: Path::new("/").join(name), target: name.into() });
-    let config = Config {
-        instance: format!("worker{}", std::process::id()),
-        scratch: folder.path().join("scratch"),
-        uids: 1_879_048_192..=1_879_113_727,
-        run: PathBuf::from("/run/hearth"),
-    };
+    let config = Config { instance: format!("worker{}", std::process::id()), scratch: folder.path().join("scratch") };
     Confined {
-        driver: Arc::new(ProcessDriver::new(started.attach().unwrap(), config).unwrap()),
+        driver: Arc::new(ProcessDriver::open(started.attach().unwrap(), config).await.unwrap()),
         root: Root { skeleton, binds: binds.into() },
         _folder: folder,
     }
@@ -135,8 +137,9 @@ async fn memory_over_the_limit_ends_the_function_alone(confined: &Confined) {
     assert!((60..110).contains(&used), "{used} MB");
     world.wait_idle().await;
     let over = invoke(&environment, "b", "400").await.unwrap();
-    let expected = r#"{"errorType":"Runtime.OutOfMemory","errorMessage":"RequestId: b Error: Runtime exited with error: signal: killed"}"#;
+    let expected = r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: b Error: Runtime exited with error: signal: killed"}"#;
     assert_eq!(over.body, expected);
+    assert_eq!(over.outcome.report.error_type.clone().unwrap().as_str(), "Runtime.OutOfMemory");
     assert_eq!(over.outcome.report.max_memory_used.as_mib(), 128);
     world.wait_idle().await;
     assert_eq!(invoke(&environment, "c", "1").await.unwrap().body, "1");

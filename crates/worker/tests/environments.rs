@@ -127,9 +127,13 @@ async fn one_killed_for_want_of_memory_says_so() {
     world.wait_idle().await;
     world.host.oom_kills.store(1, Ordering::Relaxed);
     let done = invoke(&environment, "r", "1").await.unwrap();
-    let expected = r#"{"errorType":"Runtime.OutOfMemory","errorMessage":"RequestId: r Error: Runtime exited with error: signal: killed"}"#;
+    let expected = r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: r Error: Runtime exited with error: signal: killed"}"#;
     assert_eq!(done.body, expected);
+    assert_eq!(done.outcome.report.error_type.unwrap().as_str(), "Runtime.OutOfMemory");
     assert_eq!(done.outcome.report.max_memory_used.as_mib(), 128);
+    let log = world.log().await;
+    let line = "RequestId: r Error: Runtime exited with error: signal: killed\nRuntime.ExitError";
+    in_order(&log, &[line, "END RequestId: r", "Status: error\tError Type: Runtime.OutOfMemory\t"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 mod codegen;
 mod layers;
 mod model;
+mod recorded;
 
 use anyhow::{Result, bail};
 

@@ -31,7 +31,7 @@ pub struct Http {
     pub response_code: Option<u16>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reference {
     pub shape: String,
@@ -39,7 +39,7 @@ pub struct Reference {
     pub location_name: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Shape {
     #[serde(rename = "type")]
@@ -65,7 +65,7 @@ pub struct Shape {
     pub eventstream: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorTrait {
     pub http_status_code: u16,
@@ -80,7 +80,8 @@ impl Shape {
 
 /// Reads the model of `service` at `api` (`2015-03-31`).
 pub fn fetch(service: &str, api: &str) -> Result<Model> {
-    let cache = crate::root().join("target/codegen");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), Into::into);
+    let cache = target.join("codegen");
     let wheel = cache.join(format!("botocore-{VERSION}-py3-none-any.whl"));
     if !wheel.exists() {
         std::fs::create_dir_all(&cache)?;

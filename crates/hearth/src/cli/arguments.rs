@@ -112,10 +112,9 @@ impl Args for ServeArguments {
 
 impl FromArgMatches for ServeArguments {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let keys = TABLE.iter().map(|setting| setting.key).chain(UNBUILT.iter().copied());
         Ok(ServeArguments {
             config: matches.get_one::<String>("config").map(PathBuf::from),
-            flags: keys.filter_map(|key| Some((key, matches.get_one::<String>(key)?.clone()))).collect(),
+            flags: settings::keys().filter_map(|key| Some((key, matches.get_one::<String>(key)?.clone()))).collect(),
         })
     }
 
@@ -130,7 +129,7 @@ pub fn end_with(error: clap::Error) -> ! {
     let serving = std::env::args_os().any(|argument| argument == "serve");
     let unknown = error.get(clap::error::ContextKind::InvalidArg).map(ToString::to_string);
     if let (ErrorKind::UnknownArgument, true, Some(flag)) = (error.kind(), serving, unknown) {
-        let flags: Vec<String> = TABLE.iter().map(|setting| format!("--{}", setting.flag())).collect();
+        let flags: Vec<String> = settings::keys().map(|key| format!("--{}", settings::flag_of(key))).collect();
         let nearest = settings::nearest(&flag, flags.iter().map(String::as_str)).unwrap_or_default();
         eprintln!("hearth: unknown flag {flag}; the nearest is {nearest} (hearth serve --help lists all)");
         std::process::exit(2);

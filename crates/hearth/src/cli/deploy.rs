@@ -66,13 +66,13 @@ struct Plan {
 
 pub async fn run(global: &Global, client: &Client, options: DeployOptions) -> Result<(), Failure> {
     let variables = variables(&options.variables)?;
+    let progress = Progress::begin("deploying");
     let plan = plan(client, &options).await?;
     let there = match client.get(&format!("{FUNCTIONS}/{}", segment(&plan.name))).await {
         Ok(answer) => Some(answer.json::<Value>()?),
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error.into()),
     };
-    let progress = Progress::begin("deploying");
     match there {
         None => create(client, &plan, &options, variables).await?,
         Some(there) => update(client, &plan, &options, variables, &there["Configuration"]).await?,

@@ -2,7 +2,7 @@
 
 use super::{Failure, Global, output};
 use crate::documents::Doctor;
-use crate::settings::Isolation;
+use hearth_sandbox::Isolation;
 
 #[derive(clap::Args)]
 pub struct DoctorOptions {

@@ -1,5 +1,7 @@
 //! What the server says when it serves: where, on what, with which limits, and with which runtimes.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use hearth_store::DataDir;
@@ -18,14 +20,19 @@ pub fn print(settings: &Settings, folder: &DataDir, address: SocketAddr, rooms: 
             version => format!("{} ({version})", installed.runtime),
         })
         .collect();
-    eprintln!("listening on http://{address}");
-    eprintln!("  data folder   {}", folder.path().display());
-    eprintln!("  cache folder  {}", settings.cache_dir.display());
-    eprintln!("  runtimes      {}", runtimes.join(", "));
+    let mut text = format!("listening on http://{address}\n");
+    let mut row = |name: &str, value: &dyn std::fmt::Display| {
+        let _ = writeln!(text, "  {name:<12}  {value}");
+    };
+    row("data folder", &folder.path().display());
+    row("cache folder", &settings.cache_dir.display());
+    row("runtimes", &runtimes.join(", "));
     let promises = rooms.driver.promises();
     let held: Vec<&str> = promises.iter().filter(|promise| promise.held).map(|promise| promise.name).collect();
-    eprintln!("  enforced      {}", held.join(", "));
+    row("enforced", &held.join(", "));
     for promise in promises.iter().filter(|promise| !promise.held) {
-        eprintln!("  not enforced  {}: {}", promise.name, promise.why);
+        row("not enforced", &format_args!("{}: {}", promise.name, promise.why));
     }
+    // Whoever started the server may listen no more: that ends nothing.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

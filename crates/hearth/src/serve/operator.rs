@@ -11,8 +11,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::probe::Probe;
-use crate::settings::Isolation;
 use crate::{doctor, documents};
+use hearth_sandbox::Isolation;
 
 pub struct ServerOperator {
     pub images: Images,

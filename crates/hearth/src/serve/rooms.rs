@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,9 +12,9 @@ use hearth_images::Images;
 use hearth_model::{BoxFuture, Clock, Functions, Quotas, SystemClock};
 use hearth_observe::Logs;
 use hearth_placement::Placement;
-use hearth_sandbox::Driver;
 use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
+use hearth_sandbox::{Driver, Unavailable};
 use hearth_store::{Blobs, DataDir, Files, Records, Sqlite};
 use hearth_worker::{Endpoint, EndpointIdentity, Worker};
 use tokio::sync::watch;
@@ -25,8 +24,6 @@ use super::probe::Probe;
 use crate::cli::Failure;
 use crate::settings::Settings;
 
-/// Where instances on this host meet to share out user ids.
-const RUN: &str = "/run/hearth";
 /// The port of the Hearth endpoint inside every environment.
 const ENDPOINT_PORT: u16 = 4566;
 
@@ -82,7 +79,7 @@ impl Rooms {
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
         let launcher = launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
         let launcher_ended = Box::pin(launcher.ended());
-        let driver = driver(settings, folder, launcher)?;
+        let driver = driver(folder, launcher).await;
         let images = images(settings, blobs.clone()).await?;
         let ports = hearth_control::Ports {
             records,
@@ -119,15 +116,16 @@ impl Rooms {
     }
 }
 
-fn driver(settings: &Settings, folder: &DataDir, launcher: Launcher) -> Result<Arc<dyn Driver>, Failure> {
-    let config = process::Config {
-        instance: folder.instance().to_owned(),
-        scratch: folder.path().join("scratch"),
-        uids: settings.sandbox_uids.0.clone(),
-        run: Path::new(RUN).to_owned(),
-    };
-    let driver = ProcessDriver::new(launcher, config).map_err(|e| failed("make sandboxes")(&e))?;
-    Ok(Arc::new(driver))
+/// Where functions cannot be confined, the server serves all but them, and says why.
+async fn driver(folder: &DataDir, launcher: Launcher) -> Arc<dyn Driver> {
+    let config = process::Config { instance: folder.instance().to_owned(), scratch: folder.path().join("scratch") };
+    match ProcessDriver::open(launcher, config).await {
+        Ok(driver) => Arc::new(driver),
+        Err(error) => {
+            tracing::error!(%error, "functions cannot run: see hearth doctor");
+            Arc::new(Unavailable::new(&error))
+        }
+    }
 }
 
 /// Looks for runtimes, which takes a moment.

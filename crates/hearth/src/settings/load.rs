@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Default, OTHER_VARIABLES, Settings, TABLE, UNBUILT, file, flag_of, nearest, variable_of};
+use super::{Default, OTHER_VARIABLES, Settings, TABLE, UNBUILT, file, flag_of, keys, nearest, variable_of};
 
 /// Where the file is looked for when nobody names one.
 const FILES: [&str; 2] = ["hearth.toml", "/etc/hearth/hearth.toml"];
@@ -198,7 +198,7 @@ fn known(path: &str, key: &str) -> Result<&'static str, SettingsError> {
     if let Some(key) = UNBUILT.iter().find(|unbuilt| **unbuilt == key) {
         return Err(SettingsError::Unbuilt { origin: path.to_owned(), key });
     }
-    let nearest = nearest(key, TABLE.iter().map(|setting| setting.key)).unwrap_or_default();
+    let nearest = nearest(key, keys()).unwrap_or_default();
     Err(SettingsError::UnknownKey { path: path.to_owned(), key: key.to_owned(), nearest })
 }
 
@@ -219,12 +219,12 @@ fn take_variables(
             return Err(SettingsError::Unbuilt { origin, key });
         }
     }
-    let known: Vec<String> = TABLE.iter().map(|setting| setting.variable()).collect();
+    let others = OTHER_VARIABLES.iter().map(|name| (*name).to_owned());
+    let known: Vec<String> = keys().map(variable_of).chain(others).collect();
     let warnings = variables
         .hearth_names()
         .into_iter()
-        .filter(|name| !known.contains(name) && !OTHER_VARIABLES.contains(&name.as_str()))
-        .filter(|name| !UNBUILT.iter().any(|key| variable_of(key) == *name))
+        .filter(|name| !known.contains(name))
         .map(|name| {
             let nearest = nearest(&name, known.iter().map(String::as_str)).unwrap_or_default();
             format!("the variable {name} is not known and has no effect; the nearest is {nearest}")

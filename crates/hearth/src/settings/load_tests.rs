@@ -62,6 +62,8 @@ fn an_ordinary_user_keeps_data_at_home() {
 fn an_unknown_key_names_the_nearest() {
     let said = refusal("environment.wait = \"1s\"", &[], &[]);
     assert!(said.ends_with("unknown setting environment.wait; the nearest is environments.wait"), "{said}");
+    let said = refusal("[async]\nretry_base = \"1s\"", &[], &[]);
+    assert!(said.ends_with("unknown setting async.retry_base; the nearest is async.retry_base_delay"), "{said}");
 }
 
 #[test]

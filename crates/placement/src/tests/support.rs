@@ -191,7 +191,7 @@ impl Materials for Double {
             command: Vec::new(),
             variables: Vec::new(),
             version: "provided:al2023".to_owned(),
-            version_arn: "arn:aws:lambda:us-east-1::runtime:0".to_owned(),
+            version_digest: "0".to_owned(),
         };
         let missing = runtime.as_str() == "dotnet8";
         Box::pin(async move { if missing { Err(MaterialsError::RuntimeMissing(runtime)) } else { Ok(Arc::new(tree)) } })

@@ -13,16 +13,21 @@ use rustix::mount::{
 use rustix::thread::LinkNameSpaceType;
 
 use super::create::show_owners;
-use super::serve::{Failure, Reply, at};
-use crate::packet::Packet;
+use super::place;
+use super::serve::{Failure, Reply, State, at};
 use crate::sys;
 
+/// Roots of one launcher: one for each runtime and the few that follow an upgrade of the host.
+const ROOTS_MAX: u32 = 1024;
+
 /// The composed roots, by number.
-#[derive(Default)]
 pub struct Roots {
     /// Made with the first root, so that a launcher without privileges fails by request.
     place: Option<Place>,
     count: u32,
+    /// The launcher is in a user namespace of its own: devices are the host's, what lies below a folder is copied with
+    /// it, and a descriptor's place is looked up in the launcher's own mount namespace.
+    inside: bool,
 }
 
 /// A tmpfs over `/mnt` of a mount namespace of its own; a directory in it for each root.
@@ -32,7 +37,19 @@ struct Place {
     outside: OwnedFd,
 }
 
+/// What a copy of a mount may be used for, beyond reading and executing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Files,
+    Devices,
+    Writing,
+}
+
 impl Roots {
+    pub fn new(inside: bool) -> Self {
+        Roots { place: None, count: 0, inside }
+    }
+
     /// A detached copy of a root with everything mounted on it.
     pub fn copy(&self, number: u32) -> Result<OwnedFd, Failure> {
         let place = self.place.as_ref().filter(|_| number < self.count);
@@ -41,6 +58,29 @@ impl Roots {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
             rustix::mount::open_tree(directory, number.to_string(), flags).map_err(at("copy the root"))
         })
+    }
+
+    /// A detached copy of a folder that becomes `/tmp`.
+    pub fn writable(&self, folder: &OwnedFd) -> Result<OwnedFd, Failure> {
+        self.mount(folder, Use::Writing, "copy the folder of /tmp")
+    }
+
+    /// A detached, sealed copy of the mount at a descriptor.
+    fn mount(&self, source: &OwnedFd, purpose: Use, step: &'static str) -> Result<OwnedFd, Failure> {
+        let mut flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let found;
+        let source = if self.inside {
+            // Mounts of the host cannot be taken away from what they lie on here.
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+            found = place::here(source).map_err(at(step))?;
+            &found
+        } else {
+            source
+        };
+        let tree = rustix::mount::open_tree(source, "", flags).map_err(at(step))?;
+        sys::seal_mount(tree.as_fd(), purpose != Use::Writing, purpose == Use::Devices).map_err(at("seal a mount"))?;
+        Ok(tree)
     }
 }
 
@@ -97,32 +137,26 @@ fn attach(mount: &OwnedFd, directory: BorrowedFd<'_>, path: &str) -> rustix::io:
     rustix::mount::move_mount(mount, "", directory, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-/// A detached, sealed copy of the mount at a descriptor.
-fn copy(source: BorrowedFd<'_>, step: &'static str) -> Result<OwnedFd, Failure> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = rustix::mount::open_tree(source, "", flags).map_err(at(step))?;
-    sys::seal_mount(tree.as_fd(), false).map_err(at("seal a mount"))?;
-    Ok(tree)
-}
-
 /// Request MOUNT.
-pub fn mount(mut packet: Packet) -> Result<Reply, Failure> {
-    let pid = packet.u32().map_err(at("read the request"))?;
-    let directory = packet.descriptor().map_err(at("read the request"))?;
-    let tree = copy(directory.as_fd(), "copy a directory")?;
-    show_owners(&tree, pid.cast_signed())?;
+pub fn mount(state: &State, pid: i32, directory: OwnedFd) -> Result<Reply, Failure> {
+    let tree = state.roots.mount(&directory, Use::Files, "copy a directory")?;
+    if state.standing.privileged {
+        show_owners(&tree, pid)?;
+    }
     Ok(Reply { value: 0, descriptor: Some(tree) })
 }
 
 /// Request COMPOSE.
-pub fn compose(roots: &mut Roots, mut packet: Packet) -> Result<Reply, Failure> {
-    let skeleton = packet.descriptor().map_err(at("read the request"))?;
-    let skeleton = copy(skeleton.as_fd(), "copy the skeleton")?;
-    let mut binds = Vec::new();
-    while let Ok(source) = packet.descriptor() {
-        let target = packet.bytes().map_err(at("read the request"))?;
-        binds.push((copy(source.as_fd(), "copy a folder of the root")?, target));
+pub fn compose(roots: &mut Roots, skeleton: OwnedFd, binds: Vec<(OwnedFd, Vec<u8>)>) -> Result<Reply, Failure> {
+    if roots.count == ROOTS_MAX {
+        return Err(at("compose a root")(io::Error::from(io::ErrorKind::QuotaExceeded)));
     }
+    let skeleton = roots.mount(&skeleton, Use::Files, "copy the skeleton")?;
+    let mut trees = Vec::new();
+    for (source, target) in binds {
+        trees.push((roots.mount(&source, Use::Files, "copy a folder of the root")?, target));
+    }
+    let devices = devices(roots)?;
     if roots.place.is_none() {
         roots.place = Some(Place::make()?);
     }
@@ -130,7 +164,7 @@ pub fn compose(roots: &mut Roots, mut packet: Packet) -> Result<Reply, Failure> 
     let name = roots.count.to_string();
     place.within(|directory| {
         rustix::fs::mkdirat(directory, &*name, Mode::RWXU).map_err(at("make a place for the root"))?;
-        let filled = fill(directory, &name, &skeleton, &binds);
+        let filled = fill(directory, &name, &skeleton, &trees, &devices);
         if filled.is_err() {
             let _ = rustix::mount::unmount(format!("/mnt/{name}"), UnmountFlags::DETACH);
             let _ = rustix::fs::unlinkat(directory, &*name, rustix::fs::AtFlags::REMOVEDIR);
@@ -141,7 +175,13 @@ pub fn compose(roots: &mut Roots, mut packet: Packet) -> Result<Reply, Failure> 
     Ok(Reply { value: roots.count - 1, descriptor: None })
 }
 
-fn fill(place: BorrowedFd<'_>, name: &str, skeleton: &OwnedFd, binds: &[(OwnedFd, Vec<u8>)]) -> Result<(), Failure> {
+fn fill(
+    place: BorrowedFd<'_>,
+    name: &str,
+    skeleton: &OwnedFd,
+    binds: &[(OwnedFd, Vec<u8>)],
+    devices: &Devices,
+) -> Result<(), Failure> {
     attach(skeleton, place, name).map_err(at("mount the skeleton"))?;
     let root = rustix::fs::openat(place, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(at("open the root"))?;
@@ -155,7 +195,11 @@ fn fill(place: BorrowedFd<'_>, name: &str, skeleton: &OwnedFd, binds: &[(OwnedFd
     for (tree, target) in binds {
         onto(tree, target)?;
     }
-    onto(&devices()?, b"dev")
+    onto(&devices.mount, b"dev")?;
+    for (name, device) in &devices.bound {
+        onto(device, format!("dev/{name}").as_bytes())?;
+    }
+    Ok(())
 }
 
 /// A place in the root, reached through no symbolic link and no `..`.
@@ -164,14 +208,28 @@ fn inside(root: &OwnedFd, target: &[u8]) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat2(root, target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
 }
 
-/// A read-only `/dev` with the devices that every program may use, and nothing else.
-fn devices() -> Result<OwnedFd, Failure> {
-    let mount = tmpfs("size=64k,mode=0755", true)?;
+/// The devices that every program may use: name, minor number.
+const DEVICES: [(&str, u32); 5] = [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)];
+
+/// A read-only `/dev`, and what is mounted on it: nodes of its own or, where none can be made, the host's.
+struct Devices {
+    mount: OwnedFd,
+    bound: Vec<(&'static str, OwnedFd)>,
+}
+
+fn devices(roots: &Roots) -> Result<Devices, Failure> {
+    let mount = tmpfs("size=64k,mode=0755", !roots.inside)?;
     let all = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
-    for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
-        rustix::fs::mknodat(&mount, name, FileType::CharacterDevice, all, rustix::fs::makedev(1, minor))
-            .map_err(at("make a device"))?;
+    let mut bound = Vec::new();
+    for (name, minor) in DEVICES {
+        let kind = if roots.inside { FileType::RegularFile } else { FileType::CharacterDevice };
+        rustix::fs::mknodat(&mount, name, kind, all, rustix::fs::makedev(1, minor)).map_err(at("make a device"))?;
         rustix::fs::chmodat(&mount, name, all, rustix::fs::AtFlags::empty()).map_err(at("open a device to all"))?;
+        if roots.inside {
+            let device = rustix::fs::open(format!("/dev/{name}"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .map_err(at("open a device"))?;
+            bound.push((name, roots.mount(&device, Use::Devices, "copy a device")?));
+        }
     }
     let links = [
         ("fd", "/proc/self/fd"),
@@ -182,6 +240,6 @@ fn devices() -> Result<OwnedFd, Failure> {
     for (name, target) in links {
         rustix::fs::symlinkat(target, &mount, name).map_err(at("make a link in /dev"))?;
     }
-    sys::seal_mount(mount.as_fd(), true).map_err(at("seal /dev"))?;
-    Ok(mount)
+    sys::seal_mount(mount.as_fd(), true, !roots.inside).map_err(at("seal /dev"))?;
+    Ok(Devices { mount, bound })
 }

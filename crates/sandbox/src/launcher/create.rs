@@ -8,10 +8,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use rustix::thread::CapabilitySet;
 
+use super::request::{self, Scratch};
 use super::serve::{Failure, Reply, State, at};
-use crate::init;
-use crate::packet::{Packet, Writer, answer};
+use super::standing::Users;
+use crate::init::{self, Confinement};
+use crate::packet::{Writer, answer};
+use crate::privilege;
 use crate::sys::{self, Fork};
 
 /// The function's user and group inside (spec 3.1).
@@ -26,16 +30,30 @@ struct World {
     scratch: OwnedFd,
     /// Of its control groups of version 1.
     tasks: Vec<OwnedFd>,
+    /// Whether its root is another user than the function's.
+    own_root: bool,
 }
 
 /// Request CREATE.
-pub fn create(state: &State, mut packet: Packet) -> Result<Reply, Failure> {
-    let mut integer = || packet.u32().map_err(at("read the request"));
-    let (root, init_uid, user_uid, is_unified) = (integer()?, integer()?, integer()?, integer()? != 0);
-    let mut descriptor = || packet.descriptor().map_err(at("read the request"));
-    let (control, image) = (descriptor()?, descriptor()?);
-    let unified = if is_unified { Some(descriptor()?) } else { None };
-    let world = World { root: state.roots.copy(root)?, scratch: mount_image(&image)?, tasks: packet.rest() };
+pub fn create(state: &mut State, request: request::Create) -> Result<Reply, Failure> {
+    let request::Create { root, control, scratch, unified, groups } = request;
+    let tasks: Vec<_> = groups.iter().map(open_tasks).collect::<Result<_, _>>()?;
+    if !state.standing.namespaces {
+        return create_bare(state, control, unified.as_ref(), &tasks);
+    }
+    let pair = match &state.users {
+        Users::Pairs(uids) => Some(uids.take().map_err(at("take host uids"))?),
+        Users::Single => None,
+    };
+    let scratch = match scratch {
+        Scratch::Image(image) => mount_image(&image)?,
+        Scratch::Folder(folder) => state.roots.writable(&folder)?,
+    };
+    let world = World { root: state.roots.copy(root)?, scratch, tasks, own_root: pair.is_some() };
+    let map = match &pair {
+        Some(pair) => format!("0 {} 1\n{USER} {} 1\n", pair.uids[0], pair.uids[1]),
+        None => format!("{USER} 0 1\n"),
+    };
     let (go, going) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(at("make a pipe"))?;
     match sys::fork_into_namespaces(unified.as_ref().map(AsFd::as_fd)).map_err(at("fork into namespaces"))? {
         Fork::Child => {
@@ -43,17 +61,47 @@ pub fn create(state: &State, mut packet: Packet) -> Result<Reply, Failure> {
             begin(&go, &world, control, state)
         }
         Fork::Parent(pid) => {
-            let told = map_users(pid, init_uid, user_uid)
-                .and_then(|()| show_owners(&world.root, pid))
-                .map(|()| spare_no_longer(pid))
+            state.children.insert(pid, pair);
+            let told = map_users(pid, &map)
+                .and_then(|()| if state.standing.privileged { show_owners(&world.root, pid) } else { Ok(()) })
                 .and_then(|()| rustix::io::write(&going, &[1]).map_err(at("start the init")));
             if let Err(failure) = told {
                 let _ = sys::kill(pid);
                 return Err(failure);
             }
-            Ok(Reply { value: pid.cast_unsigned(), descriptor: None })
+            Ok(Reply::value(pid))
         }
     }
+}
+
+/// Without namespaces: a child that only supervises.
+fn create_bare(
+    state: &mut State,
+    control: OwnedFd,
+    unified: Option<&OwnedFd>,
+    tasks: &[OwnedFd],
+) -> Result<Reply, Failure> {
+    match sys::fork_into_group(unified.map(AsFd::as_fd)).map_err(at("fork"))? {
+        Fork::Child => {
+            let built = join(tasks)
+                .and_then(|()| sys::die_with_parent().map_err(at("tie the sandbox to the launcher")))
+                .and_then(|()| sys::adopt_orphans().map_err(at("adopt orphans")));
+            match built {
+                Ok(()) => init::run(control, &Confinement { filters: &state.filters, user: None, namespaces: false }),
+                Err(failure) => give_up(&control, &failure),
+            }
+        }
+        Fork::Parent(pid) => {
+            state.children.insert(pid, None);
+            Ok(Reply::value(pid))
+        }
+    }
+}
+
+/// The way into a group of version 1. Opened here because the kernel asks who opened it.
+fn open_tasks(folder: &OwnedFd) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, "tasks", flags, Mode::empty()).map_err(at("open a cgroup"))
 }
 
 /// `/tmp`: the file system in an unnamed image file, by a loop device that goes when the sandbox does.
@@ -82,16 +130,9 @@ fn mount_image(image: &OwnedFd) -> Result<OwnedFd, Failure> {
 }
 
 /// Who the child is: only the launcher can say that.
-fn map_users(pid: i32, init_uid: u32, user_uid: u32) -> Result<(), Failure> {
-    let map = format!("0 {init_uid} 1\n{USER} {user_uid} 1\n");
-    fs::write(format!("/proc/{pid}/uid_map"), &map).map_err(at("map users"))?;
-    fs::write(format!("/proc/{pid}/gid_map"), &map).map_err(at("map groups"))
-}
-
-/// A sandbox is as killable as any process for want of memory, and its functions can never say otherwise: written by the
-/// launcher, this is the least that they may ask for themselves.
-fn spare_no_longer(pid: i32) {
-    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "0");
+fn map_users(pid: i32, map: &str) -> Result<(), Failure> {
+    fs::write(format!("/proc/{pid}/uid_map"), map).map_err(at("map users"))?;
+    fs::write(format!("/proc/{pid}/gid_map"), map).map_err(at("map groups"))
 }
 
 /// Lets files of the host's root appear as those of the sandbox's, as on AWS. Where a file system cannot, they are
@@ -112,14 +153,26 @@ fn begin(go: &OwnedFd, world: &World, control: OwnedFd, state: &State) -> ! {
         sys::exit_now(1);
     }
     if let Err(failure) = build(world) {
-        let said = Writer::new(answer::FAILED)
-            .u32(0)
-            .u32(failure.source.raw_os_error().unwrap_or(0).cast_unsigned())
-            .bytes(failure.step.as_bytes())
-            .send(control.as_fd(), &[], SendFlags::empty());
-        sys::exit_now(if said.is_ok() { 1 } else { 2 });
+        give_up(&control, &failure);
     }
-    init::run(control, &state.filters, USER)
+    init::run(control, &Confinement { filters: &state.filters, user: Some(USER), namespaces: true })
+}
+
+fn give_up(control: &OwnedFd, failure: &Failure) -> ! {
+    let said = Writer::new(answer::FAILED)
+        .u32(0)
+        .u32(failure.source.raw_os_error().unwrap_or(0).cast_unsigned())
+        .bytes(failure.step.as_bytes())
+        .send(control.as_fd(), &[], SendFlags::empty());
+    sys::exit_now(if said.is_ok() { 1 } else { 2 });
+}
+
+fn join(tasks: &[OwnedFd]) -> Result<(), Failure> {
+    for tasks in tasks {
+        // 0 is the thread that writes.
+        rustix::io::write(tasks, b"0").map_err(at("join a cgroup"))?;
+    }
+    Ok(())
 }
 
 /// What outlives processes must not outlive a RESET: shared memory goes with its last user, and there are few
@@ -130,11 +183,10 @@ fn bound_shared_objects() {
 }
 
 fn build(world: &World) -> Result<(), Failure> {
-    for tasks in &world.tasks {
-        // 0 is the thread that writes.
-        rustix::io::write(tasks, b"0").map_err(at("join a cgroup"))?;
+    join(&world.tasks)?;
+    if world.own_root {
+        sys::become_user(0, 0).map_err(at("become the sandbox's root"))?;
     }
-    sys::become_user(0, 0).map_err(at("become the sandbox's root"))?;
     sys::own_proc_files().map_err(at("own the files in /proc"))?;
     sys::die_with_parent().map_err(at("tie the sandbox to the launcher"))?;
     sys::unshare_cgroups().map_err(at("unshare cgroups"))?;
@@ -153,7 +205,7 @@ fn build(world: &World) -> Result<(), Failure> {
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
         .map_err(at("open a socket"))?;
     sys::bring_loopback_up(socket.as_fd(), LINK_LOCAL).map_err(at("bring loopback up"))?;
-    sys::empty_bounding_set().map_err(at("empty the bounding set"))?;
+    privilege::empty_bounding_set(CapabilitySet::empty()).map_err(at("empty the bounding set"))?;
     sys::no_new_privileges().map_err(at("forbid new privileges"))?;
     Ok(())
 }

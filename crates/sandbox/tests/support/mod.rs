@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hearth_model::{BoxFuture, CodeTree, Memory, Root, RootBind};
+use hearth_sandbox::privilege::Owner;
 use hearth_sandbox::process::{Config, ProcessDriver};
-use hearth_sandbox::{Class, Command, Driver, Exit, Identity, Process, Sandbox, launcher};
+use hearth_sandbox::{Class, Command, Driver, Exit, Identity, Isolation, Process, Sandbox, launcher};
 
 pub struct World {
     pub driver: ProcessDriver,
@@ -26,11 +27,17 @@ pub type Test = for<'a> fn(&'a World) -> BoxFuture<'a, ()>;
 /// Runs the tests whose names hold the first argument, or all.
 pub fn run_all(tests: &[(&str, Test)]) {
     launcher::main_if_asked();
-    let started = launcher::start().expect("start the launcher");
+    let orders = launcher::Orders {
+        isolation: Isolation::Process,
+        uids: 1_879_048_192..=1_879_113_727,
+        run: PathBuf::from("/run/hearth"),
+        server: Owner { uid: 0, gid: 0 },
+    };
+    let started = launcher::start(&orders).expect("start the launcher");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let wanted = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
     runtime.block_on(async {
-        let world = world(started);
+        let world = world(started).await;
         for (name, test) in tests {
             if wanted.as_deref().is_none_or(|wanted| name.contains(wanted)) {
                 let began = Instant::now();
@@ -44,7 +51,7 @@ pub fn run_all(tests: &[(&str, Test)]) {
     });
 }
 
-fn world(started: launcher::Started) -> World {
+async fn world(started: launcher::Started) -> World {
     let folder = tempfile::tempdir().unwrap();
     let skeleton = folder.path().join("skeleton");
     for name in ["bin", "lib", "lib64", "usr", "dev", "proc", "tmp", "var/task", "etc", "mnt", "opt"] {
@@ -59,14 +66,9 @@ fn world(started: launcher::Started) -> World {
     let binds =
         ["bin", "lib", "lib64", "usr"].map(|name| RootBind { source: Path::new("/").join(name), target: name.into() });
     let instance = format!("test{}", std::process::id());
-    let config = Config {
-        instance: instance.clone(),
-        scratch: folder.path().join("scratch"),
-        uids: 1_879_048_192..=1_879_113_727,
-        run: PathBuf::from("/run/hearth"),
-    };
+    let config = Config { instance: instance.clone(), scratch: folder.path().join("scratch") };
     World {
-        driver: ProcessDriver::new(started.attach().unwrap(), config).unwrap(),
+        driver: ProcessDriver::open(started.attach().unwrap(), config).await.unwrap(),
         class: Class { root: Arc::new(Root { skeleton, binds: binds.into() }), ephemeral_storage: Memory::mib(512) },
         code: CodeTree { path: code, lease: Arc::new(()) },
         instance,

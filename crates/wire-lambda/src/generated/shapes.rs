@@ -918,7 +918,7 @@ pub static DELETE_FUNCTION_REQUEST: Shape = Shape {
                 name: "FunctionName",
                 location: Location::Path("FunctionName"),
                 required: true,
-                shape: &NAMESPACED_FUNCTION_NAME,
+                shape: &NAMESPACED_FUNCTION_NAME140,
             },
             Member {
                 name: "Qualifier",
@@ -1557,7 +1557,7 @@ pub static GET_FUNCTION_CONFIGURATION_REQUEST: Shape = Shape {
                 name: "FunctionName",
                 location: Location::Path("FunctionName"),
                 required: true,
-                shape: &NAMESPACED_FUNCTION_NAME,
+                shape: &NAMESPACED_FUNCTION_NAME170,
             },
             Member {
                 name: "Qualifier",
@@ -1609,7 +1609,7 @@ pub static GET_FUNCTION_REQUEST: Shape = Shape {
                 name: "FunctionName",
                 location: Location::Path("FunctionName"),
                 required: true,
-                shape: &NAMESPACED_FUNCTION_NAME,
+                shape: &NAMESPACED_FUNCTION_NAME170,
             },
             Member {
                 name: "Qualifier",
@@ -1836,7 +1836,7 @@ pub static INVOCATION_REQUEST: Shape = Shape {
                 name: "FunctionName",
                 location: Location::Path("FunctionName"),
                 required: true,
-                shape: &NAMESPACED_FUNCTION_NAME,
+                shape: &NAMESPACED_FUNCTION_NAME170,
             },
             Member {
                 name: "InvocationType",
@@ -2575,6 +2575,30 @@ pub static NAMESPACED_FUNCTION_NAME: Shape = Shape {
         ),
         min: Some(1),
         max: Some(256),
+        values: &[],
+    },
+};
+
+pub static NAMESPACED_FUNCTION_NAME140: Shape = Shape {
+    name: "NamespacedFunctionName140",
+    kind: Kind::String {
+        pattern: Some(
+            "(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_\\.]+)(:(\\$LATEST(\\.PUBLISHED)?|[a-zA-Z0-9-_]+))?",
+        ),
+        min: Some(1),
+        max: Some(140),
+        values: &[],
+    },
+};
+
+pub static NAMESPACED_FUNCTION_NAME170: Shape = Shape {
+    name: "NamespacedFunctionName170",
+    kind: Kind::String {
+        pattern: Some(
+            "(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_\\.]+)(:(\\$LATEST(\\.PUBLISHED)?|[a-zA-Z0-9-_]+))?",
+        ),
+        min: Some(1),
+        max: Some(170),
         values: &[],
     },
 };

@@ -1,0 +1,185 @@
+//! Who the server is. Started as root it becomes the owner of its data folder, so that a fault in it is not root's; an
+//! ordinary user stays itself.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+use hearth_sandbox::privilege::{Owner, may_become_another};
+use rustix::fs::{Access, access};
+
+use crate::cli::Failure;
+use crate::settings::Settings;
+
+/// What data folders hold, and what cache folders do: a folder of root's with anything else in it is not given away.
+const OF_DATA: &[&str] =
+    &["blobs", "format", "format.new", "instance", "instance.new", "lock", "logs", "records.sqlite", "scratch"];
+const OF_CACHE: &[&str] = &["code", "runtimes"];
+
+/// Where instances meet when there is root.
+const RUN: &str = "/run/hearth";
+
+/// Who the server becomes; `None` when it stays who it is. Makes the folders, and gives root's to that user.
+pub fn choose(settings: &Settings) -> Result<Option<Owner>, Failure> {
+    if !rustix::process::geteuid().is_root() || !may_become_another() {
+        return Ok(None);
+    }
+    make(&settings.data_dir).map_err(|e| failed("make the data folder", &settings.data_dir, &e))?;
+    make(&settings.cache_dir).map_err(|e| failed("make the cache folder", &settings.cache_dir, &e))?;
+    let facts =
+        fs::metadata(&settings.data_dir).map_err(|e| failed("look at the data folder", &settings.data_dir, &e))?;
+    let first = *settings.sandbox_uids.0.start();
+    let owner = match facts.uid() {
+        0 => Owner { uid: first, gid: first },
+        uid => Owner { uid, gid: facts.gid() },
+    };
+    if !is_mapped(owner.uid) {
+        return Err(Failure::No(format!(
+            "user {} does not exist in this user namespace: set sandbox.uids to a range that /proc/self/uid_map has",
+            owner.uid
+        )));
+    }
+    give(&settings.data_dir, owner, OF_DATA, "data")?;
+    give(&settings.cache_dir, owner, OF_CACHE, "cache")?;
+    Ok(Some(owner))
+}
+
+/// Becomes that user, for good, without any privilege; and whoever it is, none can be gained any more.
+pub fn become_it(owner: Option<Owner>, settings: &Settings) -> Result<(), Failure> {
+    hearth_sandbox::privilege::become_unprivileged(owner)
+        .map_err(|e| Failure::No(format!("cannot give up privileges: {e}")))?;
+    let Some(owner) = owner else { return Ok(()) };
+    reach(&settings.data_dir, owner, "data")?;
+    reach(&settings.cache_dir, owner, "cache")?;
+    // Where it was started may be closed to it.
+    std::env::set_current_dir("/")?;
+    Ok(())
+}
+
+/// Where instances of this host, or of this user, meet to share out user ids.
+pub fn meeting_place() -> Result<PathBuf, Failure> {
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        return Ok(RUN.into());
+    }
+    let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let place = match given {
+        Some(folder) => folder.join("hearth"),
+        None => std::env::temp_dir().join(format!("hearth-{}", uid.as_raw())),
+    };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(|e| failed("make", &place, &e))?;
+    let facts = fs::symlink_metadata(&place).map_err(|e| failed("look at", &place, &e))?;
+    if !facts.is_dir() || facts.uid() != uid.as_raw() || facts.permissions().mode() & 0o022 != 0 {
+        return Err(Failure::No(format!("{} is not a folder of this user alone", place.display())));
+    }
+    Ok(place)
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::No(format!("cannot {what} {}: {error}", path.display()))
+}
+
+/// The folder for its owner alone; those above it open to all, as they lead to it.
+fn make(folder: &Path) -> io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn is_mapped(uid: u32) -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u64>().unwrap_or(0));
+        let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
+        first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&uid.into()))
+    })
+}
+
+/// What root made becomes the server's. A folder with anything in it that Hearth does not make is refused: it may be
+/// one that was named by mistake.
+fn give(folder: &Path, owner: Owner, known: &[&str], what: &str) -> Result<(), Failure> {
+    let failed = |e: io::Error| failed(&format!("give the {what} folder to user {}:", owner.uid), folder, &e);
+    let facts = fs::metadata(folder).map_err(failed)?;
+    if facts.uid() == owner.uid {
+        return Ok(());
+    }
+    if facts.uid() != 0 {
+        return Err(Failure::No(format!(
+            "the {what} folder {} belongs to user {}, and the server runs as user {}, whose data folder it has: use \
+             another {what} folder",
+            folder.display(),
+            facts.uid(),
+            owner.uid
+        )));
+    }
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name.to_string_lossy();
+        if !known.iter().any(|known| *known == name || known.ends_with(".sqlite") && name.starts_with(known)) {
+            return Err(Failure::No(format!(
+                "the {what} folder {} holds {name}, which is not Hearth's: it is not given to user {}, as which the \
+                 server runs",
+                folder.display(),
+                owner.uid
+            )));
+        }
+    }
+    let folder = folder.canonicalize().map_err(failed)?;
+    give_all(&folder, owner).map_err(failed)
+}
+
+/// Bottom up: while it lasts, nobody else can change what is in a folder of root's.
+fn give_all(path: &Path, owner: Owner) -> io::Result<()> {
+    let facts = fs::symlink_metadata(path)?;
+    if facts.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give_all(&entry?.path(), owner)?;
+        }
+    }
+    if facts.uid() == 0 { lchown(path, Some(owner.uid), Some(owner.gid)) } else { Ok(()) }
+}
+
+/// An error that names the folder that is in the way. For the user who this is now.
+fn reach(folder: &Path, owner: Owner, what: &str) -> Result<(), Failure> {
+    let absolute = std::path::absolute(folder)?;
+    let mut above: Vec<&Path> = absolute.ancestors().collect();
+    above.reverse();
+    for place in above {
+        if access(place, Access::EXEC_OK).is_err() {
+            return Err(Failure::No(format!(
+                "the {what} folder {} cannot be reached by user {}, as which the server runs: {} is closed to it. Use a \
+                 {what} folder elsewhere, or give the data folder to a user who may pass",
+                folder.display(),
+                owner.uid,
+                place.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_above_a_new_one_are_open_and_it_is_not() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("a/b");
+        make(&folder).unwrap();
+        make(&folder).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&base.path().join("a")) & 0o700), (0o700, 0o700));
+    }
+
+    #[test]
+    fn the_users_of_this_namespace_are_mapped() {
+        assert!(is_mapped(rustix::process::geteuid().as_raw()));
+        assert!(!is_mapped(u32::MAX));
+    }
+}

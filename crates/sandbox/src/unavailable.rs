@@ -1,0 +1,31 @@
+//! The driver of a host on which functions cannot be confined: it makes none.
+
+use std::sync::Arc;
+
+use hearth_model::BoxFuture;
+
+use crate::driver::{Class, Driver, Error, Prepared, Promise};
+
+pub struct Unavailable {
+    reason: Arc<str>,
+}
+
+impl Unavailable {
+    pub fn new(error: &Error) -> Self {
+        Unavailable { reason: error.to_string().into() }
+    }
+}
+
+impl Driver for Unavailable {
+    fn prepare(&self, _: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>> {
+        Box::pin(async { Err(Error::Unconfined { reason: self.reason.clone() }) })
+    }
+
+    fn promises(&self) -> Vec<Promise> {
+        crate::promises::none(&self.reason)
+    }
+
+    fn closed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}

@@ -1,0 +1,29 @@
+//! Where answers recorded from AWS differ from the published model, and what was recorded is generated (spec 1.3).
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::model::Model;
+
+/// Input structure, member, and the longest text that passes there.
+const LENGTHS: &[(&str, &str, u32)] = &[
+    ("DeleteFunctionRequest", "FunctionName", 140),
+    ("GetFunctionRequest", "FunctionName", 170),
+    ("GetFunctionConfigurationRequest", "FunctionName", 170),
+    ("InvocationRequest", "FunctionName", 170),
+];
+
+pub fn correct(model: &mut Model) -> Result<()> {
+    for (structure, member, max) in LENGTHS {
+        let what = || format!("{structure}.{member}");
+        let reference = model.shapes.get_mut(*structure).and_then(|shape| shape.members.get_mut(*member));
+        let shape = reference.and_then(|reference| reference.get_mut("shape")).with_context(what)?;
+        let name = shape.as_str().with_context(what)?.to_owned();
+        let shorter = format!("{name}{max}");
+        *shape = Value::from(shorter.as_str());
+        let original = model.shapes.get(&name).with_context(what)?;
+        let corrected = crate::model::Shape { max: Some(f64::from(*max)), ..original.clone() };
+        model.shapes.insert(shorter, corrected);
+    }
+    Ok(())
+}
