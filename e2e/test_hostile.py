@@ -264,7 +264,7 @@ def ordeal(server, make, call, neighbour):
         alone = neighbour(lambda: time.monotonic() > deadline) if RATIO else []
         before = resident(server)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            harm = pool.submit(call, name, {"do": what} | (event or {}))
+            harm = pool.submit(call, name, {"do": what} | (event or {}), LogType="Tail")
             served = neighbour(harm.done)
             answer = harm.result()
         assert served, "the neighbour was served"
@@ -295,7 +295,8 @@ def test_threads_have_a_limit(ordeal):
 def test_memory_has_a_limit_and_a_function_dies_as_one(ordeal, what):
     answer = ordeal(what, MemorySize=128, Timeout=60)
     assert answer.error == "Unhandled"
-    assert answer.payload["errorType"] == "Runtime.OutOfMemory", answer.bytes
+    assert answer.payload["errorType"] == "Runtime.ExitError", answer.bytes
+    assert "Status: error\tError Type: Runtime.OutOfMemory" in answer.tail
     assert answer.payload["errorMessage"].endswith("Error: Runtime exited with error: signal: killed")
 
 
