@@ -36,12 +36,13 @@ def environment(**more):
 class Server:
     """One `hearth serve`. `data` outlives it, so that another can be started on it."""
 
-    def __init__(self, data, cache, *flags, before=(), **variables):
+    def __init__(self, data, cache, *flags, before=(), binary=BINARY, **variables):
         self.data = pathlib.Path(data)
         self.cache = pathlib.Path(cache)
         self.flags = flags
         # A command that becomes the server.
         self.before = before
+        self.binary = binary
         self.variables = variables
         self.process = None
         self.log = self.data.with_name(self.data.name + ".log")
@@ -51,7 +52,7 @@ class Server:
         begin = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.before, BINARY, *arguments],
+                [*self.before, self.binary, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -10,7 +10,7 @@
 
 mod banner;
 mod operator;
-mod owner;
+pub mod owner;
 mod probe;
 mod rooms;
 mod signals;
@@ -18,8 +18,8 @@ mod signals;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hearth_sandbox::launcher;
 use hearth_sandbox::privilege::Owner;
+use hearth_sandbox::{launcher, process};
 use hearth_store::DataDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Failure, ServeArguments};
 use crate::settings::{self, Host, Loaded, LogFormat, ProcessVariables, Settings, Sources};
-use rooms::Rooms;
+use rooms::{Made, Rooms};
 use signals::Signals;
 
 /// For connections and environments that do not end by themselves, once nothing is left for them to do.
@@ -57,12 +57,12 @@ pub fn run(arguments: ServeArguments) -> Result<(), Failure> {
     let listener = std::net::TcpListener::bind(settings.listen)
         .map_err(|e| Failure::No(format!("cannot listen on {}: {e}", settings.listen)))?;
     let owner = owner::choose(&settings)?;
-    let launcher = start_launcher(&settings, owner)?;
+    let host = Made { way: process::way(), launcher: start_launcher(&settings, owner)? };
     owner::become_it(owner, &settings)?;
     let folder = DataDir::open(&settings.data_dir).map_err(|e| Failure::No(e.to_string()))?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build()?;
-    let served = runtime.block_on(serve(&settings, &folder, launcher, listener));
+    let served = runtime.block_on(serve(&settings, &folder, host, listener));
     // What still runs is cut off; the launcher ends with its last handle and is waited for.
     runtime.shutdown_timeout(LINGER);
     served
@@ -73,7 +73,7 @@ fn start_launcher(settings: &Settings, owner: Option<Owner>) -> Result<launcher:
     let orders = launcher::Orders {
         isolation: settings.isolation,
         uids: settings.sandbox_uids.0.clone(),
-        run: owner::meeting_place()?,
+        run: owner::meeting_place(owner, settings.isolation)?,
         server: owner.unwrap_or_else(own),
     };
     launcher::start(&orders).map_err(|e| Failure::No(format!("cannot start the launcher: {e}")))
@@ -82,7 +82,7 @@ fn start_launcher(settings: &Settings, owner: Option<Owner>) -> Result<launcher:
 async fn serve(
     settings: &Settings,
     folder: &DataDir,
-    launcher: launcher::Started,
+    host: Made,
     listener: std::net::TcpListener,
 ) -> Result<(), Failure> {
     let mut signals = Signals::install()?;
@@ -90,7 +90,7 @@ async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
     let (ending, ended) = watch::channel(false);
-    let making = Rooms::make(settings, folder, launcher, address, ended.clone());
+    let making = Rooms::make(settings, folder, host, address, ended.clone());
     let rooms = tokio::select! {
         rooms = making => rooms?,
         () = signals.next() => return Ok(()),

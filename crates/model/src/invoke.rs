@@ -109,6 +109,9 @@ pub enum InvokeError {
     /// The function's architecture is not the host's.
     #[error("functions for {0} cannot run on this host")]
     OtherArchitecture(&'static str),
+    /// The host lets nothing be confined, and functions do not run otherwise.
+    #[error("functions cannot run confined on this host: {reason}")]
+    Unconfined { reason: Arc<str> },
     /// The server is shutting down. Retryable.
     #[error("the server is shutting down")]
     ShuttingDown,

@@ -78,6 +78,8 @@ pub struct Report {
     pub init_duration: Option<Duration>,
     pub memory_size: Memory,
     pub max_memory_used: Memory,
+    /// Said where functions are confined less than usual: `landlock`, `none`.
+    pub isolation: Option<&'static str>,
 }
 
 impl Report {

@@ -45,6 +45,9 @@ fn report(report: &Report) -> String {
     if let Some(error_type) = report.error_type.as_ref().filter(|_| report.status == Status::Error) {
         let _ = write!(line, "Error Type: {}\t", error_type.as_str());
     }
+    if let Some(isolation) = report.isolation {
+        let _ = write!(line, "Isolation: {isolation}\t");
+    }
     line
 }
 
@@ -90,6 +93,7 @@ mod tests {
             init_duration: Some(Duration::from_micros(110_100)),
             memory_size: Memory::mib(128),
             max_memory_used: Memory::mib(36),
+            isolation: None,
         }
     }
 
@@ -114,6 +118,8 @@ mod tests {
         );
         let timeout = Report { status: Status::Timeout, ..error };
         assert!(render(&PlatformRecord::Report(timeout)).ends_with("36 MB\tStatus: timeout\t"));
+        let loose = Report { isolation: Some("none"), ..a_report() };
+        assert!(render(&PlatformRecord::Report(loose)).ends_with("Init Duration: 110.10 ms\tIsolation: none\t"));
     }
 
     #[test]

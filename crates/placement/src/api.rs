@@ -136,6 +136,9 @@ fn invoke_error(error: InvokeError, function: &FunctionVersion) -> Error {
             "Functions for {architecture} cannot run on this host, which is {}.",
             std::env::consts::ARCH
         )),
+        InvokeError::Unconfined { reason } => errors::service_exception(format!(
+            "Functions cannot run confined on this host ({reason}); see hearth doctor."
+        )),
         InvokeError::ShuttingDown => Error::new(503, "ServiceUnavailableException", "Hearth is shutting down."),
         InvokeError::Internal(cause) => {
             tracing::error!(function = %function.key.name, %cause, "an invocation failed in the platform");

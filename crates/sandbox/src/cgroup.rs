@@ -125,6 +125,12 @@ impl Hierarchies {
         }
     }
 
+    /// One with everything, for documents.
+    #[cfg(test)]
+    pub fn example() -> Self {
+        Self::parse("1 1 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", None, |_| "memory cpu pids".to_owned())
+    }
+
     fn retain(&mut self, usable: impl Fn(&Path) -> bool) {
         for place in [&mut self.memory, &mut self.cpu, &mut self.pids, &mut self.freezer] {
             *place = place.take().filter(|place| usable(&place.root));

@@ -101,8 +101,11 @@ pub trait Driver: Send + Sync + 'static {
     /// An empty, confined, networked sandbox of `class`.
     fn prepare(&self, class: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>>;
 
-    /// What holds on this host.
+    /// What should hold on this host.
     fn promises(&self) -> Vec<Promise>;
+
+    /// What does: each promise was tried in a sandbox. Takes a second.
+    fn probe(&self) -> BoxFuture<'_, Result<Vec<Promise>, Error>>;
 
     /// Ready when no sandbox is left, nor anything of one on the host. For the end, when no more are made.
     fn closed(&self) -> BoxFuture<'_, ()>;

@@ -2,8 +2,8 @@
 //! one folder, which it sees as its root. It has no capability, no network, no other file, a few system calls, and
 //! limits of memory, time and file size. A fault of the parser that it runs gains its finder nothing.
 //!
-//! Where the host allows no user namespaces to who runs Hearth, the folder is not its root: what is left are the
-//! system calls, which open files that its user may open, and nothing to send them with.
+//! Where the host allows no user namespaces to who runs Hearth, the folder is not its root: what is left are Landlock,
+//! where the kernel has it, and the system calls.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,6 +21,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use crate::privilege;
 use crate::sys::{self, Resource};
+use crate::walls::Walls;
 
 /// Where the process finds its input, and its folder.
 const INPUT: i32 = 3;
@@ -32,7 +33,8 @@ const FILES_MAX: u64 = 64;
 /// Longest reply, bytes.
 const REPLY_MAX: u64 = 64 * 1024;
 
-/// Files, memory, and the end. The arguments of `openat2` cannot be seen by a filter; the root is what keeps it inside.
+/// Files, memory, and the end. The arguments of `openat2` cannot be seen by a filter; the root and
+/// Landlock are what keeps it inside.
 #[rustfmt::skip]
 const ALLOWED: &[c_long] = &[
     SYS_read, SYS_pread64, SYS_readv, SYS_write, SYS_writev, SYS_lseek, SYS_close, SYS_fstat, SYS_statx, SYS_fcntl,
@@ -183,6 +185,7 @@ fn confine(folder: OwnedFd, file_max: u64, seconds: u64) -> io::Result<OwnedFd> 
     drop(folder);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(".", flags, Mode::empty())?;
+    Walls { readable: Vec::new(), writable: vec![".".to_owned()], ports: Some(Vec::new()) }.raise()?;
     privilege::empty_bounding_set(CapabilitySet::empty())?;
     privilege::retain(CapabilitySet::empty())?;
     sys::no_new_privileges()?;

@@ -20,6 +20,7 @@ use seccompiler::BpfProgram;
 use crate::cgroup::PROCESSES_MAX;
 use crate::packet::{Packet, Writer, answer};
 use crate::sys::{self, Fork, Program, Resource};
+use crate::walls::Walls;
 use crate::{descendants, privilege};
 
 /// Requests, by the first byte of a packet; a tag follows.
@@ -33,6 +34,8 @@ pub mod request {
     pub const ATTACH: u8 = 3;
     /// Descriptors: the command in a memory file, the output. Answer: pid.
     pub const SPAWN: u8 = 4;
+    /// As SPAWN, but runs a trial of `probe`, which the program names.
+    pub const TRY: u8 = 8;
     /// Kill every other process of the sandbox.
     pub const KILL: u8 = 5;
     /// Stop every other process of the sandbox, where no control group can.
@@ -77,11 +80,12 @@ type Done = (u32, Option<OwnedFd>);
 /// Serves until the server lets go of the control socket. Its end ends every process of the sandbox.
 pub fn run(control: OwnedFd, confinement: &Confinement<'_>) -> ! {
     let mut init = Init { control, confinement, memory: None };
-    let status = match init.serve() {
-        Ok(()) => 0,
-        Err(_) => 1,
-    };
-    sys::exit_now(status)
+    let served = init.serve();
+    if !confinement.namespaces {
+        // No namespace ends with this process, and takes its processes along.
+        while init.signal_all(libc::SIGKILL).is_ok() && matches!(sys::wait_any(), Ok(Some(_))) {}
+    }
+    sys::exit_now(i32::from(served.is_err()))
 }
 
 impl Init<'_> {
@@ -125,7 +129,8 @@ impl Init<'_> {
             request::LISTEN => ("listen", self.listen(&mut packet).map(|socket| (0, Some(socket)))),
             request::DIAL => ("dial", dial(&mut packet).map(|socket| (0, Some(socket)))),
             request::ATTACH => ("mount /var/task", self.attach(&mut packet)),
-            request::SPAWN => ("execute", self.spawn(&mut packet)),
+            request::SPAWN => ("execute", self.spawn(&mut packet, Program::execute)),
+            request::TRY => ("try", self.spawn(&mut packet, Program::try_out)),
             request::KILL => ("kill processes", self.kill_processes(control)),
             request::STOP => ("stop processes", self.signal_all(libc::SIGSTOP).map(|()| (0, None))),
             request::CONTINUE => ("continue processes", self.signal_all(libc::SIGCONT).map(|()| (0, None))),
@@ -156,13 +161,13 @@ impl Init<'_> {
     }
 
     /// Starts the command; answers once it executes, or with the error that kept it from doing so.
-    fn spawn(&self, packet: &mut Packet) -> io::Result<Done> {
+    fn spawn(&self, packet: &mut Packet, run: fn(&Program) -> io::Error) -> io::Result<Done> {
         let (command, output) = (packet.descriptor()?, packet.descriptor()?);
-        let (directory, program) = read_command(command)?;
+        let (directory, program, walls) = read_command(command)?;
         let (failed, failing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         match sys::fork()? {
             Fork::Child => {
-                let error = self.execute(&directory, &program, &output);
+                let error = self.execute(&directory, &program, &walls, &output, run);
                 let number = error.raw_os_error().unwrap_or(libc::EINVAL);
                 let _ = rustix::io::write(&failing, &number.to_le_bytes());
                 sys::exit_now(127)
@@ -179,7 +184,14 @@ impl Init<'_> {
     }
 
     /// The child: confines itself and becomes the program. Comes back only with an error.
-    fn execute(&self, directory: &str, program: &Program, output: &OwnedFd) -> io::Error {
+    fn execute(
+        &self,
+        directory: &str,
+        program: &Program,
+        walls: &Option<Walls>,
+        output: &OwnedFd,
+        run: fn(&Program) -> io::Error,
+    ) -> io::Error {
         let confine = || -> io::Result<()> {
             // When memory runs out, these processes go and never the init.
             fs::write("/proc/self/oom_score_adj", "1000")?;
@@ -200,13 +212,16 @@ impl Init<'_> {
                 sys::become_user(user, user)?;
             }
             privilege::retain(CapabilitySet::empty())?;
+            if let Some(walls) = walls {
+                walls.raise()?;
+            }
             for filter in self.confinement.filters {
                 sys::apply_filter(filter)?;
             }
             Ok(())
         };
         match confine() {
-            Ok(()) => program.execute(),
+            Ok(()) => run(program),
             Err(e) => e,
         }
     }
@@ -313,8 +328,8 @@ fn dial(packet: &mut Packet) -> io::Result<OwnedFd> {
     }
 }
 
-/// Directory, program, arguments and environment, as `process` wrote them.
-fn read_command(command: OwnedFd) -> io::Result<(String, Program)> {
+/// Directory, program, arguments, environment and walls, as `process` wrote them.
+fn read_command(command: OwnedFd) -> io::Result<(String, Program, Option<Walls>)> {
     let mut file = fs::File::from(command);
     file.rewind()?;
     let mut bytes = Vec::new();
@@ -323,7 +338,8 @@ fn read_command(command: OwnedFd) -> io::Result<(String, Program)> {
     let directory = texts.next()?.into_string().map_err(|_| io::ErrorKind::InvalidData)?;
     let program = texts.next()?;
     let (arguments, environment) = (texts.list()?, texts.list()?);
-    Ok((directory, Program::new(program, arguments, environment)))
+    let walls = texts.walls()?;
+    Ok((directory, Program::new(program, arguments, environment), walls))
 }
 
 struct Texts<'a> {
@@ -342,6 +358,23 @@ impl Texts<'_> {
         let (text, rest) = self.bytes.split_at_checked(length).ok_or(io::ErrorKind::InvalidData)?;
         self.bytes = rest;
         CString::new(text).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    fn walls(&mut self) -> io::Result<Option<Walls>> {
+        let kind = self.count()?;
+        if kind == 0 {
+            return Ok(None);
+        }
+        let (readable, writable) = (self.paths()?, self.paths()?);
+        let ports = match kind {
+            1 => None,
+            _ => Some((0..self.count()?).map(|_| Ok(self.count()? as u16)).collect::<io::Result<_>>()?),
+        };
+        Ok(Some(Walls { readable, writable, ports }))
+    }
+
+    fn paths(&mut self) -> io::Result<Vec<String>> {
+        self.list()?.into_iter().map(|text| text.into_string().map_err(io::Error::other)).collect()
     }
 
     fn list(&mut self) -> io::Result<Vec<CString>> {

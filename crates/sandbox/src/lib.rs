@@ -11,6 +11,7 @@
 //! Descriptors cross these sockets, paths of the host never do. This is the only crate with `unsafe` code, all of it
 //! in `sys`. Knows nothing of runtimes, invocations or HTTP.
 
+mod bare;
 mod cgroup;
 mod conversation;
 mod descendants;
@@ -20,14 +21,17 @@ mod filter;
 mod init;
 mod isolation;
 pub mod launcher;
+mod narrow;
 mod packet;
 pub mod privilege;
+mod probe;
 pub mod process;
-mod promises;
+pub mod promises;
 mod scratch;
 mod sys;
 mod uids;
 mod unavailable;
+mod walls;
 
 pub use driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
 pub use isolation::Isolation;

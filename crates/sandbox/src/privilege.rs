@@ -33,6 +33,16 @@ pub(crate) const MAKING_INSIDE: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::SETFCAP);
 
+/// Whether a uid exists in this user namespace.
+pub fn is_mapped(uid: u32) -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u64>().unwrap_or(0));
+        let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
+        first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&uid.into()))
+    })
+}
+
 /// Whether this process can become another user and give files away: not so for root in some containers.
 pub fn may_become_another() -> bool {
     holds(CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::CHOWN)
@@ -95,4 +105,15 @@ pub(crate) fn empty_bounding_set(but: CapabilitySet) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_of_this_namespace_are_mapped() {
+        assert!(is_mapped(rustix::process::geteuid().as_raw()));
+        assert!(!is_mapped(u32::MAX));
+    }
 }

@@ -1,5 +1,7 @@
 //! The engine of the driver port on namespaces, control groups and seccomp.
 
+mod trial;
+
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,23 +11,29 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hearth_model::{BoxFuture, Memory, Root};
+use hearth_model::{BoxFuture, CodeTree, Memory, Root};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use tokio::sync::{OnceCell, watch};
 
-use crate::cgroup::{Cgroups, Entrances, Group, Hierarchies};
+use crate::bare::Places;
+use crate::cgroup::{Cgroups, Entrances, Group, Hierarchies, Reach};
 use crate::conversation::Conversation;
 use crate::driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
 use crate::init::request;
+use crate::isolation::Isolation;
 use crate::launcher::{Launcher, New, Standing};
+use crate::promises::Ground;
 use crate::scratch::{Place, Scratch};
-use crate::{descendants, packet};
+use crate::walls::Walls;
+use crate::{descendants, packet, privilege};
 
 pub struct Config {
     /// Id of the data folder: every control group carries it (decision 14).
     pub instance: String,
     /// Where images and folders of `/tmp` lie while they are used; a disk with room for them.
     pub scratch: PathBuf,
+    /// As the launcher was told.
+    pub isolation: Isolation,
 }
 
 /// Makes sandboxes through the launcher.
@@ -35,6 +43,7 @@ pub struct ProcessDriver {
 
 struct Shared {
     launcher: Launcher,
+    isolation: Isolation,
     standing: Standing,
     cgroups: Cgroups,
     scratch: Scratch,
@@ -66,12 +75,28 @@ fn step(step: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Step { step: step.into(), source }
 }
 
+/// How Hearth runs here, asked before privileges are given up: as root, or as an ordinary user with or without a control group of its own.
+pub fn way() -> &'static str {
+    let delegated = || Hierarchies::detect(Reach::Own).is_ok_and(|own| own.holder("memory").is_some());
+    match (privilege::holds(privilege::MAKING), delegated()) {
+        (true, _) => "root",
+        (false, true) => "user-delegated",
+        (false, false) => "user",
+    }
+}
+
+/// The host's control groups: `v1`, `v2` or `hybrid`.
+pub fn cgroup_kind() -> io::Result<&'static str> {
+    Ok(Hierarchies::detect(Reach::Top)?.kind())
+}
+
 impl ProcessDriver {
     /// Lets the launcher make ready for this instance. Needs a running async runtime.
     pub async fn open(launcher: Launcher, config: Config) -> Result<Self, Error> {
         let standing = launcher.settle(&config.instance).await?;
         let hierarchies = Hierarchies::detect(standing.reach()).map_err(step("look for control groups"))?;
         let shared = Shared {
+            isolation: config.isolation,
             standing,
             cgroups: Cgroups::new(hierarchies, &config.instance),
             scratch: Scratch::open(&config.scratch).map_err(step("make the folder of /tmp images"))?,
@@ -89,19 +114,6 @@ impl ProcessDriver {
     }
 }
 
-/// What this host offers, without making anything: for `hearth doctor`.
-pub struct Survey {
-    /// `v1`, `v2` or `hybrid`.
-    pub cgroup: &'static str,
-    pub promises: Vec<Promise>,
-}
-
-/// Looks at the host.
-pub fn survey() -> io::Result<Survey> {
-    let hierarchies = Hierarchies::detect(crate::cgroup::Reach::Top)?;
-    Ok(Survey { cgroup: hierarchies.kind(), promises: crate::promises::held(&hierarchies) })
-}
-
 impl Driver for ProcessDriver {
     fn prepare(&self, class: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>> {
         // In a task of its own: when the caller goes away, what was begun is still ended in order.
@@ -113,7 +125,11 @@ impl Driver for ProcessDriver {
     }
 
     fn promises(&self) -> Vec<Promise> {
-        crate::promises::held(self.shared.cgroups.hierarchies())
+        self.shared.ground().promises()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Vec<Promise>, Error>> {
+        Box::pin(trial::probe(self))
     }
 
     fn closed(&self) -> BoxFuture<'_, ()> {
@@ -149,7 +165,7 @@ impl Shared {
             }
         };
         let remains = Remains { pid, group, place, alive };
-        let confined = Confined { control, remains: Some(remains), memory: None, shared: self };
+        let confined = Confined { control, root: class.root, remains: Some(remains), memory: None, shared: self };
         greeting.await.map_err(|_| Error::Gone)??;
         Ok(confined)
     }
@@ -164,6 +180,15 @@ impl Shared {
         };
         let (group, entrances) = self.cgroups.create(id).map_err(step("make control groups"))?;
         Ok((place, group, entrances))
+    }
+
+    fn ground(&self) -> Ground<'_> {
+        Ground {
+            isolation: self.isolation,
+            standing: self.standing,
+            hierarchies: self.cgroups.hierarchies(),
+            landlock: crate::sys::landlock_version(),
+        }
     }
 
     /// What was `/tmp` of a sandbox that is gone. An image is gone with its last descriptor.
@@ -206,6 +231,7 @@ fn open_path(path: &Path) -> Result<OwnedFd, Error> {
 /// A sandbox, nobody's or somebody's. Dropping it ends it, in the background.
 struct Confined {
     control: Conversation,
+    root: Arc<Root>,
     /// Taken when it is dropped.
     remains: Option<Remains>,
     /// Set when it is bound.
@@ -256,30 +282,40 @@ struct PreparedProcess {
 
 impl Prepared for PreparedProcess {
     fn bind(self: Box<Self>, identity: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
-        Box::pin(async move {
-            let mut confined = self.confined;
-            confined.memory = Some(identity.memory);
-            confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
-            let mut descriptors = Vec::new();
-            if confined.shared.standing.namespaces {
-                let code = open_path(&identity.code.path)?;
-                descriptors.push(confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?);
-            }
-            if let Some(watch) = confined.group()?.watch_memory().map_err(step("watch memory"))? {
-                descriptors.push(watch.counts);
-                descriptors.extend(watch.event);
-            }
+        Box::pin(async move { Ok(Box::new(self.attach(identity).await?) as Box<dyn Sandbox>) })
+    }
+}
+
+impl PreparedProcess {
+    async fn attach(self, identity: Identity) -> Result<ProcessSandbox, Error> {
+        let mut confined = self.confined;
+        confined.memory = Some(identity.memory);
+        confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
+        let mut descriptors = Vec::new();
+        if confined.shared.standing.namespaces {
+            let code = open_path(&identity.code.path)?;
+            descriptors.push(confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?);
+        }
+        if let Some(watch) = confined.group()?.watch_memory().map_err(step("watch memory"))? {
+            descriptors.push(watch.counts);
+            descriptors.extend(watch.event);
+        }
+        if !descriptors.is_empty() {
             let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
             confined.control.ask(request::ATTACH, &descriptors, |packet| packet).await?;
-            let cpu_limited = AtomicBool::new(false);
-            Ok(Box::new(ProcessSandbox { confined, cpu_limited, _code: identity.code.lease }) as Box<dyn Sandbox>)
-        })
+        }
+        let (cpu_limited, ports, CodeTree { path: code, lease }) =
+            (AtomicBool::new(false), Mutex::default(), identity.code);
+        Ok(ProcessSandbox { confined, cpu_limited, ports, code, _code: lease })
     }
 }
 
 struct ProcessSandbox {
     confined: Confined,
     cpu_limited: AtomicBool,
+    /// Of its listening sockets: without a network namespace, the only ones that it may connect to.
+    ports: Mutex<Vec<u16>>,
+    code: PathBuf,
     _code: Arc<dyn std::any::Any + Send + Sync>,
 }
 
@@ -294,9 +330,48 @@ impl ProcessSandbox {
     }
 }
 
+impl ProcessSandbox {
+    async fn start(&self, kind: u8, command: Command) -> Result<Process, Error> {
+        let (command, walls) = self.place(command)?;
+        let written = write_command(&command, walls.as_ref()).map_err(step("write the command"))?;
+        let descriptors = [written.as_fd(), command.output.as_fd()];
+        let started = self.confined.control.ask(kind, &descriptors, |packet| packet).await;
+        let pid = match started {
+            Ok(answer) => answer.value,
+            Err(Error::Step { step, source }) if step == "execute" => {
+                return Err(Error::Exec { program: command.program, source });
+            }
+            Err(error) => return Err(error),
+        };
+        let event = self.confined.control.event(pid);
+        let exit = async move {
+            let [code, signal] = event.await.map_err(|_| Error::Gone)?;
+            Ok(if signal == 0 { Exit::Code(code.cast_signed()) } else { Exit::Signal(signal.cast_signed()) })
+        };
+        Ok(Process { exit: Box::pin(exit) })
+    }
+
+    /// The command as it is run, and the walls around it.
+    fn place(&self, command: Command) -> Result<(Command, Option<Walls>), Error> {
+        if self.confined.shared.standing.namespaces {
+            return Ok((command, Some(Walls::inside())));
+        }
+        let Place::Folder(scratch, _) = &self.confined.remains()?.place else { return Err(Error::Gone) };
+        let places = Places { root: self.confined.root.clone(), code: self.code.clone(), scratch: scratch.clone() };
+        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let walls = (self.confined.shared.isolation == Isolation::Landlock).then(|| places.walls(ports));
+        Ok((places.command(command), walls))
+    }
+}
+
 impl Sandbox for ProcessSandbox {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpListener, Error>> {
-        Box::pin(async move { Ok(self.socket(request::LISTEN, address).await?.into()) })
+        Box::pin(async move {
+            let listener = TcpListener::from(self.socket(request::LISTEN, address).await?);
+            let port = listener.local_addr().map_err(step("ask a socket for its port"))?.port();
+            self.ports.lock().unwrap_or_else(PoisonError::into_inner).push(port);
+            Ok(listener)
+        })
     }
 
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>> {
@@ -304,24 +379,7 @@ impl Sandbox for ProcessSandbox {
     }
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
-        Box::pin(async move {
-            let written = write_command(&command).map_err(step("write the command"))?;
-            let descriptors = [written.as_fd(), command.output.as_fd()];
-            let started = self.confined.control.ask(request::SPAWN, &descriptors, |packet| packet).await;
-            let pid = match started {
-                Ok(answer) => answer.value,
-                Err(Error::Step { step, source }) if step == "execute" => {
-                    return Err(Error::Exec { program: command.program, source });
-                }
-                Err(error) => return Err(error),
-            };
-            let event = self.confined.control.event(pid);
-            let exit = async move {
-                let [code, signal] = event.await.map_err(|_| Error::Gone)?;
-                Ok(if signal == 0 { Exit::Code(code.cast_signed()) } else { Exit::Signal(signal.cast_signed()) })
-            };
-            Ok(Process { exit: Box::pin(exit) })
-        })
+        Box::pin(self.start(request::SPAWN, command))
     }
 
     fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>> {
@@ -366,8 +424,8 @@ impl Sandbox for ProcessSandbox {
     }
 }
 
-/// As `init` reads it: directory, program, arguments, environment; each text and list with its length before it.
-fn write_command(command: &Command) -> io::Result<OwnedFd> {
+/// As `init` reads it: directory, program, arguments, environment, walls; each text and list with its length before it.
+fn write_command(command: &Command, walls: Option<&Walls>) -> io::Result<OwnedFd> {
     let mut bytes = Vec::with_capacity(4096);
     let text = |bytes: &mut Vec<u8>, text: &str| {
         bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
@@ -383,6 +441,21 @@ fn write_command(command: &Command) -> io::Result<OwnedFd> {
     bytes.extend_from_slice(&(command.environment.len() as u32).to_le_bytes());
     for (key, value) in &command.environment {
         text(&mut bytes, &format!("{key}={value}"));
+    }
+    let number = |bytes: &mut Vec<u8>, number: usize| bytes.extend_from_slice(&(number as u32).to_le_bytes());
+    match walls {
+        None => number(&mut bytes, 0),
+        Some(walls) => {
+            number(&mut bytes, if walls.ports.is_some() { 2 } else { 1 });
+            for paths in [&walls.readable, &walls.writable] {
+                number(&mut bytes, paths.len());
+                paths.iter().for_each(|path| text(&mut bytes, path));
+            }
+            if let Some(ports) = &walls.ports {
+                number(&mut bytes, ports.len());
+                ports.iter().for_each(|port| number(&mut bytes, usize::from(*port)));
+            }
+        }
     }
     let file = rustix::fs::memfd_create("command", MemfdFlags::CLOEXEC)?;
     let mut file = std::fs::File::from(file);

@@ -58,6 +58,10 @@ impl Scratch {
         Ok(Scratch { folder: folder.to_owned() })
     }
 
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
     /// A folder for everybody, as `/tmp` is; empty.
     pub fn folder(&self, id: u64) -> io::Result<Place> {
         let path = self.folder.join(format!("{FOLDER}{id}"));

@@ -1,7 +1,7 @@
 //! System calls that no safe wrapper offers. Every `unsafe` of Hearth is here, each behind a small safe function.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_int, c_long, c_ulong};
+use std::ffi::{CStr, CString, c_int, c_long, c_uint, c_ulong};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -210,6 +210,14 @@ impl Program {
         Program { program, arguments, environment }
     }
 
+    /// Runs one of Hearth's own trials in its place. Only the output stays open, as it would across an execution.
+    pub fn try_out(&self) -> io::Error {
+        match close_from(3) {
+            Ok(()) => crate::probe::Trial::run(&self.program, &self.arguments),
+            Err(e) => e,
+        }
+    }
+
     /// Replaces this process; comes back only with the error.
     pub fn execute(&self) -> io::Error {
         let pointers =
@@ -271,6 +279,14 @@ pub fn set_name(name: &CStr) -> io::Result<()> {
 
 pub fn apply_filter(filter: &BpfProgram) -> io::Result<()> {
     seccompiler::apply_filter(filter).map_err(|e| io::Error::other(e.to_string()))
+}
+
+/// Which Landlock the kernel has; 0 when it has none, or it is switched off.
+pub fn landlock_version() -> i32 {
+    const VERSION: c_uint = 1;
+    // SAFETY: without a structure the call only answers the version.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0, VERSION) };
+    version.max(0) as i32
 }
 
 /// Soft and hard limit of one resource.

@@ -36,6 +36,10 @@ impl Uids {
         Ok(Arc::new(Uids { range, locks, state: Mutex::default() }))
     }
 
+    pub fn range(&self) -> RangeInclusive<u32> {
+        self.range.clone()
+    }
+
     pub fn take(self: &Arc<Self>) -> io::Result<Pair> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.free.is_empty() {

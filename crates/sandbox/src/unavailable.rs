@@ -25,6 +25,10 @@ impl Driver for Unavailable {
         crate::promises::none(&self.reason)
     }
 
+    fn probe(&self) -> BoxFuture<'_, Result<Vec<Promise>, Error>> {
+        Box::pin(async { Err(Error::Unconfined { reason: self.reason.clone() }) })
+    }
+
     fn closed(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }

@@ -2,6 +2,8 @@
 //! takes in output; what to do, and when, the machine says.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -129,13 +131,14 @@ impl Driver {
     async fn start_process(&mut self) -> Result<(), Unstarted> {
         let sandbox = self.made.sandbox.clone();
         let line = self.shared.line();
-        self.server = Some(make::serve_runtime_api(&*sandbox, line).await.map_err(unstarted)?);
+        let (server, address) = make::serve_runtime_api(&*sandbox, line).await.map_err(unstarted)?;
+        self.server = Some(server);
         let commands = self.commands();
         for command in &commands {
             let (pipe, writer) = Pipe::new().map_err(unstarted)?;
             let pipe = Arc::new(pipe);
             self.shared.set_output(Some(Output::new(pipe.clone(), self.shared.clock.now())));
-            match sandbox.spawn(self.command(command, writer)).await {
+            match sandbox.spawn(self.command(command, address, writer)).await {
                 Ok(process) => {
                     (self.exit, self.pipe, self.paused) = (Some(process.exit), Some(pipe), None);
                     return Ok(());
@@ -174,12 +177,17 @@ impl Driver {
         Cause::no_bootstrap(&programs)
     }
 
-    fn command(&self, command: &[String], output: std::os::fd::OwnedFd) -> Command {
+    fn command(&self, command: &[String], address: Option<SocketAddr>, output: OwnedFd) -> Command {
         let (program, arguments) = command.split_first().map_or((String::new(), &[][..]), |(p, a)| (p.clone(), a));
+        let mut environment = self.made.variables.clone();
+        if let Some(address) = address {
+            let told = environment.iter_mut().find(|(key, _)| key == "AWS_LAMBDA_RUNTIME_API");
+            told.into_iter().for_each(|(_, value)| *value = address.to_string());
+        }
         Command {
             program,
             arguments: arguments.to_vec(),
-            environment: self.made.variables.clone(),
+            environment,
             working_directory: "/var/task".to_owned(),
             output,
         }

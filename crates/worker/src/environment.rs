@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use hearth_model::{
     BodyError, BoxFuture, ErrorType, FunctionError, FunctionVersion, Head, Invocation, InvokeError, LogStreamId,
-    LogStreamName, Memory, Outcome, Report, Response, Status,
+    LogStreamName, Memory, Outcome, Report, RequestId, Response, Status,
 };
 use hearth_observe::platform;
 use tokio::sync::oneshot;
@@ -43,7 +43,7 @@ impl Worker {
         let Ports { logs, clock, .. } = &self.ports;
         let stream = stream_name(&function, &id, clock.wall());
         let log = Log::new(logs.clone(), function.log_group.clone(), stream.clone(), clock.clone());
-        let shared = Shared::new(id, function, events, clock.clone(), log, self.config.init_timeout);
+        let shared = Shared::new(id, function, events, clock.clone(), log, &self.config);
         let shared = Arc::new(shared);
         self.remember(&shared);
         self.tasks.spawn(drive::drive(self.clone(), shared.clone(), stream));
@@ -113,7 +113,7 @@ impl Environment {
     pub fn invoke(&self, invocation: Invocation) -> BoxFuture<'static, Result<Response, InvokeError>> {
         let (answer, answered) = oneshot::channel();
         let (outcome, ended) = oneshot::channel();
-        let lost = lost_report(&invocation, &self.shared.function);
+        let lost = lost_report(invocation.request_id.clone(), &self.shared);
         self.shared.invoke(Call::new(invocation, answer, outcome));
         Box::pin(async move {
             let lost_call = || Err(InvokeError::Internal("the environment ended without a word".into()));
@@ -138,16 +138,17 @@ impl Environment {
 }
 
 /// For an invocation whose report is lost with the environment's own task: which only a defect can do.
-fn lost_report(invocation: &Invocation, function: &FunctionVersion) -> Report {
+fn lost_report(request_id: RequestId, shared: &Shared) -> Report {
     Report {
-        request_id: invocation.request_id.clone(),
-        version: function.key.version,
+        request_id,
+        version: shared.function.key.version,
         status: Status::Failure,
         error_type: Some(ErrorType::SANDBOX_FAILURE),
         duration: Duration::ZERO,
         init_duration: None,
-        memory_size: function.memory,
+        memory_size: shared.function.memory,
         max_memory_used: Memory::mib(0),
+        isolation: shared.isolation,
     }
 }
 

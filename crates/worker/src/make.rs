@@ -36,16 +36,18 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
     let tree = ports.materials.runtime(function.runtime).await.map_err(missing)?;
     let code = ports.materials.code(function.code).await.map_err(missing)?;
     let class = Class { root: tree.root.clone(), ephemeral_storage: function.ephemeral_storage };
-    let prepared = ports.driver.prepare(class).await.map_err(internal)?;
+    let prepared = ports.driver.prepare(class).await.map_err(unprepared)?;
     let sandbox = prepared.bind(Identity { memory: function.memory, code }).await.map_err(internal)?;
     let sandbox: Arc<dyn Sandbox> = Arc::from(sandbox);
-    let mut endpoints = Vec::new();
+    let (mut endpoints, mut first) = (Vec::new(), None);
     for port in &worker.config.endpoint_ports {
         let listener = sandbox.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))).await.map_err(internal)?;
+        // Where a sandbox has no ports of its own, it is another than the one that was asked for.
+        let port = listener.local_addr().map_err(internal)?.port();
+        first.get_or_insert(port);
         endpoints.push(ports.endpoint.serve(listener, caller(shared)).map_err(internal)?);
     }
-    let port = worker.config.endpoint_ports.first().copied();
-    let variables = variables::of_process(function, &tree, stream, port);
+    let variables = variables::of_process(function, &tree, stream, first);
     Ok(Made { sandbox, tree, variables, _endpoints: endpoints })
 }
 
@@ -61,10 +63,16 @@ pub(crate) fn records(shared: &Shared, made: &Made) -> Vec<PlatformRecord> {
     substituted.into_iter().chain([init_start]).collect()
 }
 
-/// Serves the Runtime API to the processes that are started next.
-pub(crate) async fn serve_runtime_api(sandbox: &dyn Sandbox, line: Arc<Line>) -> Result<Server, InvokeError> {
+/// Serves the Runtime API to the processes that are started next. Answers also where, when that is not where every
+/// sandbox has it.
+pub(crate) async fn serve_runtime_api(
+    sandbox: &dyn Sandbox,
+    line: Arc<Line>,
+) -> Result<(Server, Option<SocketAddr>), InvokeError> {
     let listener = sandbox.listen(RUNTIME_API).await.map_err(internal)?;
-    hearth_runtime_api::serve(vec![listener], line).map_err(internal)
+    let address = listener.local_addr().map_err(internal)?;
+    let server = hearth_runtime_api::serve(vec![listener], line).map_err(internal)?;
+    Ok((server, (address.port() != RUNTIME_API.port()).then_some(address)))
 }
 
 fn caller(shared: &Shared) -> EndpointIdentity {
@@ -81,6 +89,13 @@ fn caller(shared: &Shared) -> EndpointIdentity {
 fn missing(error: MaterialsError) -> InvokeError {
     match error {
         MaterialsError::RuntimeMissing(runtime) => InvokeError::RuntimeMissing(runtime),
+        other => internal(other),
+    }
+}
+
+fn unprepared(error: hearth_sandbox::Error) -> InvokeError {
+    match error {
+        hearth_sandbox::Error::Unconfined { reason } => InvokeError::Unconfined { reason },
         other => internal(other),
     }
 }

@@ -17,11 +17,13 @@ pub struct Config {
     pub endpoint_ports: Vec<u16>,
     /// How long the init phase may take (spec 3.3: 10 s).
     pub init_timeout: Duration,
+    /// What every REPORT says of how functions are confined, where that is less than usual.
+    pub isolation: Option<&'static str>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { endpoint_ports: vec![4566], init_timeout: Duration::from_secs(10) }
+        Config { endpoint_ports: vec![4566], init_timeout: Duration::from_secs(10), isolation: None }
     }
 }
 

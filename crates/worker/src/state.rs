@@ -22,7 +22,7 @@ use crate::environment::Environment;
 use crate::failure::{Cause, timed_out};
 use crate::machine::{Effect, Input, Machine};
 use crate::output::{Log, Output, Pumped};
-use crate::ports::EnvironmentEvents;
+use crate::ports::{Config, EnvironmentEvents};
 
 pub(crate) use line::Line;
 
@@ -31,6 +31,7 @@ pub(crate) struct Shared {
     pub function: Arc<FunctionVersion>,
     pub events: Arc<dyn EnvironmentEvents>,
     pub clock: Arc<dyn Clock>,
+    pub isolation: Option<&'static str>,
     /// Wakes the driver task.
     pub wake: Notify,
     /// Cancelled when the environment holds nothing more.
@@ -107,10 +108,10 @@ impl Shared {
         events: Arc<dyn EnvironmentEvents>,
         clock: Arc<dyn Clock>,
         log: Log,
-        init_timeout: Duration,
+        config: &Config,
     ) -> Self {
         let state = State {
-            machine: Machine::new(init_timeout, function.timeout),
+            machine: Machine::new(config.init_timeout, function.timeout),
             effects: Vec::new(),
             generation: 0,
             protocol: Protocol::default(),
@@ -131,6 +132,7 @@ impl Shared {
             function,
             events,
             clock,
+            isolation: config.isolation,
             wake: Notify::new(),
             gone: CancellationToken::new(),
             state: Mutex::new(state),
@@ -434,6 +436,7 @@ impl State {
             init_duration,
             memory_size,
             max_memory_used: Memory::from_bytes_ceil(self.memory_peak).min(memory_size),
+            isolation: shared.isolation,
         };
         self.log.platform(&PlatformRecord::End { request_id: call.request_id });
         self.log.platform(&PlatformRecord::Report(report.clone()));

@@ -66,7 +66,11 @@ async fn confined(started: launcher::Started) -> Confined {
     std::fs::set_permissions(folder.path(), open).unwrap();
     let binds =
         ["bin", "lib", "lib64", "usr"].map(|name| RootBind { source: Path::new("/").join(name), target: name.into() });
-    let config = Config { instance: format!("worker{}", std::process::id()), scratch: folder.path().join("scratch") };
+    let config = Config {
+        instance: format!("worker{}", std::process::id()),
+        scratch: folder.path().join("scratch"),
+        isolation: Isolation::Process,
+    };
     Confined {
         driver: Arc::new(ProcessDriver::open(started.attach().unwrap(), config).await.unwrap()),
         root: Root { skeleton, binds: binds.into() },

@@ -2,17 +2,20 @@
 
 use super::{Failure, Global, output};
 use crate::documents::Doctor;
-use hearth_sandbox::Isolation;
+use crate::settings::{self, Host, ProcessVariables, Settings, Sources};
 
 #[derive(clap::Args)]
 pub struct DoctorOptions {
     /// Status 0 only when every promise is held
     #[arg(long)]
     strict: bool,
+    /// What a server with this isolation would hold
+    #[arg(long, value_name = "process|landlock|none")]
+    isolation: Option<String>,
 }
 
 pub fn run(global: &Global, options: &DoctorOptions) -> Result<(), Failure> {
-    let doctor = crate::doctor::examine(Isolation::Process)?;
+    let doctor = crate::doctor::examine_host(&settings(options)?)?;
     if global.json {
         output::document(&doctor)?;
     } else {
@@ -24,6 +27,14 @@ pub fn run(global: &Global, options: &DoctorOptions) -> Result<(), Failure> {
         (true, true) => Err(Failure::No("not every promise is held here".to_owned())),
         (true, false) => Ok(()),
     }
+}
+
+/// As a server that is started here would have them.
+fn settings(options: &DoctorOptions) -> Result<Settings, Failure> {
+    let flags = options.isolation.iter().map(|isolation| ("isolation", isolation.clone())).collect();
+    let host = Host::of(&ProcessVariables);
+    let sources = Sources { flags, config: None, variables: &ProcessVariables, host };
+    Ok(settings::load(sources).map_err(|e| Failure::Usage(e.to_string()))?.settings)
 }
 
 fn print(doctor: &Doctor) -> Result<(), Failure> {

@@ -2,24 +2,31 @@
 
 mod logs;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use hearth_control::{Control, DownloadError};
 use hearth_frontend::{Code, Lines, LogsRequest, Operator, OperatorError};
 use hearth_images::Images;
 use hearth_observe::Logs;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::probe::Probe;
 use crate::{doctor, documents};
-use hearth_sandbox::Isolation;
+use hearth_sandbox::{Driver, Isolation};
 
 pub struct ServerOperator {
     pub images: Images,
     pub control: Control,
     pub logs: Logs,
     pub isolation: Isolation,
+    /// How this server runs, as it was before it gave up privileges.
+    pub way: &'static str,
     pub probe: Probe,
+    pub driver: Arc<dyn Driver>,
+    /// What was found when it was first asked: a host stays what it is.
+    pub doctor: OnceCell<Value>,
     /// Becomes true when the server ends: whoever follows a log is let go.
     pub ended: watch::Receiver<bool>,
 }
@@ -37,7 +44,7 @@ impl Operator for ServerOperator {
         let document = match name {
             "runtimes" => serde_json::to_value(documents::runtimes(self.images.installed())),
             "coverage" => serde_json::to_value(documents::coverage()),
-            "doctor" => serde_json::to_value(self.doctor().await?),
+            "doctor" => return self.doctor().await,
             _ => return None,
         };
         document.ok()
@@ -61,8 +68,11 @@ impl Operator for ServerOperator {
 }
 
 impl ServerOperator {
-    async fn doctor(&self) -> Option<documents::Doctor> {
-        let isolation = self.isolation;
-        tokio::task::spawn_blocking(move || doctor::examine(isolation)).await.ok()?.ok()
+    async fn doctor(&self) -> Option<Value> {
+        let tried = self.doctor.get_or_try_init(|| async {
+            let doctor = doctor::examine(&*self.driver, self.isolation, self.way).await;
+            serde_json::to_value(doctor)
+        });
+        tried.await.ok().cloned()
     }
 }

@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
-use hearth_sandbox::privilege::{Owner, may_become_another};
+use hearth_sandbox::Isolation;
+use hearth_sandbox::privilege::{Owner, is_mapped, may_become_another};
 use rustix::fs::{Access, access};
 
 use crate::cli::Failure;
@@ -22,24 +23,22 @@ const RUN: &str = "/run/hearth";
 
 /// Who the server becomes; `None` when it stays who it is. Makes the folders, and gives root's to that user.
 pub fn choose(settings: &Settings) -> Result<Option<Owner>, Failure> {
+    let first = *settings.sandbox_uids.0.start();
     if !rustix::process::geteuid().is_root() || !may_become_another() {
+        return Ok(None);
+    }
+    if !is_mapped(first) {
+        tracing::warn!(first, "user ids of sandbox.uids do not exist in this user namespace: the server keeps its own");
         return Ok(None);
     }
     make(&settings.data_dir).map_err(|e| failed("make the data folder", &settings.data_dir, &e))?;
     make(&settings.cache_dir).map_err(|e| failed("make the cache folder", &settings.cache_dir, &e))?;
     let facts =
         fs::metadata(&settings.data_dir).map_err(|e| failed("look at the data folder", &settings.data_dir, &e))?;
-    let first = *settings.sandbox_uids.0.start();
     let owner = match facts.uid() {
         0 => Owner { uid: first, gid: first },
         uid => Owner { uid, gid: facts.gid() },
     };
-    if !is_mapped(owner.uid) {
-        return Err(Failure::No(format!(
-            "user {} does not exist in this user namespace: set sandbox.uids to a range that /proc/self/uid_map has",
-            owner.uid
-        )));
-    }
     give(&settings.data_dir, owner, OF_DATA, "data")?;
     give(&settings.cache_dir, owner, OF_CACHE, "cache")?;
     Ok(Some(owner))
@@ -57,23 +56,37 @@ pub fn become_it(owner: Option<Owner>, settings: &Settings) -> Result<(), Failur
     Ok(())
 }
 
-/// Where instances of this host, or of this user, meet to share out user ids.
-pub fn meeting_place() -> Result<PathBuf, Failure> {
-    let uid = rustix::process::geteuid();
-    if uid.is_root() {
+/// Where instances of this host, or of this user, meet: to share out user ids, and to know who lives. `owner` is whom the
+/// server becomes, if it is another.
+pub fn meeting_place(owner: Option<Owner>, isolation: Isolation) -> Result<PathBuf, Failure> {
+    if owner.is_some() && isolation == Isolation::Process {
         return Ok(RUN.into());
     }
     let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let uid = owner.map_or(rustix::process::geteuid().as_raw(), |owner| owner.uid);
     let place = match given {
-        Some(folder) => folder.join("hearth"),
-        None => std::env::temp_dir().join(format!("hearth-{}", uid.as_raw())),
+        Some(folder) if owner.is_none() => folder.join("hearth"),
+        _ => std::env::temp_dir().join(format!("hearth-{uid}{}", namespace())),
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(|e| failed("make", &place, &e))?;
-    let facts = fs::symlink_metadata(&place).map_err(|e| failed("look at", &place, &e))?;
-    if !facts.is_dir() || facts.uid() != uid.as_raw() || facts.permissions().mode() & 0o022 != 0 {
-        return Err(Failure::No(format!("{} is not a folder of this user alone", place.display())));
+    let look = || fs::symlink_metadata(&place).map_err(|e| failed("look at", &place, &e));
+    if let Some(owner) = owner.filter(|_| look().is_ok_and(|facts| facts.is_dir() && facts.uid() == 0)) {
+        lchown(&place, Some(owner.uid), Some(owner.gid)).map_err(|e| failed("give away", &place, &e))?;
+    }
+    let facts = look()?;
+    if !facts.is_dir() || facts.uid() != uid || facts.permissions().mode() & 0o022 != 0 {
+        return Err(Failure::No(format!("{} is not a folder of user {uid} alone", place.display())));
     }
     Ok(place)
+}
+
+/// Users of two namespaces may have one number. Empty for the host's own.
+fn namespace() -> String {
+    const OF_HOST: u64 = 0xEFFF_FFFD;
+    match fs::metadata("/proc/self/ns/user") {
+        Ok(facts) if facts.ino() != OF_HOST => format!("-{}", facts.ino()),
+        _ => String::new(),
+    }
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
@@ -89,15 +102,6 @@ fn make(folder: &Path) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
         _ => Ok(()),
     }
-}
-
-fn is_mapped(uid: u32) -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.lines().any(|line| {
-        let mut numbers = line.split_whitespace().map(|number| number.parse::<u64>().unwrap_or(0));
-        let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
-        first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&uid.into()))
-    })
 }
 
 /// What root made becomes the server's. A folder with anything in it that Hearth does not make is refused: it may be
@@ -175,11 +179,5 @@ mod tests {
         make(&folder).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&base.path().join("a")) & 0o700), (0o700, 0o700));
-    }
-
-    #[test]
-    fn the_users_of_this_namespace_are_mapped() {
-        assert!(is_mapped(rustix::process::geteuid().as_raw()));
-        assert!(!is_mapped(u32::MAX));
     }
 }

@@ -14,10 +14,10 @@ use hearth_observe::Logs;
 use hearth_placement::Placement;
 use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
-use hearth_sandbox::{Driver, Unavailable};
+use hearth_sandbox::{Driver, Isolation, Unavailable};
 use hearth_store::{Blobs, DataDir, Files, Records, Sqlite};
 use hearth_worker::{Endpoint, EndpointIdentity, Worker};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::operator::ServerOperator;
 use super::probe::Probe;
@@ -46,6 +46,12 @@ impl Endpoint for Inside {
     }
 }
 
+/// What was made while the server still had its privileges.
+pub struct Made {
+    pub launcher: Started,
+    pub way: &'static str,
+}
+
 pub struct Rooms {
     pub inside: Arc<Inside>,
     pub logs: Logs,
@@ -67,7 +73,7 @@ impl Rooms {
     pub async fn make(
         settings: &Settings,
         folder: &DataDir,
-        launcher: Started,
+        host: Made,
         address: SocketAddr,
         ended: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
@@ -77,9 +83,9 @@ impl Rooms {
         let blobs: Arc<dyn Blobs> = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
         let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
-        let launcher = launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
+        let launcher = host.launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
         let launcher_ended = Box::pin(launcher.ended());
-        let driver = driver(folder, launcher).await;
+        let driver = driver(settings.isolation, folder, launcher).await;
         let images = images(settings, blobs.clone()).await?;
         let ports = hearth_control::Ports {
             records,
@@ -92,7 +98,11 @@ impl Rooms {
         let frontend = Frontend::new(hearth_frontend::Config::default());
         let inside = Arc::new(Inside(RwLock::new(Some(frontend.clone()))));
         let worker = Worker::new(
-            hearth_worker::Config { endpoint_ports: endpoint_ports(address), ..hearth_worker::Config::default() },
+            hearth_worker::Config {
+                endpoint_ports: endpoint_ports(address),
+                isolation: said(settings.isolation),
+                ..hearth_worker::Config::default()
+            },
             hearth_worker::Ports {
                 driver: driver.clone(),
                 materials: Arc::new(images.clone()),
@@ -108,7 +118,10 @@ impl Rooms {
             control: control.clone(),
             logs: logs.clone(),
             isolation: settings.isolation,
+            way: host.way,
             probe: Probe::new(driver.clone(), Arc::new(images.clone())),
+            driver: driver.clone(),
+            doctor: OnceCell::new(),
             ended,
         };
         frontend.open(Services { lambda: lambda(&control, &placement), operator: Arc::new(operator) });
@@ -117,8 +130,9 @@ impl Rooms {
 }
 
 /// Where functions cannot be confined, the server serves all but them, and says why.
-async fn driver(folder: &DataDir, launcher: Launcher) -> Arc<dyn Driver> {
-    let config = process::Config { instance: folder.instance().to_owned(), scratch: folder.path().join("scratch") };
+async fn driver(isolation: Isolation, folder: &DataDir, launcher: Launcher) -> Arc<dyn Driver> {
+    let config =
+        process::Config { instance: folder.instance().to_owned(), scratch: folder.path().join("scratch"), isolation };
     match ProcessDriver::open(launcher, config).await {
         Ok(driver) => Arc::new(driver),
         Err(error) => {
@@ -126,6 +140,11 @@ async fn driver(folder: &DataDir, launcher: Launcher) -> Arc<dyn Driver> {
             Arc::new(Unavailable::new(&error))
         }
     }
+}
+
+/// What every REPORT says of it.
+fn said(isolation: Isolation) -> Option<&'static str> {
+    (isolation != Isolation::Process).then(|| isolation.as_str())
 }
 
 /// Looks for runtimes, which takes a moment.

@@ -83,9 +83,8 @@ fn create_bare(
 ) -> Result<Reply, Failure> {
     match sys::fork_into_group(unified.map(AsFd::as_fd)).map_err(at("fork"))? {
         Fork::Child => {
-            let built = join(tasks)
-                .and_then(|()| sys::die_with_parent().map_err(at("tie the sandbox to the launcher")))
-                .and_then(|()| sys::adopt_orphans().map_err(at("adopt orphans")));
+            // Not tied to the launcher: it must outlive it for the moment in which it ends what it started.
+            let built = join(tasks).and_then(|()| sys::adopt_orphans().map_err(at("adopt orphans")));
             match built {
                 Ok(()) => init::run(control, &Confinement { filters: &state.filters, user: None, namespaces: false }),
                 Err(failure) => give_up(&control, &failure),

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
@@ -24,10 +25,35 @@ pub fn here(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Who may own what the launcher touches for the server: as the launcher's user namespace counts.
+pub struct Owners {
+    /// The server itself.
+    pub server: u32,
+    /// The users of sandboxes.
+    pub sandboxes: Option<RangeInclusive<u32>>,
+}
+
+impl Owners {
+    /// An error unless the server made it: with the launcher's privileges it must reach nothing that is not its own.
+    pub fn require_servers(&self, descriptor: &OwnedFd) -> Result<(), Failure> {
+        let facts = rustix::fs::fstat(descriptor).map_err(at("look at a folder"))?;
+        if facts.st_uid == self.server {
+            Ok(())
+        } else {
+            Err(at("look whose a folder is")(io::Error::from(io::ErrorKind::PermissionDenied)))
+        }
+    }
+
+    fn may_go(&self, uid: u32) -> bool {
+        uid == self.server || self.sandboxes.as_ref().is_some_and(|range| range.contains(&uid))
+    }
+}
+
 /// Request CLEAR: in a child, because there may be much to remove.
 pub fn clear(state: &mut State, folder: &OwnedFd) -> Result<Reply, Failure> {
+    state.owners.require_servers(folder)?;
     match sys::fork().map_err(at("fork"))? {
-        Fork::Child => sys::exit_now(i32::from(empty(folder.as_fd()).is_err())),
+        Fork::Child => sys::exit_now(i32::from(empty(folder.as_fd(), &state.owners).is_err())),
         Fork::Parent(pid) => {
             state.children.insert(pid, None);
             Ok(Reply::value(pid))
@@ -37,18 +63,19 @@ pub fn clear(state: &mut State, folder: &OwnedFd) -> Result<Reply, Failure> {
 
 /// Removes all that is in a folder. What it holds is a stranger's: no link is followed, and folders within folders are
 /// moved to the top first, so that neither their depth nor their number costs descriptors, stack, or more than one look.
-fn empty(folder: BorrowedFd<'_>) -> io::Result<()> {
+/// Ends at the first thing that is neither the server's nor a sandbox's.
+fn empty(folder: BorrowedFd<'_>, owners: &Owners) -> io::Result<()> {
     let top = open(folder, c".")?;
     let mut waiting = list(&top)?;
     let mut moved = 0u64;
     while let Some(name) = waiting.pop() {
-        if !is_folder(&top, &name)? {
+        if !is_folder(&top, &name, owners)? {
             rustix::fs::unlinkat(&top, &name, AtFlags::empty())?;
             continue;
         }
         let inner = open(top.as_fd(), &name)?;
         for name in list(&inner)? {
-            if is_folder(&inner, &name)? {
+            if is_folder(&inner, &name, owners)? {
                 waiting.push(move_up(&inner, &name, &top, &mut moved)?);
             } else {
                 rustix::fs::unlinkat(&inner, &name, AtFlags::empty())?;
@@ -88,8 +115,11 @@ fn list(folder: &OwnedFd) -> io::Result<Vec<CString>> {
 }
 
 /// A folder is opened to its owner, who is about to remove it.
-fn is_folder(folder: &OwnedFd, name: &CStr) -> io::Result<bool> {
+fn is_folder(folder: &OwnedFd, name: &CStr, owners: &Owners) -> io::Result<bool> {
     let facts = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if !owners.may_go(facts.st_uid) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
     let is_folder = FileType::from_raw_mode(facts.st_mode) == FileType::Directory;
     if is_folder {
         rustix::fs::chmodat(folder, name, Mode::RWXU, AtFlags::empty())?;
@@ -116,11 +146,15 @@ mod tests {
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
         let folder = OwnedFd::from(fs::File::open(top.path()).unwrap());
         let mut at = rustix::fs::openat(&folder, c".", OFlags::RDONLY, Mode::empty()).unwrap();
-        for _ in 0..5000 {
+        for _ in 0..1000 {
             rustix::fs::mkdirat(&at, c"d", Mode::RWXU).unwrap();
             at = open(at.as_fd(), c"d").unwrap();
         }
-        empty(folder.as_fd()).unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        let stranger = Owners { server: own.wrapping_add(1), sandboxes: Some(7..=9) };
+        assert!(stranger.require_servers(&folder).is_err());
+        assert_eq!(empty(folder.as_fd(), &stranger).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        empty(folder.as_fd(), &Owners { server: own, sandboxes: None }).unwrap();
         assert_eq!(fs::read_dir(top.path()).unwrap().count(), 0);
         assert!(outside.path().join("kept").exists());
     }

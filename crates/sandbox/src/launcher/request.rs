@@ -51,6 +51,14 @@ pub struct Create {
     pub groups: Vec<OwnedFd>,
 }
 
+impl Create {
+    /// What must be the server's own: it is written to, or joined, with the launcher's privileges.
+    pub fn owned(&self) -> impl Iterator<Item = &OwnedFd> {
+        let (Scratch::Image(scratch) | Scratch::Folder(scratch)) = &self.scratch;
+        self.groups.iter().chain(&self.unified).chain([scratch])
+    }
+}
+
 /// What becomes `/tmp`.
 pub enum Scratch {
     Image(OwnedFd),

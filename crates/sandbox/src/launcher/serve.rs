@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags};
@@ -11,12 +12,17 @@ use seccompiler::BpfProgram;
 
 use super::Orders;
 use super::compose::Roots;
+use super::place::Owners;
 use super::request::Request;
 use super::standing::{self, Standing, Users};
 use crate::cgroup::{self, Cgroups, Hierarchies};
+use crate::isolation::Isolation;
 use crate::packet::{Packet, Writer, answer};
 use crate::uids::Pair;
 use crate::{privilege, sys};
+
+/// How long inits without namespaces have to end what they started, once the server is gone.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A step that failed.
 #[derive(Debug)]
@@ -47,6 +53,7 @@ impl Reply {
 pub struct State {
     pub standing: Standing,
     pub users: Users,
+    pub owners: Owners,
     pub roots: Roots,
     pub filters: Vec<BpfProgram>,
     /// Inits, and others that work for a while; only they are ever signalled.
@@ -148,7 +155,7 @@ impl Launcher {
 impl State {
     /// Takes all that this launcher will need, and gives up the rest.
     fn settle(orders: &Orders, name: &str) -> Result<Self, Failure> {
-        let filters = crate::filter::compile().map_err(io::Error::other).map_err(at("compile the filters"))?;
+        let filters = filters(orders.isolation).map_err(io::Error::other).map_err(at("compile the filters"))?;
         let (standing, users) = standing::take(orders)?;
         let instance = Instance::claim(orders, standing, name)?;
         let kept = match (standing.privileged, standing.namespaces) {
@@ -164,20 +171,37 @@ impl State {
         // Where the kernel forgot whom to follow when the credentials changed.
         sys::die_with_parent().map_err(at("tie the launcher to the server"))?;
         let roots = Roots::new(!standing.privileged);
-        Ok(State { standing, users, roots, filters, children: HashMap::new(), instance })
+        let owners = Owners {
+            // In a user namespace of its own the launcher is the server's user, and root.
+            server: if standing.privileged { orders.server.uid } else { rustix::process::geteuid().as_raw() },
+            sandboxes: match &users {
+                Users::Pairs(uids) => Some(uids.range()),
+                Users::Single => None,
+            },
+        };
+        Ok(State { standing, users, owners, roots, filters, children: HashMap::new(), instance })
     }
 
     fn act(&mut self, request: Request) -> Result<Reply, Failure> {
         match request {
             Request::Settle(_) => Err(at("read the request")(io::Error::from(io::ErrorKind::AlreadyExists))),
             Request::Compose { skeleton, binds } => super::compose::compose(&mut self.roots, skeleton, binds),
-            Request::Create(create) => super::create::create(self, create),
+            Request::Create(create) => {
+                for descriptor in create.owned() {
+                    self.owners.require_servers(descriptor)?;
+                }
+                super::create::create(self, create)
+            }
             Request::Mount { pid, directory } => {
                 self.own_child(pid)?;
                 super::compose::mount(self, pid, directory)
             }
             Request::Kill(pid) => {
                 self.own_child(pid)?;
+                if !self.standing.namespaces {
+                    // It ends when the server lets go of it, after all that it started.
+                    return Ok(Reply::default());
+                }
                 sys::kill(pid).map(|()| Reply::default()).map_err(at("kill the sandbox"))
             }
             Request::Clear(folder) => super::place::clear(self, &folder),
@@ -193,13 +217,34 @@ impl State {
     }
 
     /// Ends what is left.
-    fn end(self) {
+    fn end(mut self) {
+        let patience = if self.standing.namespaces { Duration::ZERO } else { PATIENCE };
+        let deadline = Instant::now() + patience;
+        while !self.children.is_empty() && Instant::now() < deadline {
+            match sys::reap() {
+                Ok(Some((pid, _))) => drop(self.children.remove(&pid)),
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
         for pid in self.children.keys() {
             let _ = sys::kill(*pid);
         }
         self.instance.end();
         while let Ok(Some(_)) = sys::wait_any() {}
         self.instance.remove();
+    }
+}
+
+fn filters(isolation: Isolation) -> Result<Vec<BpfProgram>, seccompiler::Error> {
+    match isolation {
+        Isolation::Process => crate::filter::compile(),
+        Isolation::Landlock => {
+            // First: the other lets none be installed after it.
+            let mut filters = vec![crate::narrow::compile()?];
+            filters.extend(crate::filter::compile()?);
+            Ok(filters)
+        }
+        Isolation::None => Ok(Vec::new()),
     }
 }
 

@@ -13,9 +13,9 @@ use super::Orders;
 use super::serve::{Failure, at};
 use crate::cgroup::Reach;
 use crate::isolation::Isolation;
-use crate::privilege;
 use crate::sys::{self, Fork};
 use crate::uids::Uids;
+use crate::{privilege, walls};
 
 /// What server and launcher must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +57,18 @@ pub enum Users {
 /// Takes the launcher's place on this host.
 pub fn take(orders: &Orders) -> Result<(Standing, Users), Failure> {
     let bare = Standing { privileged: false, images: false, uids: false, namespaces: false };
+    if orders.isolation == Isolation::Landlock && !walls::are_there() {
+        return Err(at("look for Landlock")(io::Error::from(io::ErrorKind::Unsupported)));
+    }
     if orders.isolation != Isolation::Process {
         if rustix::process::geteuid().is_root() {
             privilege::become_unprivileged(Some(orders.server)).map_err(at("give up privileges"))?;
+            sys::own_proc_files().map_err(at("own the files in /proc"))?;
         }
         return Ok((bare, Users::Single));
     }
-    if privilege::holds(privilege::MAKING) {
+    // A container may have a root, but not its users.
+    if privilege::holds(privilege::MAKING) && privilege::is_mapped(*orders.uids.end()) {
         let uids = Uids::open(orders.uids.clone(), &orders.run).map_err(at("make the folder of uid locks"))?;
         let loops = rustix::fs::open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
         let standing = Standing { privileged: true, images: loops.is_ok(), uids: true, namespaces: true };

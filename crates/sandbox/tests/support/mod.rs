@@ -66,7 +66,8 @@ async fn world(started: launcher::Started) -> World {
     let binds =
         ["bin", "lib", "lib64", "usr"].map(|name| RootBind { source: Path::new("/").join(name), target: name.into() });
     let instance = format!("test{}", std::process::id());
-    let config = Config { instance: instance.clone(), scratch: folder.path().join("scratch") };
+    let config =
+        Config { instance: instance.clone(), scratch: folder.path().join("scratch"), isolation: Isolation::Process };
     World {
         driver: ProcessDriver::open(started.attach().unwrap(), config).await.unwrap(),
         class: Class { root: Arc::new(Root { skeleton, binds: binds.into() }), ephemeral_storage: Memory::mib(512) },

@@ -85,8 +85,8 @@ impl Bench {
         let id = LogStreamId::new("00");
         let stream = LogStreamName::new((2026, 1, 1), None, Version::Latest, &id);
         let log = Log::new(logs.clone(), function.log_group.clone(), stream, clock.clone());
-        let init = Duration::from_secs(10);
-        let shared = Arc::new(Shared::new(id, function, told.clone(), clock.clone(), log, init));
+        let config = Config::default();
+        let shared = Arc::new(Shared::new(id, function, told.clone(), clock.clone(), log, &config));
         let line = shared.line();
         Bench { shared, clock, told, line, calls: Vec::new(), parked: Vec::new() }
     }

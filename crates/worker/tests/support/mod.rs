@@ -306,6 +306,10 @@ impl Driver for Double {
         Vec::new()
     }
 
+    fn probe(&self) -> BoxFuture<'_, Result<Vec<Promise>, Error>> {
+        Box::pin(async { Ok(self.promises()) })
+    }
+
     fn closed(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
