@@ -11,11 +11,10 @@ use hearth_model::SYNC_PAYLOAD_MAX;
 use hearth_wire::rest_json::Parts;
 use hearth_wire::{Context, Error, MessageKey, Reply};
 use hearth_wire_lambda::{Info, Operation};
-use hearth_worker::EndpointIdentity;
 
 use crate::absent;
 use crate::body::{self, Body, ReadError};
-use crate::door::Services;
+use crate::door::{Inside, Services};
 use crate::guard;
 use crate::operator::{self, LogsRequest};
 
@@ -25,11 +24,7 @@ const REQUEST_MAX: usize = 70_167_211;
 const FORM_MAX: usize = 1024 * 1024;
 
 /// Answers one request. `inside` is set for requests of functions.
-pub async fn answer(
-    services: &Services,
-    inside: Option<&EndpointIdentity>,
-    request: Request<Incoming>,
-) -> Response<Body> {
+pub async fn answer(services: &Services, inside: Option<&Inside>, request: Request<Incoming>) -> Response<Body> {
     let request_id = uuid::Uuid::new_v4().to_string();
     let (head, body) = request.into_parts();
     let reply = match who(&head, inside) {
@@ -52,14 +47,14 @@ pub async fn answer(
     response
 }
 
-fn who(head: &request::Parts, inside: Option<&EndpointIdentity>) -> Result<Caller, Error> {
+fn who(head: &request::Parts, inside: Option<&Inside>) -> Result<Caller, Error> {
     if let Some(text) = guard::refusal(&head.headers) {
         return Err(Error::new(403, "AccessDeniedException", text));
     }
     let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let identified = identify(authorization, head.uri.query().unwrap_or_default());
     let mut caller = identified.map_err(|e| Error::new(403, "IncompleteSignatureException", e.to_string()))?;
-    if let Some(identity) = inside {
+    if let Some(Inside { identity, .. }) = inside {
         // The socket says who calls, whatever the signature does.
         caller.account = identity.account.clone();
     }
@@ -68,7 +63,7 @@ fn who(head: &request::Parts, inside: Option<&EndpointIdentity>) -> Result<Calle
 
 async fn serve(
     services: &Services,
-    inside: Option<&EndpointIdentity>,
+    inside: Option<&Inside>,
     caller: &Caller,
     head: &request::Parts,
     body: Incoming,
@@ -82,7 +77,7 @@ async fn serve(
                 return absent::refuse(service, &head.headers, b"", request_id);
             }
             if let Some((info, labels)) = hearth_wire_lambda::route(method, path, query) {
-                return answer_lambda(services, caller, head, (info, labels), body, request_id).await;
+                return answer_lambda(services, inside, caller, head, (info, labels), body, request_id).await;
             }
             if caller.service.is_none() && method == "POST" && path == "/" {
                 return answer_sts(inside, caller, body, request_id).await;
@@ -100,12 +95,12 @@ async fn serve(
     }
 }
 
-async fn answer_sts(inside: Option<&EndpointIdentity>, caller: &Caller, body: Incoming, request_id: &str) -> Reply {
+async fn answer_sts(inside: Option<&Inside>, caller: &Caller, body: Incoming, request_id: &str) -> Reply {
     let Ok(form) = body::read(body, FORM_MAX).await else {
         return Error::new(400, "RequestEntityTooLarge", "The request is too large.").rest_json();
     };
     let principal = match inside {
-        Some(identity) => Principal::Role {
+        Some(Inside { identity, .. }) => Principal::Role {
             account: &identity.account,
             arn: &identity.role,
             session: identity.function.name.as_str(),
@@ -117,6 +112,7 @@ async fn answer_sts(inside: Option<&EndpointIdentity>, caller: &Caller, body: In
 
 async fn answer_lambda(
     services: &Services,
+    inside: Option<&Inside>,
     caller: &Caller,
     head: &request::Parts,
     (info, labels): (&'static Info, hearth_wire::route::Labels),
@@ -125,6 +121,10 @@ async fn answer_lambda(
 ) -> Reply {
     let invoke = info.operation == Operation::Invoke;
     let limit = if invoke { SYNC_PAYLOAD_MAX } else { REQUEST_MAX };
+    let _room = match inside {
+        Some(inside) => inside.room(http_body::Body::size_hint(&body).exact(), limit).await,
+        None => None,
+    };
     let body = match body::read(body, limit).await {
         Ok(body) => body,
         Err(ReadError::TooLarge) => {

@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Response, StatusCode};
 use hyper::server::conn::http1;
@@ -12,9 +12,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinHandle, JoinSet};
 
+use hearth_model::Bucket;
 use hearth_worker::{Endpoint, EndpointIdentity};
 
 use crate::body::Body;
@@ -37,6 +38,12 @@ impl Default for Config {
 
 /// Connections of one environment's endpoint at a time.
 const INSIDE_CONNECTIONS_MAX: usize = 64;
+/// Requests and connections of one environment's endpoint, for long and in a burst; who makes more waits.
+const INSIDE_RATE: f64 = 1000.0;
+const INSIDE_BURST: f64 = 2000.0;
+/// Bytes of requests of one environment that are in memory at a time, as far as its clients announce them; the largest
+/// request fits. Further ones wait in their sockets.
+const INSIDE_BYTES_MAX: usize = 96 << 20;
 /// Bytes of a request's head.
 const HEAD_MAX: usize = 64 * 1024;
 
@@ -104,7 +111,7 @@ impl Frontend {
     fn connection(
         &self,
         stream: TcpStream,
-        inside: Option<Arc<EndpointIdentity>>,
+        inside: Option<Arc<Inside>>,
         head_timeout: Duration,
     ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + use<> {
         let _ = stream.set_nodelay(true);
@@ -113,7 +120,12 @@ impl Frontend {
             let (inner, inside) = (inner.clone(), inside.clone());
             async move {
                 Ok::<_, Infallible>(match inner.services.get() {
-                    Some(services) => dispatch::answer(services, inside.as_deref(), request).await,
+                    Some(services) => {
+                        if let Some(inside) = &inside {
+                            inside.turn().await;
+                        }
+                        dispatch::answer(services, inside.as_deref(), request).await
+                    }
                     None => not_ready(),
                 })
             }
@@ -123,6 +135,40 @@ impl Frontend {
             .timer(TokioTimer::new())
             .header_read_timeout(head_timeout)
             .serve_connection(TokioIo::new(stream), service)
+    }
+}
+
+/// A door inside an environment: who calls through it, and what it may ask for.
+pub struct Inside {
+    pub identity: EndpointIdentity,
+    requests: Mutex<Bucket>,
+    bytes: Semaphore,
+}
+
+impl Inside {
+    fn new(identity: EndpointIdentity) -> Self {
+        let requests = Mutex::new(Bucket::new(INSIDE_RATE, INSIDE_BURST, Instant::now()));
+        Inside { identity, requests, bytes: Semaphore::new(INSIDE_BYTES_MAX) }
+    }
+
+    /// Counts a request or connection, and waits when there were too many.
+    async fn turn(&self) {
+        let wait = {
+            let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            requests.level(Instant::now());
+            requests.take(1.0);
+            requests.until(0.0)
+        };
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Room for a body, while it lives. One that does not say how long it is may be as long as it can be.
+    pub async fn room(&self, announced: Option<u64>, limit: usize) -> Option<SemaphorePermit<'_>> {
+        let bytes = announced.and_then(|bytes| usize::try_from(bytes).ok()).map_or(limit, |bytes| bytes.min(limit));
+        // The semaphore is never closed.
+        self.bytes.acquire_many(u32::try_from(bytes.min(INSIDE_BYTES_MAX)).unwrap_or(u32::MAX)).await.ok()
     }
 }
 
@@ -141,7 +187,7 @@ impl Endpoint for Frontend {
     ) -> io::Result<Box<dyn Any + Send + Sync>> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
-        let (frontend, identity) = (self.clone(), Arc::new(identity));
+        let (frontend, inside) = (self.clone(), Arc::new(Inside::new(identity)));
         let serving = tokio::spawn(async move {
             let permits = Arc::new(Semaphore::new(INSIDE_CONNECTIONS_MAX));
             let mut connections = JoinSet::new();
@@ -149,8 +195,9 @@ impl Endpoint for Frontend {
             while let Ok(permit) = permits.clone().acquire_owned().await {
                 let Ok((stream, _)) = listener.accept().await else { break };
                 while connections.try_join_next().is_some() {}
+                inside.turn().await;
                 // A frozen function is silent for as long as it is frozen.
-                let connection = frontend.connection(stream, Some(identity.clone()), Duration::from_secs(24 * 3600));
+                let connection = frontend.connection(stream, Some(inside.clone()), Duration::from_secs(24 * 3600));
                 connections.spawn(async move {
                     let _ = connection.await;
                     drop(permit);

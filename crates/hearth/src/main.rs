@@ -11,8 +11,9 @@ mod settings;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Before anything else: this process may have been started as the launcher.
+    // Before anything else: this process may have been started as the launcher, or to read a package.
     hearth_sandbox::launcher::main_if_asked();
+    hearth_images::main_if_asked();
     let cli::Cli { global, command } = cli::parse();
     let done = match command {
         cli::Command::Serve(arguments) => serve::run(arguments),

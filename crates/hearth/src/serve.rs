@@ -97,11 +97,20 @@ async fn serve(
         rooms = making => rooms?,
         () = signals.next() => return Ok(()),
     };
-    let running = Running::begin(rooms, listener, ending, ended);
+    let mut running = Running::begin(rooms, listener, ending, ended);
     banner::print(settings, folder, address, &running.rooms);
-    signals.next().await;
-    running.end(settings.shutdown_drain, signals).await;
-    Ok(())
+    let launcher_ended = tokio::select! {
+        () = signals.next() => None,
+        status = &mut running.rooms.launcher_ended => Some(status),
+    };
+    let Some(status) = launcher_ended else {
+        running.end(settings.shutdown_drain, signals).await;
+        return Ok(());
+    };
+    tracing::error!(%status, "the launcher has ended, and every sandbox with it");
+    // Nothing is left that could finish.
+    running.end(Duration::ZERO, signals).await;
+    Err(Failure::No(format!("the launcher has ended ({status}), and every sandbox with it; start the server again")))
 }
 
 /// Everything that goes on by itself.

@@ -1,7 +1,9 @@
 //! The room's front: implements the ports `Packages` and `Materials`.
 
 use std::collections::HashMap;
-use std::io::{self, Cursor};
+use std::fs::{DirBuilder, File};
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,12 +13,13 @@ use hearth_model::{
     RuntimeTree,
 };
 use hearth_store::{Blobs, BlobsError};
+use rustix::fs::MemfdFlags;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::host::Closed;
-use crate::package;
 use crate::runtimes::{self, Found, InstalledRuntime, Ready};
 use crate::trees::{Tree, Trees};
+use crate::unpacker::{self, What};
 
 /// Largest sum of a package's files, bytes (AWS's quota, which is never raised).
 const UNZIPPED_MAX: u64 = 262_144_000;
@@ -53,6 +56,8 @@ struct Inner {
     found: Vec<Found>,
     ready: Mutex<HashMap<Runtime, Arc<OnceCell<Ready>>>>,
     workers: Semaphore,
+    /// A folder with nothing in it: all that a process sees which only checks a package.
+    empty: Arc<File>,
 }
 
 impl Images {
@@ -62,7 +67,10 @@ impl Images {
         let runtimes = Trees::open(&config.cache_dir.join("runtimes"), RUNTIMES_MAX)?;
         let found = runtimes::find(config.fetch, &config.closed);
         let workers = Semaphore::new(WORKERS);
-        let inner = Inner { config, blobs, code, runtimes, found, ready: Mutex::default(), workers };
+        let empty = config.cache_dir.join("empty");
+        DirBuilder::new().recursive(true).mode(0o500).create(&empty)?;
+        let empty = Arc::new(File::open(empty)?);
+        let inner = Inner { config, blobs, code, runtimes, found, ready: Mutex::default(), workers, empty };
         Ok(Images { inner: Arc::new(inner) })
     }
 
@@ -128,23 +136,24 @@ impl Inner {
         let zip = self.blobs.open(code).await.map_err(|e| failed(e.to_string()))?;
         let trees = self.code.clone();
         let unpacked = tokio::task::spawn_blocking(move || {
-            trees.make(&name, |folder| package::unpack(zip, folder, UNZIPPED_MAX).map(drop))
+            trees.make(&name, |folder| unpacker::read(What::Unpack, &zip, &File::open(folder)?, UNZIPPED_MAX).map(drop))
         });
         unpacked.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
     }
 
     async fn check(&self, zip: Bytes) -> Result<Admitted, AdmitError> {
         let _worker = self.workers.acquire().await.map_err(|e| AdmitError::Io(e.to_string().into()))?;
+        let empty = self.empty.clone();
         let checked = tokio::task::spawn_blocking(move || {
             use sha2::Digest;
-            let unzipped = package::check(Cursor::new(&zip), UNZIPPED_MAX)?;
+            let unzipped = unpacker::read(What::Check, &in_memory(&zip)?, &empty, UNZIPPED_MAX)?;
             Ok(Admitted { code: CodeHash(sha2::Sha256::digest(&zip).into()), zipped: zip.len() as u64, unzipped })
         });
         match checked.await {
             Ok(Ok(admitted)) => Ok(admitted),
-            Ok(Err(package::Error::TooLarge { limit })) => Err(AdmitError::TooLarge { limit }),
-            Ok(Err(package::Error::Io(e))) => Err(AdmitError::Io(e.to_string().into())),
-            Ok(Err(refused)) => Err(AdmitError::NotAZip(refused.to_string())),
+            Ok(Err(unpacker::Error::TooLarge { limit })) => Err(AdmitError::TooLarge { limit }),
+            Ok(Err(unpacker::Error::Io(e))) => Err(AdmitError::Io(e.into())),
+            Ok(Err(unpacker::Error::Refused(reason))) => Err(AdmitError::NotAZip(reason)),
             Err(e) => Err(AdmitError::Io(e.to_string().into())),
         }
     }
@@ -161,6 +170,14 @@ impl Inner {
             tracing::warn!(%error, "an unpacked package could not be deleted");
         }
     }
+}
+
+/// A file of these bytes that is nowhere on disk, for another process to read.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("package", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// How far apart two versions of one family are.

@@ -1,6 +1,6 @@
 //! Turns foreign bytes into read-only trees: packages into code trees, interpreters into runtime trees.
 //!
-//! - `package`: checks and unpacks zips, which are hostile
+//! - `package`: checks and unpacks zips, which are hostile; `unpacker`: the process of its own in which it does
 //! - `trees`: the trees in the cache folder, and who uses them
 //! - `host`, `fetch`: interpreters, from where they are
 //! - `python`, `node`, `sdk`: what a runtime adds to a root
@@ -15,7 +15,8 @@ mod fetch;
 mod host;
 mod images;
 mod node;
-mod package;
+#[doc(hidden)]
+pub mod package;
 mod programs;
 mod python;
 mod run;
@@ -23,7 +24,9 @@ mod runtimes;
 mod sdk;
 mod skeleton;
 mod trees;
+mod unpacker;
 
 pub use host::Closed;
 pub use images::{Config, Images};
 pub use runtimes::{InstalledRuntime, Source};
+pub use unpacker::main_if_asked;

@@ -1,23 +1,31 @@
 //! Zips: checked whole before they are kept, and unpacked into a folder of their own. They are hostile: sizes are counted
-//! as they come out, names stay inside, and links are made last, so that nothing is written through one.
+//! as they come out, names stay inside, and links are made last, so that nothing is written through one. Outside of
+//! tests this runs in a process of its own (`unpacker`).
 //!
 //! What a function sees of them (docs/decisions/0010): permission bits as packed, but readable for all, and executable
 //! for all where they are for the owner; times as packed, taken as UTC; links as they are written, so that they lead
 //! where they lead inside the sandbox.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
+mod below;
+mod names;
+
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use zip::read::ZipFile;
 use zip::unstable::read::ZipIterable;
 use zip::{CompressionMethod, System, ZipArchive};
 
-/// Most entries of a package. What reading the list of them takes in memory stays below 100 MB.
+use below::Below;
+use names::Names;
+
+/// Most entries of a package, the folders above them counted too. What reading the list of them takes in memory stays
+/// below 100 MB.
 const ENTRIES_MAX: usize = 200_000;
+/// Sum of the lengths of all paths, those of the folders above them counted too, bytes.
+const NAMES_MAX: usize = 64 << 20;
 /// Longest name of an entry, and target of a symbolic link, bytes (the kernel's limit on paths).
 const PATH_MAX: usize = 4095;
 /// File types in the upper bits of Unix modes.
@@ -32,7 +40,7 @@ pub enum Error {
     Zip(#[from] zip::result::ZipError),
     #[error("it has no files")]
     Empty,
-    #[error("it has more than {ENTRIES_MAX} entries")]
+    #[error("it has more than {ENTRIES_MAX} entries, or their names are too long")]
     TooManyEntries,
     #[error("two of its entries bear one name")]
     Duplicate,
@@ -56,18 +64,18 @@ pub enum Error {
 
 /// Reads every entry to its end; answers the sum of their sizes.
 pub fn check(zip: impl Read + Seek, limit: u64) -> Result<u64, Error> {
-    walk(zip, limit, &mut Nowhere::default())
+    walk(zip, limit, &mut Nowhere)
 }
 
 /// Unpacks into an empty folder; answers the sum of the sizes. What fails leaves a part behind, for the caller to remove.
-pub fn unpack(zip: impl Read + Seek, folder: &Path, limit: u64) -> Result<u64, Error> {
-    let mut below = Below { folder, made: HashSet::new(), links: Vec::new() };
+pub fn unpack(zip: impl Read + Seek, folder: BorrowedFd<'_>, limit: u64) -> Result<u64, Error> {
+    let mut below = Below::new(folder);
     let total = walk(zip, limit, &mut below)?;
     below.finish()?;
     Ok(total)
 }
 
-/// What happens to entries. Every path is inside and plain.
+/// What happens to entries. Every path is inside, plain, and named once; a folder comes before what is in it.
 trait Sink {
     fn folder(&mut self, path: &Path) -> Result<(), Error>;
     /// The content, then `close` once it is whole.
@@ -94,39 +102,86 @@ fn walk(mut zip: impl Read + Seek, limit: u64, sink: &mut dyn Sink) -> Result<u6
     if archive.has_overlapping_entries()? {
         return Err(Error::Overlap);
     }
-    let mut total = 0;
+    let mut walk = Walk { names: Names::default(), total: 0, limit, sink };
     for index in 0..archive.len() {
-        total += entry(&mut archive.by_index(index)?, limit - total, limit, sink)?;
+        walk.entry(&mut archive.by_index(index)?)?;
     }
-    Ok(total)
+    Ok(walk.total)
 }
 
-/// One entry; answers its size.
-fn entry<R: Read>(entry: &mut ZipFile<'_, R>, rest: u64, limit: u64, sink: &mut dyn Sink) -> Result<u64, Error> {
-    let name = entry.name()?.into_owned();
-    let path = inside(&name)?;
-    let method = entry.compression();
-    if !matches!(method, CompressionMethod::Stored | CompressionMethod::Deflated) {
-        return Err(Error::Method { name: shown(&name), method });
+struct Walk<'a> {
+    names: Names,
+    /// Bytes so far.
+    total: u64,
+    limit: u64,
+    sink: &'a mut dyn Sink,
+}
+
+impl Walk<'_> {
+    fn entry<R: Read>(&mut self, entry: &mut ZipFile<'_, R>) -> Result<(), Error> {
+        let name = name(entry)?;
+        let path = names::inside(&name)?;
+        let method = entry.compression();
+        if !matches!(method, CompressionMethod::Stored | CompressionMethod::Deflated) {
+            return Err(Error::Method { name: shown(&name), method });
+        }
+        if is_folder(&name) {
+            return self.folders(&path);
+        }
+        if path.as_os_str().is_empty() {
+            return Err(Error::Outside(shown(&name)));
+        }
+        self.folders(path.parent().unwrap_or(Path::new("")))?;
+        self.names.leaf(&path)?;
+        if entry.is_symlink() {
+            let target = link_target(entry).ok_or_else(|| Error::Special(shown(&name)))??;
+            self.take(target.as_os_str().len() as u64)?;
+            return self.sink.link(&path, target);
+        }
+        let mode = mode(entry).ok_or_else(|| Error::Special(shown(&name)))?;
+        let modified = modified(entry);
+        let mut content = self.sink.file(&path)?;
+        self.copy(entry, &mut *content)?;
+        Ok(content.close(mode, modified)?)
     }
-    if entry.is_dir() {
-        sink.folder(&path)?;
-        return Ok(0);
+
+    /// This folder and those above it.
+    fn folders(&mut self, path: &Path) -> Result<(), Error> {
+        for new in self.names.enter(path)? {
+            self.sink.folder(new)?;
+        }
+        Ok(())
     }
-    if path.as_os_str().is_empty() {
-        return Err(Error::Outside(shown(&name)));
+
+    fn copy(&mut self, from: &mut dyn Read, to: &mut dyn Write) -> Result<(), Error> {
+        let mut buffer = [0; 64 * 1024];
+        loop {
+            let read = from.read(&mut buffer).map_err(Error::Damaged)?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.take(read as u64)?;
+            to.write_all(&buffer[..read])?;
+        }
     }
-    if entry.is_symlink() {
-        let target = link_target(entry).ok_or_else(|| Error::Special(shown(&name)))??;
-        sink.link(&path, target)?;
-        return Ok(0);
+
+    /// Counts bytes, before they are written.
+    fn take(&mut self, bytes: u64) -> Result<(), Error> {
+        self.total += bytes;
+        if self.total > self.limit { Err(Error::TooLarge { limit: self.limit }) } else { Ok(()) }
     }
-    let mode = mode(entry).ok_or_else(|| Error::Special(shown(&name)))?;
-    let modified = modified(entry);
-    let mut content = sink.file(&path)?;
-    let size = copy(entry, &mut *content, rest, limit)?;
-    content.close(mode, modified)?;
-    Ok(size)
+}
+
+/// An entry's name. Packers that write UTF-8 do not always say so; what is neither that nor said to be is of DOS.
+fn name<R: Read>(entry: &ZipFile<'_, R>) -> Result<String, Error> {
+    match std::str::from_utf8(entry.name_raw()) {
+        Ok(name) => Ok(name.to_owned()),
+        Err(_) => Ok(entry.name()?.into_owned()),
+    }
+}
+
+fn is_folder(name: &str) -> bool {
+    name.ends_with(['/', '\\'])
 }
 
 /// The target of a link as it is written; `None` when it cannot be one.
@@ -137,23 +192,6 @@ fn link_target(entry: &mut impl Read) -> Option<Result<PathBuf, Error>> {
     }
     let plain = !target.is_empty() && target.len() <= PATH_MAX && !target.contains(&0);
     plain.then(|| Ok(std::os::unix::ffi::OsStringExt::from_vec(target)).map(|os: std::ffi::OsString| os.into()))
-}
-
-fn copy(from: &mut dyn Read, to: &mut dyn Write, rest: u64, limit: u64) -> Result<u64, Error> {
-    let mut buffer = [0; 64 * 1024];
-    let mut total = 0;
-    loop {
-        let read = match from.read(&mut buffer) {
-            Ok(0) => return Ok(total),
-            Ok(read) => read,
-            Err(e) => return Err(Error::Damaged(e)),
-        };
-        total += read as u64;
-        if total > rest {
-            return Err(Error::TooLarge { limit });
-        }
-        to.write_all(&buffer[..read])?;
-    }
 }
 
 /// Permission bits of a file; `None` for devices, pipes and sockets. Packers on other systems than Unix have none to
@@ -186,141 +224,31 @@ fn modified<R: Read>(entry: &ZipFile<'_, R>) -> SystemTime {
     packed.unwrap_or(SystemTime::UNIX_EPOCH + ZIP_EPOCH)
 }
 
-/// A relative path of plain names. Windows packers write `\`.
-fn inside(name: &str) -> Result<PathBuf, Error> {
-    let outside = || Error::Outside(shown(name));
-    if name.len() > PATH_MAX {
-        return Err(outside());
-    }
-    let plain = name.replace('\\', "/");
-    let mut path = PathBuf::new();
-    for component in Path::new(&plain).components() {
-        match component {
-            Component::Normal(part) if part.len() <= 255 && !part.as_encoded_bytes().contains(&0) => path.push(part),
-            Component::CurDir => {}
-            _ => return Err(outside()),
-        }
-    }
-    Ok(path)
-}
-
 /// A name as errors show it.
 fn shown(name: &str) -> String {
     name.chars().take(200).collect()
 }
 
-/// Takes everything, keeps what is needed to find conflicts.
-#[derive(Default)]
-struct Nowhere {
-    folders: HashSet<PathBuf>,
-    others: HashSet<PathBuf>,
-}
-
-impl Nowhere {
-    fn enter(&mut self, path: &Path) -> Result<(), Error> {
-        for folder in path.ancestors() {
-            if self.others.contains(folder) {
-                return Err(Error::Conflict(shown(&path.to_string_lossy())));
-            }
-            if !self.folders.insert(folder.to_owned()) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, path: &Path) -> Result<(), Error> {
-        self.enter(path.parent().unwrap_or(Path::new("")))?;
-        if self.folders.contains(path) || !self.others.insert(path.to_owned()) {
-            return Err(Error::Conflict(shown(&path.to_string_lossy())));
-        }
-        Ok(())
-    }
-}
+/// Takes everything and keeps nothing.
+struct Nowhere;
 
 impl Sink for Nowhere {
-    fn folder(&mut self, path: &Path) -> Result<(), Error> {
-        self.enter(path)
+    fn folder(&mut self, _: &Path) -> Result<(), Error> {
+        Ok(())
     }
 
-    fn file(&mut self, path: &Path) -> Result<Box<dyn Content>, Error> {
-        self.add(path)?;
+    fn file(&mut self, _: &Path) -> Result<Box<dyn Content>, Error> {
         Ok(Box::new(io::sink()))
     }
 
-    fn link(&mut self, path: &Path, _: PathBuf) -> Result<(), Error> {
-        self.add(path)
+    fn link(&mut self, _: &Path, _: PathBuf) -> Result<(), Error> {
+        Ok(())
     }
 }
 
 impl Content for io::Sink {
     fn close(self: Box<Self>, _: u32, _: SystemTime) -> io::Result<()> {
         Ok(())
-    }
-}
-
-struct Below<'a> {
-    folder: &'a Path,
-    made: HashSet<PathBuf>,
-    links: Vec<(PathBuf, PathBuf)>,
-}
-
-/// What went wrong at a path, where the package itself may be the reason.
-fn conflict(path: &Path) -> impl Fn(io::Error) -> Error {
-    move |e| match e.kind() {
-        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => Error::Conflict(shown(&path.to_string_lossy())),
-        _ => Error::Io(e),
-    }
-}
-
-impl Below<'_> {
-    /// Makes a folder and those above it; every one is ours, none a link.
-    fn make(&mut self, path: &Path) -> Result<(), Error> {
-        if path.as_os_str().is_empty() || self.made.contains(path) {
-            return Ok(());
-        }
-        if let Some(parent) = path.parent() {
-            self.make(parent)?;
-        }
-        fs::create_dir(self.folder.join(path)).map_err(conflict(path))?;
-        self.made.insert(path.to_owned());
-        Ok(())
-    }
-
-    /// Links, now that nothing is written any more; then the folders, whose times the writing moved.
-    fn finish(self) -> Result<(), Error> {
-        for (path, target) in &self.links {
-            symlink(target, self.folder.join(path)).map_err(conflict(path))?;
-        }
-        for path in self.made.iter().map(|path| self.folder.join(path)).chain([self.folder.to_owned()]) {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-            File::open(&path)?.set_modified(SystemTime::UNIX_EPOCH + ZIP_EPOCH)?;
-        }
-        Ok(())
-    }
-}
-
-impl Sink for Below<'_> {
-    fn folder(&mut self, path: &Path) -> Result<(), Error> {
-        self.make(path)
-    }
-
-    fn file(&mut self, path: &Path) -> Result<Box<dyn Content>, Error> {
-        self.make(path.parent().unwrap_or(Path::new("")))?;
-        Ok(Box::new(File::create_new(self.folder.join(path)).map_err(conflict(path))?))
-    }
-
-    fn link(&mut self, path: &Path, target: PathBuf) -> Result<(), Error> {
-        self.make(path.parent().unwrap_or(Path::new("")))?;
-        self.links.push((path.to_owned(), target));
-        Ok(())
-    }
-}
-
-impl Content for File {
-    fn close(self: Box<Self>, mode: u32, modified: SystemTime) -> io::Result<()> {
-        self.set_permissions(fs::Permissions::from_mode(mode))?;
-        self.set_modified(modified)
     }
 }
 

@@ -4,6 +4,7 @@
 //! types at the edge and is trusted afterwards.
 
 mod arn;
+mod bucket;
 mod clock;
 mod function;
 mod id;
@@ -17,6 +18,7 @@ mod secret;
 mod units;
 
 pub use arn::{FunctionArn, FunctionRef, RefError};
+pub use bucket::Bucket;
 pub use clock::{Clock, SystemClock};
 pub use function::{Architecture, CodeHash, FunctionVersion, Functions, LookupError, Version, VersionKey};
 pub use id::{AccountId, FunctionName, LogStreamId, Qualifier, Region, RequestId};

@@ -37,14 +37,16 @@ pub(crate) async fn read(body: &mut Incoming) -> Result<Posted, Unread> {
     }
 }
 
-pub(crate) async fn discard(mut body: Incoming) {
+/// Answers how many bytes were thrown away.
+pub(crate) async fn discard(mut body: Incoming) -> usize {
     let mut read = 0;
     while let Some(Ok(frame)) = body.frame().await {
         read += frame.data_ref().map_or(0, Bytes::len);
         if read > SURPLUS_MAX {
-            return;
+            break;
         }
     }
+    read
 }
 
 pub(crate) fn content_type(headers: &HeaderMap) -> String {

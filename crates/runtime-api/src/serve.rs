@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use hearth_model::{ErrorType, RESPONSE_PAYLOAD_MAX};
-use http::Request;
+use hearth_model::{Bucket, ErrorType, RESPONSE_PAYLOAD_MAX};
 use http::request::Parts;
+use http::{Request, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -27,6 +27,12 @@ const CONNECTIONS_MAX: usize = 64;
 const BODIES_MAX: usize = 1;
 /// Bytes of a request's head.
 const HEAD_MAX: usize = 64 * 1024;
+/// What an environment may do for long, and in a burst, that leads to nothing: a connection, a request that is refused,
+/// an event given again, each counted once and again for each so many bytes that are read or written for it. Who does
+/// more waits. A runtime that does its work, over connections that it keeps, is never held up.
+const WASTE_RATE: f64 = 500.0;
+const WASTE_BURST: f64 = 2000.0;
+const WASTE_BYTES: f64 = 64.0 * 1024.0;
 /// Pause after a failed accept: it may be for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -37,7 +43,8 @@ const ERROR: &str = "InvocationErrorResponse";
 
 /// What `next` is answered with.
 pub enum Next {
-    Now(Arc<Event>),
+    /// The event that is out already.
+    Again(Arc<Event>),
     /// When there is an event. Closed without one when the runtime is to be refused.
     Later(oneshot::Receiver<Arc<Event>>),
 }
@@ -76,7 +83,8 @@ impl Server {
 /// Serves the Runtime API on these non-blocking listeners. Needs a running async runtime.
 pub fn serve(listeners: Vec<std::net::TcpListener>, runtime: Arc<dyn Runtime>) -> io::Result<Server> {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let door = Arc::new(Door { runtime, bodies: Semaphore::new(BODIES_MAX) });
+    let waste = Mutex::new(Bucket::new(WASTE_RATE, WASTE_BURST, Instant::now()));
+    let door = Arc::new(Door { runtime, bodies: Semaphore::new(BODIES_MAX), waste });
     let mut accepting = JoinSet::new();
     for listener in listeners {
         accepting.spawn(accept(TcpListener::from_std(listener)?, door.clone(), permits.clone()));
@@ -88,6 +96,35 @@ pub fn serve(listeners: Vec<std::net::TcpListener>, runtime: Arc<dyn Runtime>) -
 struct Door {
     runtime: Arc<dyn Runtime>,
     bodies: Semaphore,
+    waste: Mutex<Bucket>,
+}
+
+impl Door {
+    /// Counts something that leads to nothing, and waits when there was too much of it.
+    async fn waste(&self, bytes: usize) {
+        let wait = {
+            let mut waste = self.waste.lock().unwrap_or_else(PoisonError::into_inner);
+            waste.level(Instant::now());
+            waste.take(1.0 + bytes as f64 / WASTE_BYTES);
+            waste.until(0.0)
+        };
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Answers a request whose body was read, which leads to nothing unless it was accepted.
+    async fn end(&self, body: Incoming, reply: Reply) -> Reply {
+        if reply.status() == StatusCode::ACCEPTED { reply } else { self.refuse(body, reply).await }
+    }
+
+    /// Answers a request that leads to nothing. What is left of its body is read and thrown away first: many clients
+    /// read no reply before they have written all.
+    async fn refuse(&self, body: Incoming, reply: Reply) -> Reply {
+        let read = if body.is_end_stream() { 0 } else { posted::discard(body).await };
+        self.waste(read).await;
+        reply
+    }
 }
 
 async fn accept(listener: TcpListener, door: Arc<Door>, permits: Arc<Semaphore>) {
@@ -97,6 +134,7 @@ async fn accept(listener: TcpListener, door: Arc<Door>, permits: Arc<Semaphore>)
             Ok((stream, _)) => {
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
                 while connections.try_join_next().is_some() {}
+                door.waste(0).await;
                 connections.spawn(connection(stream, door.clone(), permit));
             }
             Err(error) => {
@@ -126,25 +164,28 @@ async fn connection(stream: TcpStream, door: Arc<Door>, _permit: OwnedSemaphoreP
 async fn answer(door: &Door, request: Request<Incoming>) -> Reply {
     let (head, body) = request.into_parts();
     match Route::of(&head.method, head.uri.path()) {
-        Route::Next => next(&*door.runtime).await,
+        Route::Next => next(door, body).await,
         Route::Response(id) => response(door, id, &head, body).await,
         Route::Error(id) => error(door, id, &head, body).await,
         Route::InitError => init_error(door, &head, body).await,
-        Route::Ping => reply::pong(),
-        Route::Missing(api) => after(body, reply::missing(api)).await,
-        Route::WrongMethod => after(body, reply::wrong_method()).await,
-        Route::Unknown => after(body, reply::unknown_route()).await,
+        Route::Ping => door.refuse(body, reply::pong()).await,
+        Route::Missing(api) => door.refuse(body, reply::missing(api)).await,
+        Route::WrongMethod => door.refuse(body, reply::wrong_method()).await,
+        Route::Unknown => door.refuse(body, reply::unknown_route()).await,
     }
 }
 
-async fn next(runtime: &dyn Runtime) -> Reply {
-    match runtime.next() {
-        Ok(Next::Now(event)) => reply::event(&event),
+async fn next(door: &Door, body: Incoming) -> Reply {
+    match door.runtime.next() {
+        Ok(Next::Again(event)) => {
+            door.waste(event.payload.len()).await;
+            reply::event(&event)
+        }
         Ok(Next::Later(later)) => match later.await {
             Ok(event) => reply::event(&event),
-            Err(_) => reply::refused(Refusal::Ended),
+            Err(_) => door.refuse(body, reply::refused(Refusal::Ended)).await,
         },
-        Err(refusal) => reply::refused(refusal),
+        Err(refusal) => door.refuse(body, reply::refused(refusal)).await,
     }
 }
 
@@ -152,7 +193,7 @@ async fn response(door: &Door, id: &str, head: &Parts, mut body: Incoming) -> Re
     let turn = door.bodies.acquire().await;
     if let Err(refusal) = door.runtime.may_answer(id, RESPONSE) {
         drop(turn);
-        return after(body, reply::refused(refusal)).await;
+        return door.refuse(body, reply::refused(refusal)).await;
     }
     let mode = head.headers.get("lambda-runtime-function-response-mode");
     let (answer, told) = if mode.is_some_and(|mode| mode != "streaming") {
@@ -166,7 +207,7 @@ async fn response(door: &Door, id: &str, head: &Parts, mut body: Incoming) -> Re
     };
     let told = door.runtime.answer(id, RESPONSE, answer).map_or_else(reply::refused, |()| told);
     drop(turn);
-    after(body, told).await
+    door.end(body, told).await
 }
 
 fn too_large() -> Answer {
@@ -179,7 +220,7 @@ async fn error(door: &Door, id: &str, head: &Parts, mut body: Incoming) -> Reply
     let turn = door.bodies.acquire().await;
     if let Err(refusal) = door.runtime.may_answer(id, ERROR) {
         drop(turn);
-        return after(body, reply::refused(refusal)).await;
+        return door.refuse(body, reply::refused(refusal)).await;
     }
     let told = match posted::read(&mut body).await {
         Ok(whole) => {
@@ -189,7 +230,7 @@ async fn error(door: &Door, id: &str, head: &Parts, mut body: Incoming) -> Reply
         Err(unread) => refuse_unread(&unread),
     };
     drop(turn);
-    after(body, told).await
+    door.end(body, told).await
 }
 
 async fn init_error(door: &Door, head: &Parts, mut body: Incoming) -> Reply {
@@ -202,7 +243,7 @@ async fn init_error(door: &Door, head: &Parts, mut body: Incoming) -> Reply {
         Err(unread) => refuse_unread(&unread),
     };
     drop(turn);
-    after(body, told).await
+    door.end(body, told).await
 }
 
 /// Errors that are themselves too large or cut off are not taken; the runtime may try again.
@@ -211,12 +252,4 @@ fn refuse_unread(unread: &Unread) -> Reply {
         Unread::TooLarge => reply::too_large(),
         Unread::Truncated => reply::truncated(),
     }
-}
-
-/// What is left of the body is read and thrown away first: many clients read no reply before they have written all.
-async fn after(body: Incoming, reply: Reply) -> Reply {
-    if !body.is_end_stream() {
-        posted::discard(body).await;
-    }
-    reply
 }

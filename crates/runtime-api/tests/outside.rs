@@ -28,14 +28,15 @@ impl Runtime for Fake {
     fn next(&self) -> Result<Next, Refusal> {
         let mut inner = self.inner.lock().unwrap();
         if let Asked::Repeat(event) = inner.protocol.ask()? {
-            return Ok(Next::Now(event));
-        }
-        if let Some(event) = inner.events.pop() {
-            inner.protocol.deliver(event.clone()).unwrap();
-            return Ok(Next::Now(event));
+            return Ok(Next::Again(event));
         }
         let (parked, later) = oneshot::channel();
-        inner.parked = Some(parked);
+        if let Some(event) = inner.events.pop() {
+            inner.protocol.deliver(event.clone()).unwrap();
+            let _ = parked.send(event);
+        } else {
+            inner.parked = Some(parked);
+        }
         Ok(Next::Later(later))
     }
 
@@ -92,6 +93,7 @@ impl World {
     fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_nodelay(true).unwrap();
         Client { stream, rest: Vec::new() }
     }
 
@@ -439,4 +441,30 @@ fn quiet_waits_for_the_last_connection() {
     assert!(!early);
     drop(client);
     assert!(quiet().is_ok());
+}
+
+#[test]
+fn what_leads_to_nothing_is_held_up_and_work_is_not() {
+    let world = world((0..2000).map(|n| event(&n.to_string())).collect());
+    let mut flood = world.connect();
+    let began = std::time::Instant::now();
+    let flooding = std::thread::spawn(move || {
+        let mut writer = flood.stream.try_clone().unwrap();
+        let pings = "GET /2018-06-01/ping HTTP/1.1\r\nHost: x\r\n\r\n".repeat(4500);
+        let writing = std::thread::spawn(move || writer.write_all(pings.as_bytes()).unwrap());
+        for _ in 0..4500 {
+            assert_eq!(flood.reply().text(), "pong");
+        }
+        writing.join().unwrap();
+        began.elapsed()
+    });
+    let mut runtime = world.connect();
+    for n in 0..2000 {
+        assert_eq!(runtime.next().status, 200);
+        assert_eq!(runtime.respond(&n.to_string(), b"1").status, 202);
+    }
+    let worked = began.elapsed();
+    let flooded = flooding.join().unwrap();
+    assert!(flooded >= Duration::from_secs(4), "2,000 at once, then 500 a second: {flooded:?}");
+    assert!(worked < flooded, "4,000 requests of a runtime took {worked:?}");
 }

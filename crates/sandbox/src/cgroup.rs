@@ -7,17 +7,27 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hearth_model::Memory;
+use rustix::event::EventfdFlags;
 
 use crate::driver::Usage;
 use crate::privilege::Owner;
 
-/// Processes and threads of a sandbox, its init included (spec 3.1).
+/// Processes and threads of a function (spec 3.1).
 pub const PROCESSES_MAX: u32 = 1024;
+/// Of these the sandbox's init is one more.
+const TASKS_MAX: u32 = PROCESSES_MAX + 1;
+/// Kernel memory of a function's sockets on version 1, which counts it apart from all other memory and by itself limits
+/// it only for the whole host: some sockets that nobody reads would take gigabytes. Bytes.
+const SOCKETS_MAX: u64 = 16 << 20;
+/// Weights of all functions of an instance together for each CPU of the host: those of one ordinary process there, so
+/// that spinning functions starve neither the server nor the host.
+const SHARES_PER_CPU: u64 = 1024;
+const WEIGHT_PER_CPU: u64 = 100;
 /// The bandwidth controller's period, microseconds.
 const PERIOD_US: u64 = 100_000;
 /// All groups of all instances begin so.
@@ -179,6 +189,7 @@ pub fn settle(hierarchies: &Hierarchies, instance: &str, owner: Option<Owner>) -
         make(&root.join(&folder))?;
     }
     delegate(hierarchies, &folder, owner.is_none())?;
+    weigh(hierarchies, &folder)?;
     if let Some(place) = hierarchies.freezer.as_ref().filter(|_| hierarchies.unified.is_none()) {
         // The first freeze in a system is slow, later ones are not: one empty group stays frozen.
         let dummy = place.root.join(&folder).join("frozen");
@@ -216,6 +227,18 @@ fn delegate(hierarchies: &Hierarchies, folder: &str, own: bool) -> io::Result<()
         }
     }
     Ok(())
+}
+
+/// What the functions together weigh against the rest of the host, when CPU is short.
+fn weigh(hierarchies: &Hierarchies, folder: &str) -> io::Result<()> {
+    let Some(place) = &hierarchies.cpu else { return Ok(()) };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let folder = place.root.join(folder);
+    if place.unified {
+        fs::write(folder.join("cpu.weight"), (WEIGHT_PER_CPU * cpus).min(10_000).to_string())
+    } else {
+        fs::write(folder.join("cpu.shares"), (SHARES_PER_CPU * cpus).to_string())
+    }
 }
 
 /// Removes the folders of an instance whose sandboxes are gone. The launcher's, at its end.
@@ -279,7 +302,7 @@ impl Cgroups {
             }
         }
         if let Some((pids, _)) = &group.pids {
-            fs::write(pids.join("pids.max"), PROCESSES_MAX.to_string())?;
+            fs::write(pids.join("pids.max"), TASKS_MAX.to_string())?;
         }
         Ok((group, entrances))
     }
@@ -314,9 +337,11 @@ fn make(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Thaws and kills what is in a group, and removes it.
+/// Thaws and kills what is in a group, and removes it. Dying takes CPU, and with many processes its time.
 fn end_group(folder: &Path) {
-    for _ in 0..50 {
+    let _ = write_existing(&folder.join("cpu.max"), "max");
+    let _ = write_existing(&folder.join("cpu.cfs_quota_us"), "-1");
+    for _ in 0..500 {
         let _ = fs::write(folder.join("cgroup.freeze"), "0");
         let _ = fs::write(folder.join("freezer.state"), "THAWED");
         for pid in fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default().lines() {
@@ -340,6 +365,14 @@ pub struct Entrances {
     pub unified: Option<OwnedFd>,
     /// Folders of version 1, one a hierarchy.
     pub folders: Vec<OwnedFd>,
+}
+
+/// How a group says that memory ran out.
+pub struct MemoryWatch {
+    /// A file with a line `oom_kill N`. On version 2 it is ready as an exception when something in it has changed.
+    pub counts: OwnedFd,
+    /// On version 1: readable then.
+    pub event: Option<OwnedFd>,
 }
 
 /// The groups of one sandbox.
@@ -371,6 +404,7 @@ impl Group {
                 fs::write(folder.join("memory.limit_in_bytes"), memory.as_bytes().to_string())?;
                 optional(fs::write(folder.join("memory.swappiness"), "0"))?;
                 optional(fs::write(folder.join("memory.memsw.limit_in_bytes"), memory.as_bytes().to_string()))?;
+                optional(fs::write(folder.join("memory.kmem.tcp.limit_in_bytes"), SOCKETS_MAX.to_string()))?;
             }
             None => {}
         }
@@ -382,6 +416,23 @@ impl Group {
                 fs::write(folder.join("cpu.shares"), (memory.millicpus() * 1024 / 1000).max(2).to_string())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Where a process of this group that is killed for want of memory shows.
+    pub fn watch_memory(&self) -> io::Result<Option<MemoryWatch>> {
+        match &self.memory {
+            Some((folder, true)) => {
+                Ok(Some(MemoryWatch { counts: fs::File::open(folder.join("memory.events"))?.into(), event: None }))
+            }
+            Some((folder, false)) => {
+                let counts = fs::File::open(folder.join("memory.oom_control"))?;
+                let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+                let registration = format!("{} {}", event.as_raw_fd(), counts.as_raw_fd());
+                fs::write(folder.join("cgroup.event_control"), registration)?;
+                Ok(Some(MemoryWatch { counts: counts.into(), event: Some(event) }))
+            }
+            None => Ok(None),
         }
     }
 
@@ -399,6 +450,15 @@ impl Group {
                 fs::write(folder.join("cpu.cfs_quota_us"), quota.to_string())?;
                 optional(fs::write(folder.join("cpu.cfs_burst_us"), quota.to_string()))
             }
+            None => Ok(()),
+        }
+    }
+
+    /// No quota from now on: for processes that are to end, which takes CPU too.
+    pub fn unlimit_cpu(&self) -> io::Result<()> {
+        match &self.cpu {
+            Some((folder, true)) => write_existing(&folder.join("cpu.max"), "max"),
+            Some((folder, false)) => write_existing(&folder.join("cpu.cfs_quota_us"), "-1"),
             None => Ok(()),
         }
     }
@@ -471,7 +531,8 @@ fn optional(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn field(text: &str, name: &str) -> u64 {
+/// The number on the line of this name; 0 when there is none.
+pub fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }

@@ -55,8 +55,6 @@ pub struct Usage {
     pub memory: u64,
     /// Processes killed for want of memory since the sandbox was made.
     pub oom_kills: u64,
-    /// CPU time consumed, microseconds.
-    pub cpu_us: u64,
 }
 
 /// One thing a sandbox is meant to hold, and whether it does on this host (`hearth doctor`).

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Read, Seek};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
@@ -29,7 +30,8 @@ pub mod request {
     pub const LISTEN: u8 = 1;
     /// Address, port. Answer: a descriptor.
     pub const DIAL: u8 = 2;
-    /// Descriptor: a detached mount, for `/var/task`.
+    /// Descriptors: those of a `MemoryWatch` in their order, if there is one; before them, where there are namespaces, a
+    /// detached mount for `/var/task`.
     pub const ATTACH: u8 = 3;
     /// Descriptors: the command in a memory file, the output. Answer: pid.
     pub const SPAWN: u8 = 4;
@@ -45,11 +47,20 @@ pub mod request {
 
 /// Connections that may wait on a listening socket.
 const BACKLOG: i32 = 128;
-/// Open descriptors of a process (spec 3.1).
+/// The kernel's buffers of the server's end of a connection, each way, bytes. Without a limit they would grow to megabytes
+/// for who sends and does not read.
+const BUFFER: usize = 256 * 1024;
+/// Limits of a process (spec 3.1): open descriptors, locked memory and stack in bytes. Memory has none, for runtimes
+/// reserve far more address space than they use.
 const FILES_MAX: u64 = 1024;
 /// Longest core file, bytes. Too short for one, and the only value at which the kernel does not start the host's crash
 /// handler either: with 0 it would.
 const CORE_MAX: u64 = 1;
+const LOCKED_MAX: u64 = 64 << 10;
+const STACK: u64 = 8 << 20;
+/// How long the kernel may take from saying that memory is short to killing somebody: so many looks, so far apart.
+const KILL_TRIES: u32 = 20;
+const KILL_PAUSE: Duration = Duration::from_millis(1);
 /// Longest command with its environment, bytes.
 const COMMAND_MAX: u64 = 1 << 20;
 
@@ -87,12 +98,20 @@ impl Init<'_> {
     fn serve(&self) -> io::Result<()> {
         sys::set_name(c"hearth-init")?;
         let control = &self.control;
+        let mut memory: Option<Memory> = None;
         let children = sys::child_signals()?;
         Writer::new(answer::DONE).u32(0).u32(0).send(control.as_fd(), &[], SendFlags::empty())?;
         loop {
-            let mut ready = [PollFd::new(control, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
+            let mut ready = vec![PollFd::new(control, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
+            ready.extend(memory.as_ref().map(Memory::poll));
             rustix::io::retry_on_intr(|| rustix::event::poll(&mut ready, None))?;
-            let (asked, ended) = (!ready[0].revents().is_empty(), !ready[1].revents().is_empty());
+            let is_ready = |at: usize| ready.get(at).is_some_and(|fd| !fd.revents().is_empty());
+            let (asked, ended, short) = (is_ready(0), is_ready(1), is_ready(2));
+            drop(ready);
+            if short && memory.as_mut().is_some_and(Memory::has_killed) {
+                // A function dies as one: none of its processes goes on without another that it counts on.
+                let _ = self.signal_all(libc::SIGKILL);
+            }
             if ended {
                 let mut information = [0; 1024];
                 let _ = rustix::io::read(&children, &mut information);
@@ -102,7 +121,7 @@ impl Init<'_> {
             }
             if asked {
                 match Packet::receive(control.as_fd(), RecvFlags::DONTWAIT) {
-                    Ok(Some(packet)) => self.answer(control, packet)?,
+                    Ok(Some(packet)) => self.answer(packet, &mut memory)?,
                     Ok(None) => return Ok(()),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                     Err(e) => return Err(e),
@@ -111,12 +130,13 @@ impl Init<'_> {
         }
     }
 
-    fn answer(&self, control: &OwnedFd, mut packet: Packet) -> io::Result<()> {
+    fn answer(&self, mut packet: Packet, memory: &mut Option<Memory>) -> io::Result<()> {
+        let control = &self.control;
         let tag = packet.u32()?;
         let (step, done) = match packet.kind {
             request::LISTEN => ("listen", self.listen(&mut packet).map(|socket| (0, Some(socket)))),
             request::DIAL => ("dial", dial(&mut packet).map(|socket| (0, Some(socket)))),
-            request::ATTACH => ("mount /var/task", attach(&mut packet)),
+            request::ATTACH => ("mount /var/task", self.attach(&mut packet, memory)),
             request::SPAWN => ("execute", self.spawn(&mut packet, Program::execute)),
             request::TRY => ("try", self.spawn(&mut packet, Program::try_out)),
             request::KILL => ("kill processes", self.kill_processes(control)),
@@ -135,6 +155,16 @@ impl Init<'_> {
                 .bytes(step.as_bytes())
                 .send(control.as_fd(), &[], SendFlags::empty()),
         }
+    }
+
+    fn attach(&self, packet: &mut Packet, memory: &mut Option<Memory>) -> io::Result<Done> {
+        if self.confinement.namespaces {
+            let mount = packet.descriptor()?;
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            rustix::mount::move_mount(&mount, "", rustix::fs::CWD, "/var/task", flags)?;
+        }
+        *memory = packet.descriptor().ok().map(|counts| Memory { counts, event: packet.descriptor().ok(), kills: 0 });
+        Ok((0, None))
     }
 
     /// Starts the command; answers once it executes, or with the error that kept it from doing so.
@@ -182,6 +212,8 @@ impl Init<'_> {
             rustix::process::chdir(directory)?;
             sys::limit(Resource::Files, FILES_MAX)?;
             sys::limit(Resource::Core, if stands(Layer::Core) { CORE_MAX } else { u64::MAX })?;
+            sys::limit(Resource::Locked, LOCKED_MAX)?;
+            sys::limit_softly(Resource::Stack, STACK)?;
             sys::reset_signals();
             if let Some(user) = self.confinement.user {
                 // Counted in this namespace alone, by kernels since 5.14.
@@ -214,6 +246,9 @@ impl Init<'_> {
         let address = if self.confinement.namespaces { asked } else { SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0) };
         let socket = socket()?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
+        // What is accepted inherits them.
+        sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
+        sockopt::set_socket_send_buffer_size(&socket, BUFFER)?;
         rustix::net::bind(&socket, &address)?;
         rustix::net::listen(&socket, BACKLOG)?;
         Ok(socket)
@@ -240,6 +275,44 @@ impl Init<'_> {
             Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
             _ => Ok(()),
         }
+    }
+}
+
+/// Says when a process of this sandbox was killed for want of memory (see `cgroup::MemoryWatch`).
+struct Memory {
+    counts: OwnedFd,
+    event: Option<OwnedFd>,
+    /// Those that are known.
+    kills: u64,
+}
+
+impl Memory {
+    fn poll(&self) -> PollFd<'_> {
+        match &self.event {
+            Some(event) => PollFd::new(event, PollFlags::IN),
+            None => PollFd::new(&self.counts, PollFlags::PRI),
+        }
+    }
+
+    fn has_killed(&mut self) -> bool {
+        // Version 1 says that memory is short just before it chooses whom to kill.
+        let tries = if self.event.is_some() { KILL_TRIES } else { 1 };
+        if let Some(event) = &self.event {
+            let _ = rustix::io::read(event, &mut [0; 8]);
+        }
+        for attempt in 0..tries {
+            if attempt > 0 {
+                std::thread::sleep(KILL_PAUSE);
+            }
+            let mut text = [0; 512];
+            let read = rustix::io::pread(&self.counts, &mut text, 0).unwrap_or(0);
+            let kills = crate::cgroup::field(&String::from_utf8_lossy(&text[..read]), "oom_kill");
+            if kills > self.kills {
+                self.kills = kills;
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -270,13 +343,6 @@ fn dial(packet: &mut Packet) -> io::Result<OwnedFd> {
         Err(e) if e != rustix::io::Errno::INPROGRESS => Err(e.into()),
         _ => Ok(socket),
     }
-}
-
-fn attach(packet: &mut Packet) -> io::Result<Done> {
-    let mount = packet.descriptor()?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    rustix::mount::move_mount(&mount, "", rustix::fs::CWD, "/var/task", flags)?;
-    Ok((0, None))
 }
 
 /// Directory, program, arguments, environment and walls, as `process` wrote them.

@@ -17,9 +17,9 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::cgroup::Entrances;
 use crate::conversation::Conversation;
@@ -34,6 +34,8 @@ pub(crate) use standing::Standing;
 const ROLE: &str = "hearth-launcher";
 /// Where the launcher finds its socket.
 const SOCKET: i32 = 3;
+/// `oom_score_adj` of the server.
+const SPARED: &str = "-900";
 
 /// Called first thing in `main`: when this process was started as the launcher, it is that until it ends.
 pub fn main_if_asked() {
@@ -108,6 +110,9 @@ pub fn start(orders: &Orders) -> io::Result<Started> {
     // drained. The launcher ends when the socket does.
     command.process_group(0);
     let child = crate::sys::hand_over(command, theirs.as_raw_fd(), SOCKET).spawn()?;
+    // When the host runs out of memory, the server goes last and functions go first (`init`). Only who has the privilege
+    // may say so. Not before the launcher exists: what its children begin with is the least that they may ask for.
+    let _ = std::fs::write("/proc/self/oom_score_adj", SPARED);
     Ok(Started { socket: ours, child })
 }
 
@@ -115,22 +120,38 @@ pub fn start(orders: &Orders) -> io::Result<Started> {
 #[derive(Clone)]
 pub struct Launcher {
     conversation: Conversation,
+    ended: watch::Receiver<Option<ExitStatus>>,
 }
 
 impl Started {
     /// Begins to listen to the launcher. Needs a running async runtime.
     pub fn attach(self) -> io::Result<Launcher> {
         let Started { socket, mut child } = self;
+        let (told, ended) = watch::channel(None);
         tokio::task::spawn_blocking(move || {
             if let Ok(status) = child.wait() {
                 tracing::info!(%status, "the launcher has ended");
+                let _ = told.send(Some(status));
             }
         });
-        Ok(Launcher { conversation: Conversation::begin(socket)? })
+        Ok(Launcher { conversation: Conversation::begin(socket)?, ended })
     }
 }
 
 impl Launcher {
+    /// Ready when the launcher has ended, with how. Every sandbox has ended with it, and no other can be made: only a
+    /// new server, with the privileges that it starts with, can start another.
+    pub fn ended(&self) -> impl Future<Output = ExitStatus> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            match ended.wait_for(Option::is_some).await.map(|status| *status) {
+                Ok(Some(status)) => status,
+                // It could not be waited for, and so not be told from one that lives.
+                _ => std::future::pending().await,
+            }
+        }
+    }
+
     /// The first request: makes ready for this instance. Answers what the launcher can do here.
     pub(crate) async fn settle(&self, instance: &str) -> Result<Standing, Error> {
         let answer = self.conversation.ask(request::SETTLE, &[], |packet| packet.bytes(instance.as_bytes())).await;

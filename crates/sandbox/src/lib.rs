@@ -16,6 +16,7 @@ mod cgroup;
 mod conversation;
 mod descendants;
 mod driver;
+pub mod errand;
 mod filter;
 mod init;
 mod isolation;

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hearth_model::{BoxFuture, CodeTree, Memory, Root};
@@ -264,8 +264,9 @@ impl Drop for Confined {
         let shared = self.shared.clone();
         self.shared.runtime.spawn(async move {
             let ending = shared.launcher.ending(pid);
-            // A frozen process of version 1 does not die before it is thawed.
+            // A frozen process of version 1 does not die before it is thawed, and many take long without CPU.
             let _ = group.thaw();
+            let _ = group.unlimit_cpu();
             let _ = shared.launcher.kill(pid).await;
             let _ = ending.await;
             let _ = tokio::task::spawn_blocking(move || group.remove()).await;
@@ -290,18 +291,28 @@ impl PreparedProcess {
         let mut confined = self.confined;
         confined.memory = Some(identity.memory);
         confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
+        let mut descriptors = Vec::new();
         if confined.shared.standing.namespaces {
             let code = open_path(&identity.code.path)?;
-            let mount = confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?;
-            confined.control.ask(request::ATTACH, &[mount.as_fd()], |packet| packet).await?;
+            descriptors.push(confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?);
         }
-        let (ports, CodeTree { path: code, lease }) = (Mutex::default(), identity.code);
-        Ok(ProcessSandbox { confined, ports, code, _code: lease })
+        if let Some(watch) = confined.group()?.watch_memory().map_err(step("watch memory"))? {
+            descriptors.push(watch.counts);
+            descriptors.extend(watch.event);
+        }
+        if !descriptors.is_empty() {
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            confined.control.ask(request::ATTACH, &descriptors, |packet| packet).await?;
+        }
+        let (cpu_limited, ports, CodeTree { path: code, lease }) =
+            (AtomicBool::new(false), Mutex::default(), identity.code);
+        Ok(ProcessSandbox { confined, cpu_limited, ports, code, _code: lease })
     }
 }
 
 struct ProcessSandbox {
     confined: Confined,
+    cpu_limited: AtomicBool,
     /// Of its listening sockets: without a network namespace, the only ones that it may connect to.
     ports: Mutex<Vec<u16>>,
     code: PathBuf,
@@ -372,12 +383,19 @@ impl Sandbox for ProcessSandbox {
     }
 
     fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move { self.confined.control.ask(request::KILL, &[], |packet| packet).await.map(drop) })
+        Box::pin(async move {
+            let group = self.confined.group()?;
+            group.unlimit_cpu().map_err(step("lift the limit of CPU"))?;
+            self.confined.control.ask(request::KILL, &[], |packet| packet).await?;
+            if self.cpu_limited.load(Ordering::Relaxed) { self.limit_cpu() } else { Ok(()) }
+        })
     }
 
     fn limit_cpu(&self) -> Result<(), Error> {
         let memory = self.confined.memory.ok_or(Error::Gone)?;
-        self.confined.group()?.limit_cpu(memory).map_err(step("limit CPU"))
+        self.confined.group()?.limit_cpu(memory).map_err(step("limit CPU"))?;
+        self.cpu_limited.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn freeze(&self) -> Result<(), Error> {

@@ -5,16 +5,21 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hearth_model::Memory;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 
-/// Room for metadata beside the promised size, MiB: 1 in 64 and 8.
+/// Room for metadata beside the promised size, MiB: 1 in 64 and 8. What is left of it nobody may use.
 const fn image_mib(size: Memory) -> u64 {
     size.as_mib() as u64 + size.as_mib() as u64 / 64 + 8
 }
+
+/// Bytes of a block.
+const BLOCK: u64 = 4096;
+/// What the names of templates begin and end with.
+const TEMPLATE: (&str, &str) = ("exact-", ".ext4");
 
 /// Names of folders that are `/tmp` of a sandbox begin so.
 const FOLDER: &str = "folder-";
@@ -38,8 +43,18 @@ impl Place {
 }
 
 impl Scratch {
+    /// Opens or makes the folder, and removes files that were left unfinished in it.
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let is_template = name.starts_with(TEMPLATE.0) && name.ends_with(TEMPLATE.1);
+            if !is_template && entry.file_type()?.is_file() {
+                fs::remove_file(entry.path())?;
+            }
+        }
         Ok(Scratch { folder: folder.to_owned() })
     }
 
@@ -68,7 +83,7 @@ impl Scratch {
         Ok(found)
     }
 
-    /// An image whose file system holds at least `size`. Blocking.
+    /// An image whose file system has room for `size`, to the block. Blocking.
     pub fn image(&self, size: Memory) -> io::Result<OwnedFd> {
         let template = self.template(size)?;
         let image =
@@ -89,7 +104,7 @@ impl Scratch {
     }
 
     fn template(&self, size: Memory) -> io::Result<File> {
-        let path = self.folder.join(format!("tmp-{}.ext4", size.as_mib()));
+        let path = self.folder.join(format!("{}{}{}", TEMPLATE.0, size.as_mib(), TEMPLATE.1));
         match File::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             other => return other,
@@ -98,6 +113,7 @@ impl Scratch {
         beside.as_file().set_len(image_mib(size) << 20)?;
         make_file_system(beside.path(), size)?;
         open_to_all(beside.path())?;
+        keep_back(beside.path(), size)?;
         beside.persist(&path)?;
         File::open(&path)
     }
@@ -106,7 +122,8 @@ impl Scratch {
 /// No journal: nothing of it outlives its sandbox. Nothing reserved for root, and an inode for each 32 KiB.
 fn make_file_system(path: &Path, size: Memory) -> io::Result<()> {
     let inodes = (u64::from(size.as_mib()) * 32).to_string();
-    let options = ["-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard"];
+    let options =
+        ["-q", "-F", "-b", "4096", "-m", "0", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,nodiscard"];
     run("mkfs.ext4", options.iter().copied().chain(["-N", &inodes]), path)
 }
 
@@ -114,6 +131,22 @@ fn make_file_system(path: &Path, size: Memory) -> io::Result<()> {
 fn open_to_all(path: &Path) -> io::Result<()> {
     run("debugfs", ["-w", "-R", "rmdir lost+found"].into_iter(), path)?;
     run("debugfs", ["-w", "-R", "set_inode_field / mode 041777"].into_iter(), path)
+}
+
+/// Keeps from users what the file system has room for beyond `size`.
+fn keep_back(path: &Path, size: Memory) -> io::Result<()> {
+    // In the superblock, 1024 bytes from the start: the number of blocks at 4, of free ones at 12.
+    let superblock = |offset: u64| {
+        let mut bytes = [0; 4];
+        File::open(path)?.read_exact_at(&mut bytes, 1024 + offset)?;
+        Ok::<u64, io::Error>(u32::from_le_bytes(bytes).into())
+    };
+    let (blocks, free) = (superblock(4)?, superblock(12)?);
+    // The kernel keeps these for its own metadata (`ext4_set_resv_clusters`).
+    let kernel = (blocks / 50).min(4096);
+    let surplus = free.checked_sub(kernel + size.as_bytes() / BLOCK);
+    let surplus = surplus.ok_or_else(|| io::Error::other("the image of /tmp has too little room for metadata"))?;
+    run("tune2fs", ["-r", &surplus.to_string()].into_iter(), path)
 }
 
 /// A program of e2fsprogs on an image.

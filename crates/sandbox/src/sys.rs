@@ -306,12 +306,27 @@ pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
     check(c_long::from(unsafe { libc::setrlimit(resource as _, &raw const limit) })).map(drop)
 }
 
+/// The soft limit of one resource, as far as the hard one allows.
+pub fn limit_softly(resource: Resource, value: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes one valid rlimit.
+    check(c_long::from(unsafe { libc::getrlimit(resource as _, &raw mut limit) }))?;
+    limit.rlim_cur = value.min(limit.rlim_max);
+    // SAFETY: reads one valid rlimit.
+    check(c_long::from(unsafe { libc::setrlimit(resource as _, &raw const limit) })).map(drop)
+}
+
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Resource {
     Files = libc::RLIMIT_NOFILE,
     Processes = libc::RLIMIT_NPROC,
     Core = libc::RLIMIT_CORE,
+    Locked = libc::RLIMIT_MEMLOCK,
+    Stack = libc::RLIMIT_STACK,
+    Memory = libc::RLIMIT_AS,
+    FileSize = libc::RLIMIT_FSIZE,
+    Cpu = libc::RLIMIT_CPU,
 }
 
 /// A descriptor that becomes readable when a child ends; the signal itself is blocked.
@@ -419,6 +434,13 @@ pub fn unshare_users() -> io::Result<()> {
 pub fn unshare_mounts() -> io::Result<()> {
     // SAFETY: plain integer; this process has one thread.
     check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNS) })).map(drop)
+}
+
+/// Leaves every namespace that a process can leave, and with it has all capabilities over nothing but what it makes
+/// there.
+pub fn unshare_all() -> io::Result<()> {
+    // SAFETY: plain integer; this process has one thread.
+    check(c_long::from(unsafe { libc::unshare(namespaces() | libc::CLONE_NEWCGROUP) })).map(drop)
 }
 
 /// Makes the caller's cgroups the roots of what it sees.

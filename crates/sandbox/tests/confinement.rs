@@ -1,36 +1,18 @@
-//! What a sandbox holds, seen from inside, on the real kernel. Needs root, as Hearth does in this version.
-//!
-//! Not libtest: the launcher must be started before any thread exists.
+//! What a sandbox holds, seen from inside, on the real kernel.
+
+mod support;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hearth_model::{BoxFuture, CodeTree, Memory, Root, RootBind};
-use hearth_sandbox::privilege::Owner;
-use hearth_sandbox::process::{Config, ProcessDriver};
-use hearth_sandbox::{Class, Command, Driver, Exit, Identity, Isolation, Sandbox, launcher};
-
-struct World {
-    driver: ProcessDriver,
-    class: Class,
-    code: CodeTree,
-    instance: String,
-    _folder: tempfile::TempDir,
-}
-
-type Test = for<'a> fn(&'a World) -> BoxFuture<'a, ()>;
+use hearth_sandbox::Exit;
+use support::{Ground, Test, command, python, run_all, shell};
 
 const TESTS: &[(&str, Test)] = &[
     ("a_function_is_nobody_without_privileges", |w| Box::pin(a_function_is_nobody_without_privileges(w))),
     ("a_function_sees_only_its_own_files", |w| Box::pin(a_function_sees_only_its_own_files(w))),
     ("exits_signals_and_exec_errors_are_told_apart", |w| Box::pin(exits_signals_and_exec_errors_are_told_apart(w))),
-    ("temporary_storage_is_disk_and_has_its_size", |w| Box::pin(temporary_storage_is_disk_and_has_its_size(w))),
-    ("memory_is_limited_and_only_the_function_dies", |w| Box::pin(memory_is_limited_and_only_the_function_dies(w))),
-    ("processes_are_limited", |w| Box::pin(processes_are_limited(w))),
     ("a_frozen_function_makes_no_progress", |w| Box::pin(a_frozen_function_makes_no_progress(w))),
     ("sockets_are_made_inside", |w| Box::pin(sockets_are_made_inside(w))),
     ("killed_processes_leave_temporary_storage", |w| Box::pin(killed_processes_leave_temporary_storage(w))),
@@ -38,97 +20,10 @@ const TESTS: &[(&str, Test)] = &[
 ];
 
 fn main() {
-    launcher::main_if_asked();
-    let orders = launcher::Orders {
-        isolation: Isolation::Process,
-        uids: 1_879_048_192..=1_879_113_727,
-        run: PathBuf::from("/run/hearth"),
-        server: Owner { uid: 0, gid: 0 },
-    };
-    let started = launcher::start(&orders).expect("start the launcher");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let wanted = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
-    runtime.block_on(async {
-        let world = world(started).await;
-        for (name, test) in TESTS {
-            if wanted.as_deref().is_none_or(|wanted| name.contains(wanted)) {
-                let began = Instant::now();
-                test(&world).await;
-                println!("test {name} ... ok ({} ms)", began.elapsed().as_millis());
-            }
-        }
-        let instance = world.instance.clone();
-        leaves_nothing_behind(world, &instance).await;
-        println!("test leaves_nothing_behind ... ok");
-    });
+    run_all(TESTS);
 }
 
-async fn world(started: launcher::Started) -> World {
-    let folder = tempfile::tempdir().unwrap();
-    let skeleton = folder.path().join("skeleton");
-    for name in ["bin", "lib", "lib64", "usr", "dev", "proc", "tmp", "var/task", "etc", "mnt", "opt"] {
-        std::fs::create_dir_all(skeleton.join(name)).unwrap();
-    }
-    let code = folder.path().join("code");
-    std::fs::create_dir(&code).unwrap();
-    std::fs::write(code.join("index.txt"), "code").unwrap();
-    for open in [folder.path(), &skeleton, &code] {
-        std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let binds =
-        ["bin", "lib", "lib64", "usr"].map(|name| RootBind { source: Path::new("/").join(name), target: name.into() });
-    let instance = format!("test{}", std::process::id());
-    let config =
-        Config { instance: instance.clone(), scratch: folder.path().join("scratch"), isolation: Isolation::Process };
-    World {
-        driver: ProcessDriver::open(started.attach().unwrap(), config).await.unwrap(),
-        class: Class { root: Arc::new(Root { skeleton, binds: binds.into() }), ephemeral_storage: Memory::mib(512) },
-        code: CodeTree { path: code, lease: Arc::new(()) },
-        instance,
-        _folder: folder,
-    }
-}
-
-impl World {
-    async fn sandbox(&self, memory: u32) -> Box<dyn Sandbox> {
-        let prepared = self.driver.prepare(self.class.clone()).await.unwrap();
-        let identity = Identity { memory: Memory::mib(memory), code: self.code.clone() };
-        prepared.bind(identity).await.unwrap()
-    }
-}
-
-/// Runs a program to its end; its output and how it ended.
-async fn run(sandbox: &dyn Sandbox, program: &str, arguments: &[&str]) -> (String, Exit) {
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let process = sandbox.spawn(command(program, arguments, writer.into())).await.unwrap();
-    let output = tokio::task::spawn_blocking(move || {
-        let mut output = String::new();
-        reader.read_to_string(&mut output).unwrap();
-        output
-    });
-    let exit = process.exit.await.unwrap();
-    (output.await.unwrap(), exit)
-}
-
-fn command(program: &str, arguments: &[&str], output: std::os::fd::OwnedFd) -> Command {
-    Command {
-        program: program.to_owned(),
-        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
-        environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
-        working_directory: "/var/task".to_owned(),
-        output,
-    }
-}
-
-async fn shell(sandbox: &dyn Sandbox, script: &str) -> (String, Exit) {
-    run(sandbox, "/bin/sh", &["-c", script]).await
-}
-
-async fn python(sandbox: &dyn Sandbox, script: &str) -> (String, Exit) {
-    run(sandbox, "/usr/bin/python3", &["-I", "-c", script]).await
-}
-
-async fn a_function_is_nobody_without_privileges(world: &World) {
+async fn a_function_is_nobody_without_privileges(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     let (status, exit) = shell(&*sandbox, "cat /proc/self/status; id -u; id -G; hostname; echo $PATH").await;
     assert_eq!(exit, Exit::Code(0), "{status}");
@@ -138,7 +33,7 @@ async fn a_function_is_nobody_without_privileges(world: &World) {
     assert!(status.ends_with("1051\n1051\nlocalhost\n/usr/bin:/bin\n"), "{status}");
 }
 
-async fn a_function_sees_only_its_own_files(world: &World) {
+async fn a_function_sees_only_its_own_files(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     let script = "cat index.txt; touch x; touch /x; touch /etc/x; ls /; ls /root; ls /proc | grep -c '^[0-9]'; ls /dev; \
                   cat /proc/1/environ; kill -9 1; echo > /dev/null && echo fine";
@@ -152,7 +47,7 @@ async fn a_function_sees_only_its_own_files(world: &World) {
     assert_eq!(owners.matches(" 0:0\n").count(), 5, "as on AWS: {owners}");
 }
 
-async fn exits_signals_and_exec_errors_are_told_apart(world: &World) {
+async fn exits_signals_and_exec_errors_are_told_apart(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     assert_eq!(shell(&*sandbox, "exit 3").await.1, Exit::Code(3));
     assert_eq!(shell(&*sandbox, "kill -9 $$").await.1, Exit::Signal(9));
@@ -163,38 +58,7 @@ async fn exits_signals_and_exec_errors_are_told_apart(world: &World) {
     assert!(error.to_string().starts_with("fork/exec /var/task/bootstrap: No such file"), "{error}");
 }
 
-async fn temporary_storage_is_disk_and_has_its_size(world: &World) {
-    let sandbox = world.sandbox(128).await;
-    let script = "dd if=/dev/zero of=/tmp/a bs=1M count=500 2>&1 && echo wrote; dd if=/dev/zero of=/tmp/b bs=1M count=50 2>&1; \
-                  stat -c '%a' /tmp; ls -A /tmp";
-    let (said, exit) = shell(&*sandbox, script).await;
-    assert_eq!(exit, Exit::Code(0), "{said}");
-    assert!(said.contains("wrote") && said.contains("No space left on device"), "{said}");
-    assert!(said.ends_with("1777\na\nb\n"), "{said}");
-    assert_eq!(sandbox.usage().unwrap().oom_kills, 0);
-}
-
-async fn memory_is_limited_and_only_the_function_dies(world: &World) {
-    let sandbox = world.sandbox(128).await;
-    let (_, exit) = python(&*sandbox, "x = bytearray(100 << 20); print(len(x))").await;
-    assert_eq!(exit, Exit::Code(0));
-    let (_, exit) = python(&*sandbox, "x = bytearray(200 << 20); print(len(x))").await;
-    assert_eq!(exit, Exit::Signal(9));
-    assert!(sandbox.usage().unwrap().oom_kills > 0);
-    assert_eq!(shell(&*sandbox, "echo alive").await.0, "alive\n");
-}
-
-async fn processes_are_limited(world: &World) {
-    let sandbox = world.sandbox(512).await;
-    let script = "import os, signal\nn = 0\ntry:\n  while n < 2000:\n    if os.fork() == 0: signal.pause()\n    n += 1\n\
-                  except OSError as e: print(n < 1024, e.errno)\nos.kill(-1, 9)";
-    let (said, _) = python(&*sandbox, script).await;
-    assert_eq!(said, "True 11\n");
-    sandbox.kill_processes().await.unwrap();
-    assert_eq!(shell(&*sandbox, "echo alive").await.0, "alive\n");
-}
-
-async fn a_frozen_function_makes_no_progress(world: &World) {
+async fn a_frozen_function_makes_no_progress(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     let (mut reader, writer) = std::io::pipe().unwrap();
     let script = "import sys\nwhile True: sys.stdout.write('x' * 64); sys.stdout.flush()";
@@ -227,7 +91,7 @@ async fn a_frozen_function_makes_no_progress(world: &World) {
     }
 }
 
-async fn sockets_are_made_inside(world: &World) {
+async fn sockets_are_made_inside(world: &Ground) {
     let (one, two) = (world.sandbox(256).await, world.sandbox(256).await);
     for address in ["127.0.0.1:9001", "169.254.100.1:9001"] {
         let address: SocketAddr = address.parse().unwrap();
@@ -249,7 +113,7 @@ async fn sockets_are_made_inside(world: &World) {
     assert!(said.contains("Network is unreachable"), "{said}");
 }
 
-async fn killed_processes_leave_temporary_storage(world: &World) {
+async fn killed_processes_leave_temporary_storage(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     let (_, writer) = std::io::pipe().unwrap();
     let process = sandbox.spawn(command("/bin/sh", &["-c", "sleep 1000"], writer.into())).await.unwrap();
@@ -259,7 +123,7 @@ async fn killed_processes_leave_temporary_storage(world: &World) {
     assert_eq!(shell(&*sandbox, "cat /tmp/kept").await.0, "kept\n");
 }
 
-async fn dangerous_calls_are_refused(world: &World) {
+async fn dangerous_calls_are_refused(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     let script = "import ctypes, errno\nc = ctypes.CDLL(None, use_errno=True)\n\
         def call(name, *a):\n  r = c.syscall(*a); print(name, errno.errorcode.get(ctypes.get_errno()) if r < 0 else r)\n\
@@ -270,19 +134,4 @@ async fn dangerous_calls_are_refused(world: &World) {
     let expected = "unshare EPERM\nclone3 ENOSYS\nclone EPERM\nbpf EPERM\nmount EPERM\nio_uring EPERM\nsocket EPERM\n\
                     keyctl EPERM\nptrace EPERM\n";
     assert_eq!(said, expected);
-}
-
-async fn leaves_nothing_behind(world: World, instance: &str) {
-    drop(world);
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let left = || {
-        let found = std::process::Command::new("find")
-            .args(["/sys/fs/cgroup", "-name", &format!("hearth-{instance}")])
-            .output();
-        String::from_utf8(found.unwrap().stdout).unwrap()
-    };
-    while !left().is_empty() {
-        assert!(Instant::now() < deadline, "left behind: {}", left());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

@@ -6,10 +6,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use hearth_model::{Clock, LogEvent, LogGroup, LogStreamName, PlatformRecord};
+use hearth_model::{Bucket, Clock, LogEvent, LogGroup, LogStreamName, PlatformRecord};
 use hearth_observe::{LineSplitter, LogTail, Logs, platform};
 use tokio::net::unix::pipe;
 
@@ -123,23 +123,20 @@ pub(crate) enum Pumped {
 pub(crate) struct Output {
     pipe: Arc<Pipe>,
     splitter: LineSplitter,
-    /// What may be written at once, and since when that holds.
-    tokens: f64,
-    counted: Instant,
+    /// What may be written.
+    share: Bucket,
 }
 
 impl Output {
     pub fn new(pipe: Arc<Pipe>, now: Instant) -> Self {
-        Output { pipe, splitter: LineSplitter::default(), tokens: BURST, counted: now }
+        Output { pipe, splitter: LineSplitter::default(), share: Bucket::new(RATE, BURST, now) }
     }
 
     /// Takes one chunk, within the environment's share.
     pub fn pump(&mut self, log: &mut Log, now: Instant) -> Pumped {
-        let gained = (now - self.counted).as_secs_f64() * RATE;
-        (self.tokens, self.counted) = ((self.tokens + gained).min(BURST), now);
-        if self.tokens <= 0.0 {
+        if self.share.level(now) <= 0.0 {
             // Half the burst may come at once then.
-            return Pumped::NotBefore(now + Duration::from_secs_f64((BURST / 2.0 - self.tokens) / RATE));
+            return Pumped::NotBefore(now + self.share.until(BURST / 2.0));
         }
         let mut buffer = Vec::new();
         match self.pipe.read_ready(&mut buffer, CHUNK) {
@@ -179,6 +176,6 @@ impl Output {
         let before = log.pending.len();
         let at = log.clock.wall();
         self.splitter.push(bytes, |line| log.line(at, line));
-        self.tokens -= (bytes.len() + (log.pending.len() - before) * LINE_COST) as f64;
+        self.share.take((bytes.len() + (log.pending.len() - before) * LINE_COST) as f64);
     }
 }

@@ -3,15 +3,16 @@
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::process::ExitStatus;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
 use hearth_images::{Closed, Images};
-use hearth_model::{Clock, Functions, Quotas, SystemClock};
+use hearth_model::{BoxFuture, Clock, Functions, Quotas, SystemClock};
 use hearth_observe::Logs;
 use hearth_placement::Placement;
-use hearth_sandbox::launcher;
+use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_sandbox::{Driver, Isolation, Unavailable};
 use hearth_store::{Blobs, DataDir, Files, Records, Sqlite};
@@ -47,7 +48,7 @@ impl Endpoint for Inside {
 
 /// What was made while the server still had its privileges.
 pub struct Made {
-    pub launcher: launcher::Started,
+    pub launcher: Started,
     pub way: &'static str,
     /// Interpreters that only root could reach.
     pub closed: Closed,
@@ -58,6 +59,8 @@ pub struct Rooms {
     pub logs: Logs,
     pub images: Images,
     pub driver: Arc<dyn Driver>,
+    /// Ready, with how it ended, when the launcher is gone.
+    pub launcher_ended: BoxFuture<'static, ExitStatus>,
     pub control: Control,
     pub worker: Worker,
     pub placement: Placement,
@@ -82,7 +85,9 @@ impl Rooms {
         let blobs: Arc<dyn Blobs> = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
         let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
-        let driver = driver(settings.isolation, folder, host.launcher).await?;
+        let launcher = host.launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
+        let launcher_ended = Box::pin(launcher.ended());
+        let driver = driver(settings.isolation, folder, launcher).await;
         let images = images(settings, host.closed, blobs.clone()).await?;
         let ports = hearth_control::Ports {
             records,
@@ -122,24 +127,19 @@ impl Rooms {
             ended,
         };
         frontend.open(Services { lambda: lambda(&control, &placement), operator: Arc::new(operator) });
-        Ok(Rooms { inside, logs, images, driver, control, worker, placement, frontend })
+        Ok(Rooms { inside, logs, images, driver, launcher_ended, control, worker, placement, frontend })
     }
 }
 
 /// Where functions cannot be confined, the server serves all but them, and says why.
-async fn driver(
-    isolation: Isolation,
-    folder: &DataDir,
-    launcher: launcher::Started,
-) -> Result<Arc<dyn Driver>, Failure> {
-    let launcher = launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
+async fn driver(isolation: Isolation, folder: &DataDir, launcher: Launcher) -> Arc<dyn Driver> {
     let config =
         process::Config { instance: folder.instance().to_owned(), scratch: folder.path().join("scratch"), isolation };
     match ProcessDriver::open(launcher, config).await {
-        Ok(driver) => Ok(Arc::new(driver)),
+        Ok(driver) => Arc::new(driver),
         Err(error) => {
             tracing::error!(%error, "functions cannot run: see hearth doctor");
-            Ok(Arc::new(Unavailable::new(&error)))
+            Arc::new(Unavailable::new(&error))
         }
     }
 }

@@ -1,5 +1,7 @@
+use std::fs::{self, File};
 use std::io::Cursor;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use proptest::prelude::*;
 use zip::write::SimpleFileOptions;
@@ -45,11 +47,15 @@ fn patch_central(zip: &mut [u8], offset: usize, value: &[u8]) {
     zip[header + offset..header + offset + value.len()].copy_from_slice(value);
 }
 
+fn unpack_into(zip: &[u8], folder: &Path, limit: u64) -> Result<u64, Error> {
+    unpack(Cursor::new(zip), File::open(folder).unwrap().as_fd(), limit)
+}
+
 /// Both ways must agree; what is refused must be refused before it is kept.
 fn refused(zip: Vec<u8>) -> Error {
     let folder = tempfile::tempdir().unwrap();
     let checked = check(Cursor::new(&zip), 1 << 20).unwrap_err();
-    let unpacked = unpack(Cursor::new(&zip), folder.path(), 1 << 20).unwrap_err();
+    let unpacked = unpack_into(&zip, folder.path(), 1 << 20).unwrap_err();
     assert_eq!(std::mem::discriminant(&checked), std::mem::discriminant(&unpacked), "{checked} and {unpacked}");
     checked
 }
@@ -57,7 +63,7 @@ fn refused(zip: Vec<u8>) -> Error {
 fn unpacked(zip: Vec<u8>) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let checked = check(Cursor::new(&zip), 1 << 20).unwrap();
-    assert_eq!(unpack(Cursor::new(&zip), folder.path(), 1 << 20).unwrap(), checked);
+    assert_eq!(unpack_into(&zip, folder.path(), 1 << 20).unwrap(), checked);
     folder
 }
 
@@ -185,6 +191,35 @@ fn one_name_for_two_files_is_refused() {
 }
 
 #[test]
+fn names_are_utf8_where_they_can_be_and_else_of_dos() {
+    let said = files(&["gr\u{fc}n.py"]);
+    let mut unsaid = said.clone();
+    for header in [&b"PK\x03\x04"[..], b"PK\x01\x02"] {
+        let at = unsaid.windows(4).position(|bytes| bytes == header).unwrap();
+        // The flag that says UTF-8.
+        let flag = at + if header[2] == 3 { 7 } else { 9 };
+        unsaid[flag] &= !8;
+    }
+    assert_ne!(said, unsaid);
+    for package in [said, unsaid] {
+        assert!(unpacked(package).path().join("gr\u{fc}n.py").is_file());
+    }
+    let dos = rename(&files(&["gr__n.py"]), "gr__n.py", "gr??n.py");
+    let dos: Vec<u8> = dos.iter().map(|byte| if *byte == b'?' { 0x81 } else { *byte }).collect();
+    assert!(unpacked(dos).path().join("gr\u{fc}\u{fc}n.py").is_file());
+}
+
+#[test]
+fn folders_and_targets_of_links_count_too() {
+    // 150 names of 2,000 folders each are more than 200,000 entries.
+    let deep: Vec<String> = (0..150).map(|n| format!("{n}/{}x", "d/".repeat(2000))).collect();
+    let names: Vec<&str> = deep.iter().map(String::as_str).collect();
+    assert!(matches!(check(Cursor::new(files(&names)), 1 << 20), Err(Error::TooManyEntries)));
+    let links = zip(|w| (0..300).for_each(|n| w.add_symlink(format!("l{n}"), "t".repeat(4000), OPTIONS).unwrap()));
+    assert!(matches!(check(Cursor::new(links), 1 << 20), Err(Error::TooLarge { .. })));
+}
+
+#[test]
 fn a_folder_may_come_after_what_is_in_it() {
     let folder = unpacked(zip(|w| {
         add(w, "a/b/f", b"x", OPTIONS);
@@ -249,7 +284,11 @@ fn listing(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
+        let kind = fs::symlink_metadata(&path).unwrap().file_type();
+        if kind.is_symlink() {
+            continue;
+        }
+        if kind.is_dir() {
             found.extend(listing(&path));
         } else {
             found.push((path.clone(), fs::read(path).unwrap()));
@@ -274,26 +313,105 @@ proptest! {
         expected.sort();
         prop_assert_eq!(listing(folder.path()), expected);
     }
+}
 
-    #[test]
-    fn damaged_zips_never_write_outside(damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6)) {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("in");
-        fs::create_dir(&folder).unwrap();
-        let mut bytes = zip(|w| {
-            add(w, "a/b.txt", b"content", OPTIONS);
-            w.add_symlink("c", "a", OPTIONS).unwrap();
-            add(w, "d", b"more", OPTIONS);
-        });
-        for (at, value) in damage {
-            let at = at.index(bytes.len());
-            bytes[at] = value;
+/// Cases of the seeded run; `HEARTH_FUZZ_CASES` makes it longer.
+const CASES: u64 = 1_500;
+
+/// A package with one of each thing that a zip can hold.
+fn rich() -> Vec<u8> {
+    zip(|w| {
+        add(w, "a/b.txt", &[b'x'; 700], OPTIONS);
+        w.add_directory("empty/", OPTIONS).unwrap();
+        w.add_symlink("c", "/opt/a", OPTIONS).unwrap();
+        add(w, "d", b"more", OPTIONS.compression_method(CompressionMethod::Stored).unix_permissions(0o4755));
+        add(w, "gr\u{fc}n", b"y", OPTIONS.large_file(true));
+    })
+}
+
+/// Bytes that packers write where they matter: signatures, lengths at their ends, names that lead out.
+const WORDS: &[&[u8]] = &[
+    b"PK\x01\x02",
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"PK\x06\x06",
+    b"PK\x06\x07",
+    b"\xff\xff",
+    b"\xff\xff\xff\xff",
+    b"\0\0",
+    b"\0\0\0\0",
+    b"../",
+    b"/",
+    b"\x75\x70",
+    b"\x01\x00\x10\x00",
+    b"\xed\xa1",
+    b"\x00\x80",
+];
+
+fn mutate(bytes: &mut Vec<u8>, chance: &mut impl FnMut(usize) -> usize) {
+    let at = chance(bytes.len().max(1)).min(bytes.len());
+    match chance(7) {
+        0 => bytes.truncate(at),
+        1 if at < bytes.len() => bytes[at] ^= 1 << chance(8),
+        2 if at < bytes.len() => bytes[at] = chance(256) as u8,
+        3 => {
+            let word = WORDS[chance(WORDS.len())];
+            let end = bytes.len().min(at + word.len());
+            bytes.splice(at..end, word.iter().copied());
         }
-        let checked = check(Cursor::new(&bytes), 1000);
-        let unpacked = unpack(Cursor::new(&bytes), &folder, 1000);
-        prop_assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
-        if let (Ok(checked), Ok(unpacked)) = (checked, unpacked) {
-            prop_assert_eq!(checked, unpacked);
+        4 => {
+            let end = bytes.len().min(at + chance(64));
+            let piece = bytes[at..end].to_vec();
+            let to = chance(bytes.len().max(1)).min(bytes.len());
+            bytes.splice(to..to, piece);
+        }
+        5 => drop(bytes.drain(at..bytes.len().min(at + chance(64)))),
+        _ => {
+            // A field of a header, where it hurts most.
+            let headers: Vec<usize> =
+                (0..bytes.len().saturating_sub(4)).filter(|at| bytes[*at..].starts_with(b"PK")).collect();
+            if let Some(header) = headers.get(chance(headers.len().max(1))) {
+                let field = (header + chance(46)).min(bytes.len() - 1);
+                bytes[field] = [0, 1, 0x7f, 0x80, 0xff][chance(5)];
+            }
         }
     }
+}
+
+#[test]
+fn no_mutation_writes_outside_or_makes_the_two_ways_disagree() {
+    let cases = std::env::var("HEARTH_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut chance = |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % below as u64) as usize
+    };
+    let whole = rich();
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("in");
+    let (mut taken, mut refused) = (0, 0);
+    for case in 0..cases {
+        let mut bytes = whole.clone();
+        for _ in 0..=chance(4) {
+            mutate(&mut bytes, &mut chance);
+        }
+        fs::create_dir(&folder).unwrap();
+        let checked = check(Cursor::new(&bytes), 2000);
+        let unpacked = unpack_into(&bytes, &folder, 2000);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "case {case}");
+        match (checked, unpacked) {
+            (Ok(checked), Ok(unpacked)) => {
+                assert_eq!(checked, unpacked, "case {case}");
+                let written: u64 = listing(&folder).iter().map(|(_, content)| content.len() as u64).sum();
+                assert!(written <= unpacked, "case {case}");
+                taken += 1;
+            }
+            (Err(_), Err(_)) => refused += 1,
+            (checked, unpacked) => panic!("case {case}: {checked:?}, but {unpacked:?}"),
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    assert!(taken > cases / 20 && refused > cases / 20, "{taken} taken, {refused} refused");
 }

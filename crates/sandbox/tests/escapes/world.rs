@@ -59,7 +59,7 @@ pub struct World {
 impl World {
     pub async fn new(started: launcher::Started, outside: &Outside) -> Self {
         let ground = Ground::new(started, |code| fill(code, &outside.file())).await;
-        let neighbour = ground.sandbox().await;
+        let neighbour = ground.sandbox(1769).await;
         let process = neighbour.spawn(command("/bin/sleep", &["1000"], pipe().1)).await.unwrap();
         let mut told = outside.said.clone();
         let (pid, group) = find_neighbour(&ground.instance);
@@ -84,15 +84,15 @@ impl World {
 
     /// Runs a program of the package to its end, in a new sandbox; what it wrote.
     pub async fn run(&self, script: &str, arguments: &[&str], (reader, writer): (OwnedFd, OwnedFd)) -> String {
-        let sandbox = self.ground.sandbox().await;
+        let sandbox = self.ground.sandbox(1769).await;
         let script = format!("/var/task/{script}");
         let arguments = [&["-I", &script], arguments].concat();
-        support::run(&*sandbox, command("/usr/bin/python3", &arguments, writer), reader).await.unwrap().0
+        support::run_command(&*sandbox, command("/usr/bin/python3", &arguments, writer), reader).await.unwrap().0
     }
 
     /// CVE-2024-21626 again: a working directory that is an open descriptor of the host.
     async fn read_by_working_directory(&self) -> String {
-        let sandbox = self.ground.sandbox().await;
+        let sandbox = self.ground.sandbox(1769).await;
         let file = format!("{}{}", "../".repeat(12), self.file.strip_prefix("/").unwrap().display());
         let secret = std::fs::read_to_string(&self.file).unwrap();
         for descriptor in 3..64 {
@@ -100,7 +100,7 @@ impl World {
             let directory = format!("/proc/self/fd/{descriptor}");
             let command = Command { working_directory: directory, ..command("/bin/cat", &[&file], writer) };
             // Most are no directory.
-            let read = support::run(&*sandbox, command, reader).await;
+            let read = support::run_command(&*sandbox, command, reader).await;
             if read.is_ok_and(|(said, _)| said.trim() == secret) {
                 return format!("out: started in descriptor {descriptor}");
             }

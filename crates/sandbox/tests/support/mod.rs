@@ -1,4 +1,8 @@
-//! A driver on a folder of its own, whose sandboxes show the system folders of this host.
+//! A driver on a folder of its own, whose sandboxes show the system folders of this host, and what tests do with it.
+//! Needs root, as these tests do.
+//!
+//! Not libtest: the launcher must be started before any thread exists.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -6,11 +10,35 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use hearth_model::{CodeTree, Memory, Root, RootBind};
+use hearth_model::{BoxFuture, CodeTree, Memory, Root, RootBind};
 use hearth_sandbox::privilege::Owner;
 use hearth_sandbox::process::{Config, ProcessDriver};
-use hearth_sandbox::{Class, Command, Driver, Error, Exit, Identity, Isolation, Sandbox, launcher};
+use hearth_sandbox::{Class, Command, Driver, Error, Exit, Identity, Isolation, Process, Sandbox, launcher};
+
+pub type Test = for<'a> fn(&'a Ground) -> BoxFuture<'a, ()>;
+
+/// Runs the tests whose names hold the first argument, or all.
+pub fn run_all(tests: &[(&str, Test)]) {
+    launcher::main_if_asked();
+    let started = start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let wanted = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
+    runtime.block_on(async {
+        let ground = Ground::new(started, |code| std::fs::write(code.join("index.txt"), "code").unwrap()).await;
+        for (name, test) in tests {
+            if wanted.as_deref().is_none_or(|wanted| name.contains(wanted)) {
+                let began = Instant::now();
+                test(&ground).await;
+                println!("test {name} ... ok ({} ms)", began.elapsed().as_millis());
+            }
+        }
+        let instance = ground.instance.clone();
+        leaves_nothing_behind(ground, &instance).await;
+        println!("test leaves_nothing_behind ... ok");
+    });
+}
 
 /// The launcher of a server that stays root, as that of a test does.
 pub fn start() -> launcher::Started {
@@ -25,10 +53,9 @@ pub fn start() -> launcher::Started {
 
 pub struct Ground {
     pub driver: ProcessDriver,
-    #[allow(dead_code, reason = "not every suite looks for its groups")]
     pub instance: String,
-    class: Class,
-    code: CodeTree,
+    pub class: Class,
+    pub code: CodeTree,
     _folder: tempfile::TempDir,
 }
 
@@ -72,9 +99,23 @@ impl Ground {
         }
     }
 
-    pub async fn sandbox(&self) -> Box<dyn Sandbox> {
+    pub async fn sandbox(&self, memory: u32) -> Box<dyn Sandbox> {
         let prepared = self.driver.prepare(self.class.clone()).await.unwrap();
-        prepared.bind(Identity { memory: Memory::mib(1769), code: self.code.clone() }).await.unwrap()
+        let identity = Identity { memory: Memory::mib(memory), code: self.code.clone() };
+        prepared.bind(identity).await.unwrap()
+    }
+
+    /// The group of the sandbox that was made last.
+    pub fn newest_group(&self) -> Group {
+        let folder = Path::new("/sys/fs/cgroup/cpu").join(format!("hearth-{}", self.instance));
+        let ids =
+            std::fs::read_dir(folder).unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        Group { instance: self.instance.clone(), id: ids.max().unwrap() }
+    }
+
+    /// Most memory that sockets of the newest sandbox held, where the host counts it apart.
+    pub fn peak_of_sockets(&self) -> Option<u64> {
+        self.newest_group().read("memory", "memory.kmem.tcp.max_usage_in_bytes")?.trim().parse().ok()
     }
 
     /// Ready when nothing of it is left.
@@ -83,8 +124,54 @@ impl Ground {
     }
 }
 
+/// A sandbox's control groups, as the host sees them.
+pub struct Group {
+    instance: String,
+    id: u64,
+}
+
+impl Group {
+    /// Of the sandbox that was made just before.
+    pub fn before(&self) -> Self {
+        Group { instance: self.instance.clone(), id: self.id - 1 }
+    }
+
+    pub fn read(&self, hierarchy: &str, file: &str) -> Option<String> {
+        let folders = [format!("/sys/fs/cgroup/{hierarchy}"), "/sys/fs/cgroup/unified".into(), "/sys/fs/cgroup".into()];
+        let place = |folder: &String| format!("{folder}/hearth-{}/{}/{file}", self.instance, self.id);
+        folders.iter().find_map(|folder| std::fs::read_to_string(place(folder)).ok())
+    }
+
+    fn stat(&self, hierarchy: &str, name: &str) -> Option<u64> {
+        let text = self.read(hierarchy, "cpu.stat")?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// CPU time that it has used.
+    pub fn cpu(&self) -> Duration {
+        Duration::from_micros(self.stat("unified", "usage_usec ").unwrap())
+    }
+
+    /// Of CPU, as the host writes it; -1 is none.
+    pub fn quota(&self) -> Option<String> {
+        let v1 = self.read("cpu", "cpu.cfs_quota_us").map(|text| text.trim().to_owned());
+        v1.or_else(|| self.read("unified", "cpu.max").map(|text| text.replace("max", "-1")))
+    }
+
+    /// Periods in which it was held back.
+    pub fn throttled(&self) -> u64 {
+        self.stat("cpu", "nr_throttled ").unwrap()
+    }
+}
+
+/// Runs a program to its end; its output and how it ended.
+pub async fn run(sandbox: &dyn Sandbox, program: &str, arguments: &[&str]) -> (String, Exit) {
+    let (reader, writer) = pipe();
+    run_command(sandbox, command(program, arguments, writer), reader).await.unwrap()
+}
+
 /// Runs a program to its end; what it wrote, and how it ended. An error when it could not be started.
-pub async fn run(sandbox: &dyn Sandbox, command: Command, reader: OwnedFd) -> Result<(String, Exit), Error> {
+pub async fn run_command(sandbox: &dyn Sandbox, command: Command, reader: OwnedFd) -> Result<(String, Exit), Error> {
     let process = sandbox.spawn(command).await?;
     let output = tokio::task::spawn_blocking(move || {
         let (mut bytes, mut reader) = (Vec::new(), std::fs::File::from(reader));
@@ -108,5 +195,42 @@ pub fn command(program: &str, arguments: &[&str], output: OwnedFd) -> Command {
         environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("HOME".to_owned(), "/tmp".to_owned())],
         working_directory: "/var/task".to_owned(),
         output,
+    }
+}
+
+pub async fn shell(sandbox: &dyn Sandbox, script: &str) -> (String, Exit) {
+    run(sandbox, "/bin/sh", &["-c", script]).await
+}
+
+pub async fn python(sandbox: &dyn Sandbox, script: &str) -> (String, Exit) {
+    run(sandbox, "/usr/bin/python3", &["-I", "-c", script]).await
+}
+
+/// Starts something that says a word when it has begun, and waits for the word.
+pub async fn begin(sandbox: &dyn Sandbox, script: &str) -> Process {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let process = sandbox.spawn(command("/usr/bin/python3", &["-I", "-c", script], writer.into())).await.unwrap();
+    let word = tokio::task::spawn_blocking(move || reader.read(&mut [0; 16]).unwrap());
+    assert!(word.await.unwrap() > 0);
+    process
+}
+
+/// Whether a process still runs.
+pub fn runs(exit: &mut BoxFuture<'static, Result<Exit, hearth_sandbox::Error>>) -> bool {
+    exit.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending()
+}
+
+async fn leaves_nothing_behind(ground: Ground, instance: &str) {
+    drop(ground);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let left = || {
+        let found = std::process::Command::new("find")
+            .args(["/sys/fs/cgroup", "-name", &format!("hearth-{instance}")])
+            .output();
+        String::from_utf8(found.unwrap().stdout).unwrap()
+    };
+    while !left().is_empty() {
+        assert!(Instant::now() < deadline, "left behind: {}", left());
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -32,7 +32,7 @@ impl Runtime for Line {
         let mut state = self.state()?;
         let asked = state.protocol.ask()?;
         if let Asked::Repeat(event) = asked {
-            return Ok(Next::Now(event));
+            return Ok(Next::Again(event));
         }
         let (parked, later) = oneshot::channel();
         state.parked = Some(parked);

@@ -114,7 +114,7 @@ impl Bench {
 
     fn next(&mut self) -> Option<Arc<Event>> {
         match self.line.next() {
-            Ok(Next::Now(event)) => Some(event),
+            Ok(Next::Again(event)) => Some(event),
             Ok(Next::Later(later)) => {
                 self.parked.push(later);
                 None

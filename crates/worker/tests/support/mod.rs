@@ -417,6 +417,6 @@ impl Sandbox for Unconfined {
     fn usage(&self) -> Result<Usage, Error> {
         let (memory, oom_kills) =
             (self.host.memory.load(Ordering::Relaxed), self.host.oom_kills.load(Ordering::Relaxed));
-        Ok(Usage { memory, oom_kills, cpu_us: 0 })
+        Ok(Usage { memory, oom_kills })
     }
 }
