@@ -10,11 +10,12 @@ import random
 import signal
 import threading
 import time
+import uuid
 
 import pytest
 
 from conftest import Functions, caller, make_client
-from hearth import children, descendants, eventually, held, read, start_of
+from hearth import Server, children, descendants, eventually, held, read, start_of
 from packages import HEALTHY, python, zipped
 from test_lifecycle import begun
 
@@ -215,3 +216,14 @@ def test_a_killed_instance_does_not_touch_another(start, base, whom):
     assert census(two) == before, "the sweep at the start of one leaves the other alone"
     assert caller(make_client(two))(names[1], 0).payload == "done"
     assert caller(make_client(one))(names[0], 0).payload == "done"
+
+
+def test_a_server_killed_while_it_makes_runtimes_ready_leaves_none_of_their_programs(base, data):
+    server = Server(data, base / f"cache-{uuid.uuid4().hex[:8]}").start(ready=False)
+    try:
+        made_ready_by = lambda: [pid for pid in children(server.process.pid) if "hearth" not in read(f"/proc/{pid}/comm")]
+        eventually("a program that makes a runtime ready", made_ready_by)
+        family = descendants(server.process.pid)
+    finally:
+        server.kill()
+    eventually("the end of all that lived", lambda: not [pid for pid, began in family if start_of(pid) == began])

@@ -27,10 +27,12 @@ impl Ended {
     }
 }
 
-/// Runs a program and what it starts in a process group of its own, which is killed when the time is over.
+/// Runs a program and what it starts in a process group of its own, which is killed when the time is over. The program
+/// does not outlive this process.
 pub fn run(command: &mut Command, within: Duration) -> io::Result<Ended> {
     let deadline = Instant::now() + within;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    hearth_sandbox::end_with_starter(command);
     let mut child = command.spawn()?;
     let outputs = [child.stdout.take().map(collect), child.stderr.take().map(collect)];
     let mut texts = Vec::new();

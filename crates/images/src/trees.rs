@@ -25,7 +25,7 @@ pub struct Trees {
 
 struct Inner {
     folder: PathBuf,
-    /// Sum of the trees' file sizes above which those unused for longest go.
+    /// Sum of the trees' weights above which those unused for longest go.
     bytes_max: u64,
     leases: Mutex<HashMap<String, Weak<Lease>>>,
 }
@@ -187,7 +187,7 @@ impl Trees {
         for name in self.names()? {
             let Some(stamp) = Stamp::read(&self.file(&name, "stamp"))? else { continue };
             let used = fs::metadata(self.file(&name, "lock")).and_then(|lock| lock.modified());
-            trees.push((used.unwrap_or(SystemTime::UNIX_EPOCH), stamp.bytes, name));
+            trees.push((used.unwrap_or(SystemTime::UNIX_EPOCH), stamp.weight(), name));
         }
         let mut total: u64 = trees.iter().map(|(_, bytes, _)| bytes).sum();
         trees.sort();
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_tree_unused_for_longest_goes_when_there_is_too_much() {
-        let (_folder, trees) = trees(10);
+        let (_folder, trees) = trees(1100);
         let held = trees.make("held", with_file("12345")).unwrap();
         let old = trees.make("old", with_file("12345")).unwrap().path;
         let new = trees.make("new", with_file("12345")).unwrap().path;

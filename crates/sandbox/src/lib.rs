@@ -39,4 +39,5 @@ pub use layers::{Layer, weaken};
 
 pub use driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
 pub use isolation::Isolation;
+pub use sys::end_with_starter;
 pub use unavailable::Unavailable;

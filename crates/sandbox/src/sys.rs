@@ -509,6 +509,15 @@ pub fn hand_over(mut command: std::process::Command, fd: RawFd, number: RawFd) -
     command
 }
 
+/// Lets a command's process be killed when the thread that starts it ends, by whatever end.
+pub fn end_with_starter(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec one async-signal-safe call is made: prctl.
+    unsafe {
+        command.pre_exec(die_with_parent);
+    }
+}
+
 /// Registers a descriptor with the async runtime.
 pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd names the same open descriptor for as long as it lives, and the result owns it.

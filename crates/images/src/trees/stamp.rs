@@ -4,12 +4,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+/// Of an entry beside its content, bytes: an inode, and its part of a folder.
+const ENTRY_WEIGHT: u64 = 512;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
     boot: String,
     entries: u64,
     /// Sum of the files' sizes.
-    pub bytes: u64,
+    bytes: u64,
 }
 
 impl Stamp {
@@ -52,6 +55,11 @@ impl Stamp {
             }
         }
         Ok(Some(stamp))
+    }
+
+    /// What it takes on disk, roughly: there may be many entries with nothing in them.
+    pub fn weight(&self) -> u64 {
+        self.bytes + self.entries * ENTRY_WEIGHT
     }
 
     pub fn is_of_this_boot(&self) -> bool {
