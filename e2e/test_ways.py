@@ -12,7 +12,7 @@ import uuid
 import pytest
 
 from conftest import Functions, caller, make_client
-from hearth import BINARY, Server, eventually, read
+from hearth import BINARY, Server, descendants, eventually, read, start_of
 from packages import python
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become users and to delegate control groups")
@@ -73,19 +73,19 @@ class Way:
         self.namespaces = self.isolation == "process"
         self.groups = name in ("root", "user-delegated")
         self.as_user = name != "root"
-        self.delegation = None
+        self.delegations = []
 
-    def start(self, *flags, wrapper=()):
+    def start(self, *flags, wrapper=(), folder="data"):
         before = [*wrapper]
         if self.as_user:
             before = AS_USER + before
         if self.name == "user-ranges":
             before = self.ranges() + before
         if self.name == "user-delegated":
-            self.delegation = Delegation()
-            before = self.delegation.enter() + before
+            self.delegations.append(Delegation())
+            before = self.delegations[-1].enter() + before
         flags = ("--isolation", self.isolation, *flags)
-        folders = (self.home() / "data", self.home() / "cache")
+        folders = (self.home() / folder, self.home() / "cache")
         return Server(*folders, *flags, before=before, binary=self.binary(), HOME=str(self.home()))
 
     def ranges(self):
@@ -136,8 +136,8 @@ def server(way):
     yield server
     server.stop()
     assert not list((server.data / "scratch").glob("folder-*"))
-    if way.delegation:
-        way.delegation.remove()
+    for delegation in way.delegations:
+        delegation.remove()
 
 
 def test_a_python_function_runs(way, make, call):
@@ -256,9 +256,10 @@ except OSError as error:
 def test_memory_is_limited_where_a_control_group_can(way, make, call):
     name = make(python("return len(bytearray(event << 20))"), MemorySize=128)
     assert call(name, 40).payload == 40 << 20
-    answer = call(name, 400)
+    answer = call(name, 400, LogType="Tail")
     if way.groups:
-        assert answer.payload["errorType"] == "Runtime.OutOfMemory", answer.bytes
+        assert answer.payload["errorType"] == "Runtime.ExitError", answer.bytes
+        assert "Error Type: Runtime.OutOfMemory" in answer.tail, answer.tail
     else:
         assert answer.payload == 400 << 20
     report = call(name, 40, LogType="Tail").tail.splitlines()[-1]
@@ -332,6 +333,24 @@ def test_doctor_needs_no_server(way):
     assert document["isolation"] == way.isolation and len(document["promises"]) == 10
     strict, _ = doctor(command, "--strict", "--isolation", way.isolation)
     assert strict == (0 if all(promise["held"] for promise in document["promises"]) else 1)
+
+
+def test_a_killed_server_leaves_nothing_that_the_next_one_does_not_remove(way):
+    def used():
+        server = way.start("--runtimes-fetch", "false", folder="killed").start()
+        client = make_client(server)
+        body = "import os, tempfile\nif os.fork() == 0:\n    while True: pass\nopen(tempfile.gettempdir() + '/left', 'w')\nreturn 1"
+        assert caller(client)(Functions(client).make(python(body))).payload == 1
+        return server
+
+    first = used()
+    family = descendants(first.process.pid)
+    first.kill()
+    eventually("its processes are gone", lambda: all(start_of(pid) != started for pid, started in family))
+    again = used()
+    assert len(list((again.data / "scratch").glob("folder-*"))) <= 2
+    again.stop()
+    assert not list((again.data / "scratch").glob("folder-*"))
 
 
 @pytest.fixture

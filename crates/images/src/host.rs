@@ -38,7 +38,9 @@ pub struct Interpreter {
 #[derive(Clone, Debug)]
 struct Held {
     facts: String,
-    _prefix: Arc<OwnedFd>,
+    _program: Arc<OwnedFd>,
+    /// The folder of libraries, where there is one.
+    lib: Option<Arc<OwnedFd>>,
 }
 
 impl PartialEq for Held {
@@ -69,6 +71,14 @@ impl Interpreter {
         Interpreter { program: program.to_owned(), prefix: prefix.to_owned(), libraries, ..self.clone() }
     }
 
+    /// The folder of its standard library and of what it is linked to.
+    pub fn lib(&self) -> PathBuf {
+        match self.held.as_ref().and_then(|held| held.lib.as_deref()) {
+            Some(lib) if self.libraries.is_none() => path_of(lib),
+            _ => self.prefix.join("lib"),
+        }
+    }
+
     /// Whether it can only be read, through a descriptor.
     pub fn is_held(&self) -> bool {
         self.held.is_some()
@@ -90,8 +100,8 @@ impl Interpreter {
     }
 }
 
-/// Interpreters in folders of `PATH` that are closed to other users, such as below root's home, held open by their
-/// prefix: what they are made of can be copied by whom this process becomes.
+/// Interpreters in folders of `PATH` that are closed to other users, such as below root's home, held open: what
+/// they are made of can be copied by whom this process becomes.
 #[derive(Clone, Debug, Default)]
 pub struct Closed {
     found: Vec<(Runtime, Interpreter)>,
@@ -112,13 +122,17 @@ impl Closed {
     }
 }
 
+fn path_of(held: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()))
+}
+
 fn hold_below(folders: &[PathBuf]) -> Vec<(Runtime, Interpreter)> {
     let hold = |(runtime, interpreter): (Runtime, Interpreter)| {
-        let program = interpreter.program.strip_prefix(&interpreter.prefix).ok()?.to_owned();
-        let prefix = OwnedFd::from(fs::File::open(&interpreter.prefix).ok()?);
-        let here = PathBuf::from(format!("/proc/self/fd/{}", prefix.as_raw_fd()));
-        let held = Some(Held { facts: interpreter.facts(), _prefix: Arc::new(prefix) });
-        Some((runtime, Interpreter { program: here.join(program), prefix: here, held, ..interpreter }))
+        let program = OwnedFd::from(fs::File::open(&interpreter.program).ok()?);
+        let lib = fs::File::open(interpreter.prefix.join("lib")).ok().map(|lib| Arc::new(lib.into()));
+        let path = path_of(&program);
+        let held = Some(Held { facts: interpreter.facts(), _program: Arc::new(program), lib });
+        Some((runtime, Interpreter { program: path, held, ..interpreter }))
     };
     let found = find(folders).into_values();
     found.filter(|(_, interpreter)| !open_to_all(&interpreter.program)).filter_map(hold).collect()

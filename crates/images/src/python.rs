@@ -56,7 +56,7 @@ pub fn add<'a>(
     let mut leases = Vec::new();
     if interpreter.is_public() {
         skeleton.bind(&interpreter.program, Path::new("var/lang/bin").join(&name));
-        skeleton.bind(interpreter.prefix.join("lib").join(&name), Path::new("var/lang/lib").join(&name));
+        skeleton.bind(interpreter.lib().join(&name), Path::new("var/lang/lib").join(&name));
         skeleton.link("var/lang/bin/python3", &name);
         skeleton.link("var/lang/bin/python", &name);
     } else {
@@ -112,7 +112,7 @@ fn copied(trees: &Trees, interpreter: &Interpreter, name: &str) -> io::Result<Tr
         fs::copy(&interpreter.program, bin.join(name))?;
         symlink(name, bin.join("python3"))?;
         symlink(name, bin.join("python"))?;
-        for library in shared_libraries(&interpreter.prefix.join("lib"))? {
+        for library in shared_libraries(&interpreter.lib())? {
             // What a link leads to: one folder holds all.
             fs::copy(&library, lib.join(library.file_name().unwrap_or_default()))?;
         }
@@ -121,7 +121,7 @@ fn copied(trees: &Trees, interpreter: &Interpreter, name: &str) -> io::Result<Tr
             unwanted.push("ensurepip");
         }
         // Else the copy is what packages are installed by.
-        copy_tree(&interpreter.prefix.join("lib").join(name), &lib.join(name), &unwanted)
+        copy_tree(&interpreter.lib().join(name), &lib.join(name), &unwanted)
     })
 }
 

@@ -10,6 +10,7 @@ mod proc;
 mod request;
 mod serve;
 mod standing;
+mod views;
 
 use std::ffi::OsString;
 use std::io;

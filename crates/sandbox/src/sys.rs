@@ -54,6 +54,11 @@ pub fn fork_into_namespaces(group: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     clone(into_group(CloneArgs { flags: namespaces() as u64, ..CloneArgs::default() }, group))
 }
 
+/// A fork into a user namespace of its own. Only for a process with one thread.
+pub fn fork_into_users() -> io::Result<Fork> {
+    clone(CloneArgs { flags: libc::CLONE_NEWUSER as u64, ..CloneArgs::default() })
+}
+
 fn into_group(arguments: CloneArgs, group: Option<BorrowedFd<'_>>) -> CloneArgs {
     const INTO_CGROUP: u64 = 1 << 33;
     match group {

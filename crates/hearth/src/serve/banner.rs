@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
+use hearth_sandbox::Isolation;
 use hearth_store::DataDir;
 
 use super::rooms::Rooms;
@@ -27,6 +28,12 @@ pub fn print(settings: &Settings, folder: &DataDir, address: SocketAddr, rooms: 
     row("data folder", &folder.path().display());
     row("cache folder", &settings.cache_dir.display());
     row("runtimes", &runtimes.join(", "));
+    let loose = match settings.isolation {
+        Isolation::Process => "",
+        Isolation::Landlock => ": the weakest tier, see docs/ways.md",
+        Isolation::None => ": functions are not confined and can do all that this server's user can",
+    };
+    eprintln!("  isolation     {}{loose}", settings.isolation);
     let promises = rooms.driver.promises();
     let held: Vec<&str> = promises.iter().filter(|promise| promise.held).map(|promise| promise.name).collect();
     row("enforced", &held.join(", "));

@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 use rustix::thread::LinkNameSpaceType;
 
-use super::create::show_owners;
+use super::create::{map_owners, show_owners};
 use super::place;
 use super::serve::{Failure, Reply, State, at};
 use crate::sys;
@@ -138,10 +138,16 @@ fn attach(mount: &OwnedFd, directory: BorrowedFd<'_>, path: &str) -> rustix::io:
 }
 
 /// Request MOUNT.
-pub fn mount(state: &State, pid: i32, directory: OwnedFd) -> Result<Reply, Failure> {
+pub fn mount(state: &mut State, pid: i32, directory: OwnedFd) -> Result<Reply, Failure> {
     let tree = state.roots.mount(&directory, Use::Files, "copy a directory")?;
     if state.standing.privileged {
-        show_owners(&tree, pid)?;
+        // What the server made is shown as the sandbox's root's, as code is on AWS.
+        match state.children.get(&pid).and_then(Option::as_ref).map(|pair| pair.uids[0]) {
+            Some(init) if state.owners.require_servers(&directory).is_ok() => {
+                map_owners(&tree, state.views.of(init, state.owners.server)?.as_fd())?;
+            }
+            _ => show_owners(&tree, pid)?,
+        }
     }
     Ok(Reply { value: 0, descriptor: Some(tree) })
 }

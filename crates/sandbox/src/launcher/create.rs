@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
@@ -140,7 +140,7 @@ fn mount_image(image: &OwnedFd) -> Result<OwnedFd, Failure> {
 }
 
 /// Who the child is: only the launcher can say that.
-fn map_users(pid: i32, map: &str) -> Result<(), Failure> {
+pub fn map_users(pid: i32, map: &str) -> Result<(), Failure> {
     if !stands(Layer::Users) {
         return Ok(());
     }
@@ -156,7 +156,14 @@ pub fn show_owners(mount: &OwnedFd, pid: i32) -> Result<(), Failure> {
     }
     let users = rustix::fs::open(format!("/proc/{pid}/ns/user"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(at("open the user namespace"))?;
-    match sys::map_owners(mount.as_fd(), users.as_fd()) {
+    map_owners(mount, users.as_fd())
+}
+
+pub fn map_owners(mount: &OwnedFd, users: BorrowedFd<'_>) -> Result<(), Failure> {
+    if !stands(Layer::Users) {
+        return Ok(());
+    }
+    match sys::map_owners(mount.as_fd(), users) {
         Err(e) if e.raw_os_error() != Some(libc::EINVAL) => Err(at("map owners")(e)),
         _ => Ok(()),
     }

@@ -15,6 +15,7 @@ use super::compose::Roots;
 use super::place::Owners;
 use super::request::Request;
 use super::standing::{self, Standing, Users};
+use super::views::Views;
 use crate::cgroup::{self, Cgroups, Hierarchies};
 use crate::isolation::Isolation;
 use crate::layers::{Layer, stands};
@@ -56,6 +57,7 @@ pub struct State {
     pub users: Users,
     pub owners: Owners,
     pub roots: Roots,
+    pub views: Views,
     pub filters: Vec<BpfProgram>,
     /// Inits, and others that work for a while; only they are ever signalled.
     pub children: HashMap<i32, Option<Pair>>,
@@ -64,7 +66,7 @@ pub struct State {
 
 /// Serves until the server is gone; then ends what is left and removes what it made.
 pub fn run(socket: OwnedFd, orders: Orders) -> io::Result<()> {
-    sys::die_with_parent()?;
+    // Not tied to the server's life by a signal: its end shows at the socket, and then there is something to remove.
     sys::set_name(c"hearth-launcher")?;
     let children = sys::child_signals()?;
     let mut launcher = Launcher { socket, orders, state: None };
@@ -171,8 +173,6 @@ impl State {
         } else {
             privilege::become_unprivileged(None).map_err(at("give up privileges"))?;
         }
-        // Where the kernel forgot whom to follow when the credentials changed.
-        sys::die_with_parent().map_err(at("tie the launcher to the server"))?;
         let roots = Roots::new(!standing.privileged);
         let owners = Owners {
             // In a user namespace of its own the launcher is the server's user, and root.
@@ -182,7 +182,16 @@ impl State {
                 Users::Single => None,
             },
         };
-        Ok(State { standing, users, owners, roots, filters, children: HashMap::new(), instance })
+        Ok(State {
+            standing,
+            users,
+            owners,
+            roots,
+            views: Views::default(),
+            filters,
+            children: HashMap::new(),
+            instance,
+        })
     }
 
     fn act(&mut self, request: Request) -> Result<Reply, Failure> {
