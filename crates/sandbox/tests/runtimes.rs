@@ -1,5 +1,6 @@
 //! The languages that functions are written in start in the real sandbox, under its filter, and do what programs do:
-//! threads, processes, sockets, files, time, names. What this machine does not have is named and left out.
+//! threads, processes, sockets, files, time, names. What this machine does not have is named and left out; what is too
+//! heavy for every run, `tests/runtimes/by-hand` installs.
 //!
 //! Needs root. `cargo test -p hearth-sandbox --test runtimes [NAME]`.
 
@@ -75,6 +76,24 @@ const LANGUAGES: &[Language] = &[
         build: |_| None,
         program: "/usr/bin/ruby",
         arguments: &["/var/task/program.rb"],
+    },
+    Language {
+        name: "sharp",
+        needs: concat!(env!("CARGO_TARGET_TMPDIR"), "/sharp/node_modules"),
+        build: |code| {
+            let mut copy = std::process::Command::new("cp");
+            copy.arg("-r").arg(target("sharp/node_modules")).arg(code);
+            Some(copy)
+        },
+        program: "/usr/bin/node",
+        arguments: &["/var/task/sharp.js"],
+    },
+    Language {
+        name: "chromium",
+        needs: "/usr/lib/chromium/chromium-headless-shell",
+        build: |_| None,
+        program: "/bin/sh",
+        arguments: &["/var/task/chromium.sh"],
     },
 ];
 
