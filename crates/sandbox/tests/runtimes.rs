@@ -107,7 +107,7 @@ fn main() {
     if argument.as_deref() == Some("--as-a-function") {
         return program();
     }
-    let started = support::start();
+    let started = support::start(Path::new(support::RUN));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let wanted = argument.filter(|name| !name.starts_with('-')).unwrap_or_default();
     runtime.block_on(async {
