@@ -25,7 +25,7 @@ def test_numpy_computes_under_the_filter(make, call):
 
 
 def test_a_function_has_one_filter_and_no_capability(make, call):
-    body = "return dict(line.rstrip().split(':\\t', 1) for line in open('/proc/self/status') if ':\\t' in line)"
+    body = "return dict([part.strip() for part in line.split(':\\t', 1)] for line in open('/proc/self/status') if ':\\t' in line)"
     status = call(make(python(body))).payload
     assert (status["Seccomp"], status["Seccomp_filters"], status["NoNewPrivs"]) == ("2", "1", "1")
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
@@ -34,4 +34,5 @@ def test_a_function_has_one_filter_and_no_capability(make, call):
 def test_node_lists_the_interfaces(make, call):
     source = "const os = require('os');\nexports.handler = async () => Object.keys(os.networkInterfaces());\n"
     name = make({"index.js": source}, Runtime="nodejs20.x")
-    assert call(name).payload == ["lo"]
+    # The second is the address on which newer runtimes see the Runtime API.
+    assert call(name).payload == ["lo", "lo:0"]

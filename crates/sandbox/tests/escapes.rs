@@ -1,5 +1,6 @@
 //! The escape suite. Each attempt must fail in the real sandbox, must fail when only one of the layers that are said to
-//! stop it is left, and must succeed when all of these are taken away: so no check is empty.
+//! stop it is left, and must succeed when all of these are taken away: so no check is empty. Then once more as an
+//! ordinary user, in the real sandbox.
 //!
 //! Needs root and the feature `weaken`: `cargo test -p hearth-sandbox --features weaken --test escapes [NAME]`.
 
@@ -12,6 +13,7 @@ mod support;
 mod world;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use hearth_sandbox::{Layer, launcher, weaken};
 use list::{ATTEMPTS, Attempt, MAY_BE_ABSENT};
@@ -24,18 +26,41 @@ enum Expected {
     Out,
 }
 
+/// Told to this program when it is to make the attempts as an ordinary user.
+const ORDINARY: &str = "--ordinary-user";
+/// Nobody's.
+const USER: &str = "65534";
+
 fn main() {
     launcher::main_if_asked();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, wanted, said] = &arguments[..]
+        && flag == ORDINARY
+    {
+        let run = tempfile::tempdir().unwrap();
+        return make_attempts(&Outside::known(said), run.path(), plan(wanted).into_iter().take(1));
+    }
     weaken::own_network([169, 254, 169, 254].into()).expect("leave the host's network");
-    let wanted = std::env::args().nth(1).filter(|name| !name.starts_with('-')).unwrap_or_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let wanted = arguments.first().filter(|name| !name.starts_with('-')).cloned().unwrap_or_default();
     let outside = Outside::make();
+    make_attempts(&outside, Path::new(support::RUN), plan(&wanted).into_iter());
+    println!("as an ordinary user:");
+    let mut again = std::process::Command::new("setpriv");
+    again.args(["--reuid", USER, "--regid", USER, "--clear-groups", "--inh-caps=-all", "--"]);
+    again.arg(std::env::current_exe().unwrap()).args([ORDINARY, &wanted, &outside.say()]);
+    assert!(again.status().unwrap().success(), "an attempt of an ordinary user's function went otherwise");
+}
+
+type Cases = (Vec<Layer>, Vec<(&'static Attempt, Expected)>);
+
+fn make_attempts(outside: &Outside, run: &Path, plan: impl Iterator<Item = Cases>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut failures = Vec::new();
-    for (without, cases) in plan(&wanted) {
+    for (without, cases) in plan {
         weaken::without(&without);
-        let started = support::start();
+        let started = support::start(run);
         runtime.block_on(async {
-            let world = World::new(started, &outside).await;
+            let world = World::new(started, outside).await;
             for (attempt, expected) in cases {
                 let (verdict, said) = world.attempt(attempt.name).await;
                 let name = attempt.name;
@@ -50,7 +75,7 @@ fn main() {
                     failures.push(format!("{name} without {without:?}: {said}"));
                 }
             }
-            if without.is_empty() && "probe".contains(&wanted) {
+            if without.is_empty() {
                 probe::facts_are_those_of_a_confined_process(&world).await;
                 println!("ok   probe");
             }

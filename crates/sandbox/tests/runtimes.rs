@@ -1,5 +1,6 @@
 //! The languages that functions are written in start in the real sandbox, under its filter, and do what programs do:
-//! threads, processes, sockets, files, time, names. What this machine does not have is named and left out.
+//! threads, processes, sockets, files, time, names. What this machine does not have is named and left out; what is too
+//! heavy for every run, `tests/runtimes/by-hand` installs.
 //!
 //! Needs root. `cargo test -p hearth-sandbox --test runtimes [NAME]`.
 
@@ -76,6 +77,24 @@ const LANGUAGES: &[Language] = &[
         program: "/usr/bin/ruby",
         arguments: &["/var/task/program.rb"],
     },
+    Language {
+        name: "sharp",
+        needs: concat!(env!("CARGO_TARGET_TMPDIR"), "/sharp/node_modules"),
+        build: |code| {
+            let mut copy = std::process::Command::new("cp");
+            copy.arg("-r").arg(target("sharp/node_modules")).arg(code);
+            Some(copy)
+        },
+        program: "/usr/bin/node",
+        arguments: &["/var/task/sharp.js"],
+    },
+    Language {
+        name: "chromium",
+        needs: "/usr/lib/chromium/chromium-headless-shell",
+        build: |_| None,
+        program: "/bin/sh",
+        arguments: &["/var/task/chromium.sh"],
+    },
 ];
 
 fn target(name: &str) -> PathBuf {
@@ -88,7 +107,7 @@ fn main() {
     if argument.as_deref() == Some("--as-a-function") {
         return program();
     }
-    let started = support::start();
+    let started = support::start(Path::new(support::RUN));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let wanted = argument.filter(|name| !name.starts_with('-')).unwrap_or_default();
     runtime.block_on(async {

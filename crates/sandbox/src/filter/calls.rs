@@ -153,6 +153,7 @@ pub const CALLS: &[Call] = &[
     call("setuid", Some(105), Some(146), Any, "programs that drop what they do not have"),
     call("setgid", Some(106), Some(144), Any, "programs that drop what they do not have"),
     call("capget", Some(125), Some(90), Any, "libcap, Chromium"),
+    call("capset", Some(126), Some(91), Any, "Chromium's zygote, which gives up what it does not have"),
     call("prctl", Some(157), Some(167), Only(&rules::PRCTL), "names of threads (every runtime), no_new_privs, Chromium"),
     call("prlimit64", Some(302), Some(261), Only(&rules::PRLIMIT), "glibc's getrlimit, Java, Node"),
     call("getrusage", Some(98), Some(165), Any, "Python, Node, Java"),

@@ -42,7 +42,7 @@ pub async fn facts_are_those_of_a_confined_process(world: &World) {
 
 /// A device that covers a file of `/proc`.
 fn is_cover(mount: &Value) -> bool {
-    mount[0].as_str().unwrap().starts_with("/proc/") && mount[1] == "tmpfs"
+    mount[0].as_str().unwrap().starts_with("/proc/") && ["tmpfs", "devtmpfs"].map(Value::from).contains(&mount[1])
 }
 
 /// `uretprobe` and `uprobe` of x86-64, about which the kernel asks no filter: they serve its own trampolines and end any

@@ -12,8 +12,8 @@ use super::support::{self, Ground, command, pipe};
 
 /// Things of the host: a file, a process, sockets, shared memory.
 pub struct Outside {
-    folder: tempfile::TempDir,
-    child: Child,
+    /// Of whoever made it.
+    _child: Option<Serving>,
     /// As the attempts are told it.
     said: serde_json::Map<String, serde_json::Value>,
 }
@@ -34,15 +34,29 @@ impl Outside {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Outside { folder, child, said: serde_json::from_str(&line).unwrap() }
+        Outside { _child: Some(Serving { child, _folder: folder }), said: serde_json::from_str(&line).unwrap() }
+    }
+
+    /// What another process made, as it says.
+    pub fn known(said: &str) -> Self {
+        Outside { _child: None, said: serde_json::from_str(said).unwrap() }
+    }
+
+    pub fn say(&self) -> String {
+        serde_json::to_string(&self.said).unwrap()
     }
 
     fn file(&self) -> PathBuf {
-        self.folder.path().join("secret")
+        self.said["file"].as_str().unwrap().into()
     }
 }
 
-impl Drop for Outside {
+struct Serving {
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Serving {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
@@ -60,9 +74,11 @@ impl World {
     pub async fn new(started: launcher::Started, outside: &Outside) -> Self {
         let ground = Ground::new(started, |code| fill(code, &outside.file())).await;
         let neighbour = ground.sandbox(1769).await;
-        let process = neighbour.spawn(command("/bin/sleep", &["1000"], pipe().1)).await.unwrap();
+        // The sandbox's id, so that it is found.
+        let mark = format!("1000.{}", ground.instance.replace(|c: char| !c.is_ascii_digit(), ""));
+        let process = neighbour.spawn(command("/bin/sleep", &[&mark], pipe().1)).await.unwrap();
         let mut told = outside.said.clone();
-        let (pid, group) = find_neighbour(&ground.instance);
+        let (pid, group) = find_neighbour(&mark);
         told.insert("neighbour".to_owned(), pid.into());
         told.insert("cgroup".to_owned(), group.into());
         let told = serde_json::to_string(&told).unwrap();
@@ -128,19 +144,15 @@ fn fill(code: &Path, file: &Path) {
 }
 
 /// On the host: the neighbour's process and a folder of its control group.
-fn find_neighbour(instance: &str) -> (u32, String) {
+fn find_neighbour(mark: &str) -> (u32, String) {
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let text = |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-        let groups = text("cgroup");
-        let Some(path) = groups
-            .lines()
-            .find_map(|line| line.rsplit(':').next().filter(|path| path.contains(&format!("hearth-{instance}/"))))
-        else {
-            continue;
-        };
-        if text("comm").trim() == "sleep" {
-            return (pid, find_group(path));
+        if text("cmdline").split('\0').nth(1) == Some(mark) {
+            let groups = text("cgroup");
+            // Its own group has the longest path.
+            let paths = groups.lines().filter_map(|line| line.rsplit(':').next());
+            return (pid, find_group(paths.max_by_key(|path| path.len()).unwrap_or("/")));
         }
     }
     panic!("the neighbour is not there");

@@ -40,16 +40,19 @@ pub fn run_all(tests: &[(&str, Test)]) {
     });
 }
 
-/// The launcher of a server that stays root, as that of a test does.
-pub fn start() -> launcher::Started {
+/// The launcher of a server that stays who it is: root, or an ordinary user.
+pub fn start(run: &Path) -> launcher::Started {
     let orders = launcher::Orders {
         isolation: Isolation::Process,
         uids: 1_879_048_192..=1_879_113_727,
-        run: PathBuf::from("/run/hearth"),
+        run: run.to_owned(),
         server: Owner { uid: 0, gid: 0 },
     };
     launcher::start(&orders).expect("start the launcher")
 }
+
+/// Where instances of root meet.
+pub const RUN: &str = "/run/hearth";
 
 pub struct Ground {
     pub driver: ProcessDriver,
