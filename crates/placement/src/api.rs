@@ -38,7 +38,8 @@ impl InvokeApi for Placement {
     async fn invoke(&self, cx: &Context, input: InvocationRequest) -> Result<InvocationResponse, Error> {
         refuse_unsupported(&input)?;
         let arn = arn(cx, &input)?;
-        let function = self.inner.functions.find(&arn).map_err(lookup_error)?;
+        let target = self.inner.functions.find(&arn).map_err(lookup_error)?;
+        let function = target.choose(draw(uuid::Uuid::new_v4().as_u128()));
         if input.invocation_type.as_deref() == Some("DryRun") {
             return Ok(InvocationResponse { status_code: Some(204), ..InvocationResponse::default() });
         }
@@ -77,6 +78,12 @@ impl Placement {
         let now = self.inner.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         input::trace(cx.trace.as_deref(), now, uuid::Uuid::new_v4().as_u128())
     }
+}
+
+/// Uniform in `0.0..1.0`, from the last bits of a random UUID: all of them are random.
+fn draw(random: u128) -> f64 {
+    const BITS: u32 = 53;
+    (random & ((1 << BITS) - 1)) as f64 / (1u64 << BITS) as f64
 }
 
 fn refuse_unsupported(input: &InvocationRequest) -> Result<(), Error> {
@@ -144,5 +151,26 @@ fn invoke_error(error: InvokeError, function: &FunctionVersion) -> Error {
             tracing::error!(function = %function.key.name, %cause, "an invocation failed in the platform");
             errors::service_exception("An internal error occurred; Hearth's log says more.")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_are_uniform_by_chi_square_over_ten_thousand() {
+        const DRAWS: u32 = 10_000;
+        const BINS: usize = 20;
+        let mut counts = [0u32; BINS];
+        for _ in 0..DRAWS {
+            let drawn = draw(uuid::Uuid::new_v4().as_u128());
+            assert!((0.0..1.0).contains(&drawn));
+            counts[(drawn * BINS as f64) as usize] += 1;
+        }
+        let expected = f64::from(DRAWS) / BINS as f64;
+        let chi_square: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
+        // 19 degrees of freedom: passed by chance once in ten million runs.
+        assert!(chi_square < 68.0, "{chi_square}: {counts:?}");
     }
 }

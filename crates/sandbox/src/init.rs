@@ -29,7 +29,7 @@ pub mod request {
     pub const LISTEN: u8 = 1;
     /// Address, port. Answer: a descriptor.
     pub const DIAL: u8 = 2;
-    /// Descriptor: a detached mount, for `/var/task`.
+    /// Descriptor: a detached mount. A [`super::place`].
     pub const ATTACH: u8 = 3;
     /// Descriptors: the command in a memory file, the output. Answer: pid.
     pub const SPAWN: u8 = 4;
@@ -41,6 +41,14 @@ pub mod request {
     pub const STOP: u8 = 6;
     /// Let them go on.
     pub const CONTINUE: u8 = 7;
+}
+
+/// Where a tree is attached.
+pub mod place {
+    /// `/var/task`.
+    pub const TASK: u32 = 0;
+    /// `/opt`.
+    pub const OPT: u32 = 1;
 }
 
 /// Connections that may wait on a listening socket.
@@ -116,7 +124,7 @@ impl Init<'_> {
         let (step, done) = match packet.kind {
             request::LISTEN => ("listen", self.listen(&mut packet).map(|socket| (0, Some(socket)))),
             request::DIAL => ("dial", dial(&mut packet).map(|socket| (0, Some(socket)))),
-            request::ATTACH => ("mount /var/task", attach(&mut packet)),
+            request::ATTACH => ("mount /var/task or /opt", attach(&mut packet)),
             request::SPAWN => ("execute", self.spawn(&mut packet, Program::execute)),
             request::TRY => ("try", self.spawn(&mut packet, Program::try_out)),
             request::KILL => ("kill processes", self.kill_processes(control)),
@@ -274,8 +282,13 @@ fn dial(packet: &mut Packet) -> io::Result<OwnedFd> {
 
 fn attach(packet: &mut Packet) -> io::Result<Done> {
     let mount = packet.descriptor()?;
+    let target = match packet.u32()? {
+        place::TASK => "/var/task",
+        place::OPT => "/opt",
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    };
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    rustix::mount::move_mount(&mount, "", rustix::fs::CWD, "/var/task", flags)?;
+    rustix::mount::move_mount(&mount, "", rustix::fs::CWD, target, flags)?;
     Ok((0, None))
 }
 

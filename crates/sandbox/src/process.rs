@@ -19,7 +19,7 @@ use crate::bare::Places;
 use crate::cgroup::{Cgroups, Entrances, Group, Hierarchies, Reach};
 use crate::conversation::Conversation;
 use crate::driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
-use crate::init::request;
+use crate::init::{place, request};
 use crate::isolation::Isolation;
 use crate::launcher::{Launcher, New, Standing};
 use crate::promises::Ground;
@@ -290,13 +290,22 @@ impl PreparedProcess {
         let mut confined = self.confined;
         confined.memory = Some(identity.memory);
         confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
-        if confined.shared.standing.namespaces {
-            let code = open_path(&identity.code.path)?;
-            let mount = confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?;
-            confined.control.ask(request::ATTACH, &[mount.as_fd()], |packet| packet).await?;
+        let Identity { code, opt, .. } = identity;
+        let code_path = code.path.clone();
+        let mut trees = Vec::new();
+        for (tree, place) in [(Some(code), place::TASK), (opt, place::OPT)] {
+            let Some(CodeTree { path, lease }) = tree else { continue };
+            if confined.shared.standing.namespaces {
+                let opened = open_path(&path)?;
+                let mount = confined.shared.launcher.mount(confined.remains()?.pid, opened.as_fd()).await?;
+                confined.control.ask(request::ATTACH, &[mount.as_fd()], |packet| packet.u32(place)).await?;
+            } else if place == place::OPT {
+                // It would be a folder of the host.
+                return Err(step("show layers at /opt without namespaces")(io::ErrorKind::Unsupported.into()));
+            }
+            trees.push(lease);
         }
-        let (ports, CodeTree { path: code, lease }) = (Mutex::default(), identity.code);
-        Ok(ProcessSandbox { confined, ports, code, _code: lease })
+        Ok(ProcessSandbox { confined, ports: Mutex::default(), code: code_path, _trees: trees })
     }
 }
 
@@ -305,7 +314,8 @@ struct ProcessSandbox {
     /// Of its listening sockets: without a network namespace, the only ones that it may connect to.
     ports: Mutex<Vec<u16>>,
     code: PathBuf,
-    _code: Arc<dyn std::any::Any + Send + Sync>,
+    /// What is mounted stays on disk.
+    _trees: Vec<Arc<dyn std::any::Any + Send + Sync>>,
 }
 
 impl ProcessSandbox {

@@ -92,7 +92,7 @@ async fn world(started: launcher::Started) -> World {
 impl World {
     async fn sandbox(&self, memory: u32) -> Box<dyn Sandbox> {
         let prepared = self.driver.prepare(self.class.clone()).await.unwrap();
-        let identity = Identity { memory: Memory::mib(memory), code: self.code.clone() };
+        let identity = Identity { memory: Memory::mib(memory), code: self.code.clone(), opt: None };
         prepared.bind(identity).await.unwrap()
     }
 }

@@ -74,7 +74,7 @@ impl Ground {
 
     pub async fn sandbox(&self) -> Box<dyn Sandbox> {
         let prepared = self.driver.prepare(self.class.clone()).await.unwrap();
-        prepared.bind(Identity { memory: Memory::mib(1769), code: self.code.clone() }).await.unwrap()
+        prepared.bind(Identity { memory: Memory::mib(1769), code: self.code.clone(), opt: None }).await.unwrap()
     }
 
     /// Ready when nothing of it is left.
