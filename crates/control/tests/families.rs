@@ -39,10 +39,8 @@ impl World {
     }
 
     async fn reserve(&self, name: &str, count: i64) -> Result<(), hearth_wire::Error> {
-        let input = PutFunctionConcurrencyRequest {
-            function_name: named(name),
-            reserved_concurrent_executions: Some(count),
-        };
+        let input =
+            PutFunctionConcurrencyRequest { function_name: named(name), reserved_concurrent_executions: Some(count) };
         self.control.put_function_concurrency(&self.cx, input).await.map(drop)
     }
 
@@ -188,7 +186,11 @@ async fn weights_need_two_published_versions_with_one_role() {
         ..CreateAliasRequest::default()
     };
     for (input, status, text) in [
-        (alias("1", &[("2", 0.1), ("3", 0.1)]), 400, "Number of items in AdditionalVersionWeights cannot be greater than 1"),
+        (
+            alias("1", &[("2", 0.1), ("3", 0.1)]),
+            400,
+            "Number of items in AdditionalVersionWeights cannot be greater than 1",
+        ),
         (
             alias("1", &[("1", 0.1)]),
             400,
@@ -201,7 +203,10 @@ async fn weights_need_two_published_versions_with_one_role() {
     }
     let made = world.control.create_alias(&world.cx, alias("1", &[("2", 0.25)])).await.ok().unwrap();
     let target = world.control.find(&arn("f:live")).ok().unwrap();
-    assert_eq!(target.additional.as_ref().map(|(version, weight)| (version.key.version, *weight)), Some((Version::Number(2), 0.25)));
+    assert_eq!(
+        target.additional.as_ref().map(|(version, weight)| (version.key.version, *weight)),
+        Some((Version::Number(2), 0.25))
+    );
     let clear = UpdateAliasRequest {
         function_name: named("f"),
         name: named("live"),
@@ -373,13 +378,15 @@ async fn a_configuration_that_enforces_lets_no_package_in_and_stays_while_it_is_
     let input = CreateCodeSigningConfigRequest { code_signing_policies: Some(policies), ..Default::default() };
     let made = world.control.create_code_signing_config(&world.cx, input).await.ok().unwrap();
     let config = made.code_signing_config.unwrap().code_signing_config_arn;
-    let put = PutFunctionCodeSigningConfigRequest { code_signing_config_arn: config.clone(), function_name: named("f") };
+    let put =
+        PutFunctionCodeSigningConfigRequest { code_signing_config_arn: config.clone(), function_name: named("f") };
     world.control.put_function_code_signing_config(&world.cx, put).await.ok().unwrap();
     assert_eq!(world.update_code("f", "PK2").await.err().unwrap().code, "CodeVerificationFailedException");
     let delete = DeleteCodeSigningConfigRequest { code_signing_config_arn: config.clone() };
     assert_eq!(refusal(world.control.delete_code_signing_config(&world.cx, delete.clone()).await).0, 409);
     let world = world.restarted().await;
-    let list = ListFunctionsByCodeSigningConfigRequest { code_signing_config_arn: config.clone(), ..Default::default() };
+    let list =
+        ListFunctionsByCodeSigningConfigRequest { code_signing_config_arn: config.clone(), ..Default::default() };
     let listed = world.control.list_functions_by_code_signing_config(&world.cx, list).await.ok().unwrap();
     assert_eq!(listed.function_arns.unwrap(), [format!("{ARN}f")]);
     let detach = DeleteFunctionCodeSigningConfigRequest { function_name: named("f") };
@@ -405,7 +412,10 @@ async fn fifty_tags_are_the_limit_and_each_change_is_a_revision() {
     assert_ne!(world.configuration("f").await.revision_id, before);
     let (status, text) = refusal(world.control.tag_resource(&world.cx, tag(50, 51)).await);
     assert_eq!((status, text.as_str()), (400, "Number of tags exceeds resource tag limit."));
-    let untag = UntagResourceRequest { resource: Some(format!("{ARN}f")), tag_keys: Some(vec!["k1".to_owned(), "x".to_owned()]) };
+    let untag = UntagResourceRequest {
+        resource: Some(format!("{ARN}f")),
+        tag_keys: Some(vec!["k1".to_owned(), "x".to_owned()]),
+    };
     world.control.untag_resource(&world.cx, untag).await.ok().unwrap();
     let list = ListTagsRequest { resource: Some(format!("{ARN}f")) };
     assert_eq!(world.control.list_tags(&world.cx, list).await.ok().unwrap().tags.unwrap().len(), 49);

@@ -24,10 +24,16 @@ enum Call {
     Create,
     Delete,
     /// With the revision that the task has seen last, or without.
-    Update { code: u8, guarded: bool },
+    Update {
+        code: u8,
+        guarded: bool,
+    },
     Publish,
     DeleteVersion(u64),
-    Point { alias: u8, version: u64 },
+    Point {
+        alias: u8,
+        version: u64,
+    },
     DeleteAlias(u8),
     Get,
     List,
@@ -114,7 +120,8 @@ impl Model {
             },
             Call::List => agrees(Answer::Versions(function.versions.keys().copied().collect()), Some(next)),
             Call::Update { code, .. } => {
-                let stale = event.named.as_ref().is_some_and(|named| function.revision != Revision::Seen(named.clone()));
+                let stale =
+                    event.named.as_ref().is_some_and(|named| function.revision != Revision::Seen(named.clone()));
                 match &event.answer {
                     Answer::Refused(412) => stale.then_some(Model(Some(next))),
                     Answer::Refused(409) => (!stale && function.updating).then_some(Model(Some(next))),
