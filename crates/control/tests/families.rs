@@ -256,7 +256,7 @@ async fn everything_below_a_function_comes_back_after_a_restart_and_goes_with_it
     assert_eq!(world.usage().await, (0, 0, 1000));
     let kinds = ["function", "version", "alias", "policy"];
     for kind in kinds {
-        assert!(world.records.all(kind).await.unwrap().is_empty(), "{kind}");
+        assert!(world.records.all(kind, None, 1).await.unwrap().is_empty(), "{kind}");
     }
     assert!(world.blobs.list().await.unwrap().is_empty());
     world.made("f").await;

@@ -230,8 +230,13 @@ impl Records for Hesitant {
         self.inner.list(partition, kind, after, limit)
     }
 
-    fn all(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
-        self.inner.all(kind)
+    fn all(
+        &self,
+        kind: &'static str,
+        after: Option<(String, String)>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
+        self.inner.all(kind, after, limit)
     }
 
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<u64, RecordsError>> {

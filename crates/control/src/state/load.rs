@@ -20,6 +20,9 @@ pub enum OpenError {
     Random(std::io::Error),
 }
 
+/// Records that are read at one time.
+const PAGE: usize = 1000;
+
 /// A record and where it belongs.
 struct Read<T> {
     owner: Owner,
@@ -28,8 +31,22 @@ struct Read<T> {
     value: T,
 }
 
-async fn read<T: DeserializeOwned>(records: &dyn Records, kind: &'static str) -> Result<Vec<Read<T>>, OpenError> {
-    records.all(kind).await?.into_iter().map(|record| parse(kind, record)).collect()
+/// Every record of a kind, a page at a time: the bytes of all are never in memory together.
+async fn each<T: DeserializeOwned>(
+    records: &dyn Records,
+    kind: &'static str,
+    mut take: impl FnMut(Read<T>) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
+    let mut after = None;
+    loop {
+        let page = records.all(kind, after, PAGE).await?;
+        let is_last = page.len() < PAGE;
+        after = page.last().map(|last| (last.key_partition.clone(), last.id.clone()));
+        page.into_iter().try_for_each(|record| take(parse(kind, record)?))?;
+        if is_last {
+            return Ok(());
+        }
+    }
 }
 
 fn parse<T: DeserializeOwned>(kind: &'static str, record: Record) -> Result<Read<T>, OpenError> {
@@ -45,49 +62,63 @@ impl State {
     pub async fn open(records: Arc<dyn Records>) -> Result<Self, OpenError> {
         let state = State::empty(records.clone());
         let mut families = Families::default();
-        for Read { owner, id, change, value } in read::<FunctionRecord>(&*records, FUNCTION).await? {
+        each::<FunctionRecord>(&*records, FUNCTION, |Read { owner, id, change, value }| {
             let name = FunctionName::parse(&id).ok_or_else(|| damaged(FUNCTION, &owner, &id))?;
             let totals = state.totals(&owner);
             families.0.insert((owner.clone(), id), Function::new(owner, name, change, value, totals));
-        }
-        for Read { owner, id, value, .. } in read::<VersionRecord>(&*records, VERSION).await? {
+            Ok(())
+        })
+        .await?;
+        each::<VersionRecord>(&*records, VERSION, |Read { owner, id, value, .. }| {
             let (function, number) = families.of(VERSION, &owner, &id)?;
             let number = number.parse().map_err(|_| damaged(VERSION, &owner, &id))?;
             function.versions.insert(number, Arc::new(Published::new(value)));
-        }
-        for Read { owner, id, value, .. } in read::<AliasRecord>(&*records, ALIAS).await? {
+            Ok(())
+        })
+        .await?;
+        each::<AliasRecord>(&*records, ALIAS, |Read { owner, id, value, .. }| {
             let (function, alias) = families.of(ALIAS, &owner, &id)?;
             function.aliases.insert(alias.to_owned(), Arc::new(value));
-        }
-        for Read { owner, id, value, .. } in read::<PolicyRecord>(&*records, POLICY).await? {
+            Ok(())
+        })
+        .await?;
+        each::<PolicyRecord>(&*records, POLICY, |Read { owner, id, value, .. }| {
             let (function, qualifier) = families.of(POLICY, &owner, &id)?;
             function.policies.insert(qualifier.to_owned(), Arc::new(value));
-        }
+            Ok(())
+        })
+        .await?;
         for ((owner, _), function) in families.0 {
             let name = function.name.clone();
             state.install(&owner, &name, None, Some(&Arc::new(function)));
         }
         state.open_layers(&*records).await?;
-        for Read { owner, id, change, value } in read::<CodeSigningRecord>(&*records, CODE_SIGNING).await? {
+        each::<CodeSigningRecord>(&*records, CODE_SIGNING, |Read { owner, id, change, value }| {
             let mut accounts = state.accounts_mut();
             let account = accounts.entry(owner).or_default();
             account.code_signing.insert(id, Arc::new(CodeSigning { change, record: value }));
-        }
+            Ok(())
+        })
+        .await?;
         Ok(state)
     }
 
     async fn open_layers(&self, records: &dyn Records) -> Result<(), OpenError> {
         let mut layers = HashMap::new();
-        for Read { owner, id, change, value } in read::<LayerRecord>(records, LAYER).await? {
+        each::<LayerRecord>(records, LAYER, |Read { owner, id, change, value }| {
             layers.insert((owner, id), Layer { change, record: value, versions: Default::default() });
-        }
-        for Read { owner, id, value, .. } in read::<LayerVersionRecord>(records, LAYER_VERSION).await? {
+            Ok(())
+        })
+        .await?;
+        each::<LayerVersionRecord>(records, LAYER_VERSION, |Read { owner, id, value, .. }| {
             let lost = || damaged(LAYER_VERSION, &owner, &id);
             let (name, number) = id.split_once('/').ok_or_else(lost)?;
             let layer = layers.get_mut(&(owner.clone(), name.to_owned())).ok_or_else(lost)?;
             self.need(vec![value.code], Vec::new());
             layer.versions.insert(number.parse().map_err(|_| lost())?, Arc::new(value));
-        }
+            Ok(())
+        })
+        .await?;
         for ((owner, name), layer) in layers {
             self.install_layer(&owner, &name, layer);
         }
