@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_model::{AdmitError, Admitted, FunctionArn};
-use hearth_wire::{Blob, Error, MessageKey};
+use hearth_model::{AccountId, AdmitError, Admitted, FunctionArn, Qualifier};
+use hearth_wire::{Blob, Context, Error, MessageKey};
 use hearth_wire_lambda::errors::{
     code_storage_exceeded_exception, invalid_parameter_value_exception as invalid, precondition_failed_exception,
     resource_conflict_exception, resource_not_found_exception as not_found, service_exception,
@@ -15,6 +15,7 @@ use crate::record::{Definition, FUNCTION, Owner, Update};
 use crate::state::WriteError;
 use crate::state::account::Promise;
 use crate::state::function::{Changes, Function, Published, number};
+use crate::{names, statements};
 
 /// What a qualifier of a read leads to.
 pub(crate) enum Found<'a> {
@@ -23,6 +24,31 @@ pub(crate) enum Found<'a> {
 }
 
 impl Control {
+    /// The function that a caller means, also another account's when its policy lets the caller do this to it: for the
+    /// operations that AWS lets accounts share (spec 1.3).
+    pub(crate) fn asked(
+        &self,
+        cx: &Context,
+        name: Option<&str>,
+        qualifier: Option<&str>,
+        operation: &str,
+    ) -> Result<FunctionArn, Error> {
+        let arn = names::anyones(cx, name, qualifier)?;
+        let (caller, action) = (names::owner(cx).account, format!("lambda:{operation}"));
+        if caller == arn.account || self.permits(&arn, &caller, &action) {
+            return Ok(arn);
+        }
+        Err(denied(&caller, &action, &arn.to_string(), arn.region.partition()))
+    }
+
+    /// Whether the policy of a function, version or alias lets another account do something to it.
+    pub(crate) fn permits(&self, arn: &FunctionArn, caller: &AccountId, action: &str) -> bool {
+        let Some(function) = self.inner.state.function(&Owner::of(arn), &arn.name) else { return false };
+        let place = arn.qualifier.as_ref().map_or("", Qualifier::as_str);
+        let policy = function.policies.get(place).map(|policy| &**policy);
+        statements::allows(policy, caller.as_str(), action, &arn.to_string())
+    }
+
     /// The function, whatever the qualifier. Its text names the ARN as it was asked for.
     pub(crate) fn function(&self, arn: &FunctionArn) -> Result<Arc<Function>, Error> {
         let function = self.inner.state.function(&Owner::of(arn), &arn.name);
@@ -100,13 +126,22 @@ impl Function {
         let published = |number: u64| Some(Found::Published(number, self.versions.get(&number)?));
         match qualifier {
             None => Some(Found::Latest),
-            Some(text) if text == hearth_model::Qualifier::LATEST => Some(Found::Latest),
+            Some(text) if text == Qualifier::LATEST => Some(Found::Latest),
             Some(text) => match number(text) {
                 Some(number) => published(number),
                 None => self.aliases.get(text)?.version.map_or(Some(Found::Latest), published),
             },
         }
     }
+}
+
+/// AWS's text for what no policy allows.
+pub(crate) fn denied(caller: &AccountId, action: &str, resource: &str, partition: &str) -> Error {
+    let message = format!(
+        "User: arn:{partition}:iam::{caller}:root is not authorized to perform: {action} on resource: {resource} because no \
+         resource-based policy allows the {action} action"
+    );
+    Error::new(403, "AccessDeniedException", message)
 }
 
 /// AWS's text for what is not there.

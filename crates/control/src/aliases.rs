@@ -28,7 +28,7 @@ impl AliasesApi for Control {
     }
 
     async fn create_alias(&self, cx: &Context, input: CreateAliasRequest) -> Result<AliasConfiguration, Error> {
-        let (arn, name) = alias(cx, input.function_name.as_deref(), input.name)?;
+        let (arn, name) = self.alias(cx, input.function_name.as_deref(), input.name, "CreateAlias")?;
         let _turn = self.turn(&arn).await;
         let function = self.function(&arn)?;
         let version = target(&function, &input.function_version.unwrap_or_default())?;
@@ -51,7 +51,7 @@ impl AliasesApi for Control {
     }
 
     async fn update_alias(&self, cx: &Context, input: UpdateAliasRequest) -> Result<AliasConfiguration, Error> {
-        let (arn, name) = alias(cx, input.function_name.as_deref(), input.name)?;
+        let (arn, name) = self.alias(cx, input.function_name.as_deref(), input.name, "UpdateAlias")?;
         let _turn = self.turn(&arn).await;
         let function = self.function(&arn)?;
         let missing = || not_found(format!("Alias not found: {}", function.qualified(&name)));
@@ -74,15 +74,15 @@ impl AliasesApi for Control {
     }
 
     async fn get_alias(&self, cx: &Context, input: GetAliasRequest) -> Result<AliasConfiguration, Error> {
-        let (arn, name) = alias(cx, input.function_name.as_deref(), input.name)?;
+        let (arn, name) = self.alias(cx, input.function_name.as_deref(), input.name, "GetAlias")?;
         let function = self.function(&arn)?;
         let record = function.aliases.get(&name).ok_or_else(|| no_alias(&function.qualified(&name)))?;
         Ok(presented(&function, &name, record))
     }
 
     async fn list_aliases(&self, cx: &Context, input: ListAliasesRequest) -> Result<ListAliasesResponse, Error> {
-        let arn = names::unqualified(cx, input.function_name.as_deref())?;
-        let function = self.function(&arn)?;
+        let arn = self.asked(cx, input.function_name.as_deref(), None, "ListAliases")?;
+        let function = self.function(&names::of_latest(&arn)?)?;
         let page = Page::of(input.marker.as_deref(), input.max_items, MANY)?;
         let from = page.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let wanted = input.function_version.as_deref();
@@ -98,7 +98,7 @@ impl AliasesApi for Control {
     }
 
     async fn delete_alias(&self, cx: &Context, input: DeleteAliasRequest) -> Result<Nothing, Error> {
-        let (arn, name) = alias(cx, input.function_name.as_deref(), input.name)?;
+        let (arn, name) = self.alias(cx, input.function_name.as_deref(), input.name, "DeleteAlias")?;
         let _turn = self.turn(&arn).await;
         let function = self.function(&arn)?;
         // Idempotent (recorded).
@@ -114,8 +114,17 @@ impl AliasesApi for Control {
     }
 }
 
-fn alias(cx: &Context, function: Option<&str>, name: Option<String>) -> Result<(FunctionArn, String), Error> {
-    Ok((names::unqualified(cx, function)?, name.unwrap_or_default()))
+impl Control {
+    fn alias(
+        &self,
+        cx: &Context,
+        function: Option<&str>,
+        name: Option<String>,
+        operation: &str,
+    ) -> Result<(FunctionArn, String), Error> {
+        let arn = self.asked(cx, function, None, operation)?;
+        Ok((names::of_latest(&arn)?, name.unwrap_or_default()))
+    }
 }
 
 pub fn no_alias(arn: &FunctionArn) -> Error {

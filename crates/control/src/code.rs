@@ -34,7 +34,8 @@ impl CodeApi for Control {
                 (input.source_kms_key_arn.is_some(), "SourceKMSKeyArn"),
             ],
         )?;
-        let arn = names::unqualified(cx, input.function_name.as_deref())?;
+        let arn = self.asked(cx, input.function_name.as_deref(), None, "UpdateFunctionCode")?;
+        let arn = names::of_latest(&arn)?;
         // Before the package is looked into, and again when its turn comes.
         let function = self.to_update(&arn, input.revision_id.as_deref())?;
         let zip = self.package(input.zip_file)?;

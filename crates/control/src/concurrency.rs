@@ -29,7 +29,7 @@ impl ReservedConcurrencyApi for Control {
         cx: &Context,
         input: PutFunctionConcurrencyRequest,
     ) -> Result<Concurrency, Error> {
-        let arn = self.existing(cx, input.function_name.as_deref())?;
+        let arn = self.existing(cx, input.function_name.as_deref(), "PutFunctionConcurrency")?;
         let wanted = u32::try_from(input.reserved_concurrent_executions.unwrap_or(0)).unwrap_or(u32::MAX);
         self.reserve(&arn, Some(wanted)).await?;
         Ok(Concurrency { reserved_concurrent_executions: Some(i64::from(wanted)) })
@@ -40,7 +40,7 @@ impl ReservedConcurrencyApi for Control {
         cx: &Context,
         input: GetFunctionConcurrencyRequest,
     ) -> Result<GetFunctionConcurrencyResponse, Error> {
-        let arn = self.existing(cx, input.function_name.as_deref())?;
+        let arn = self.existing(cx, input.function_name.as_deref(), "GetFunctionConcurrency")?;
         let reserved = self.function(&arn)?.record.reserved_concurrency;
         Ok(GetFunctionConcurrencyResponse { reserved_concurrent_executions: reserved.map(i64::from) })
     }
@@ -50,7 +50,7 @@ impl ReservedConcurrencyApi for Control {
         cx: &Context,
         input: DeleteFunctionConcurrencyRequest,
     ) -> Result<Nothing, Error> {
-        let arn = self.existing(cx, input.function_name.as_deref())?;
+        let arn = self.existing(cx, input.function_name.as_deref(), "DeleteFunctionConcurrency")?;
         self.reserve(&arn, None).await?;
         Ok(Nothing {})
     }
@@ -58,8 +58,8 @@ impl ReservedConcurrencyApi for Control {
 
 impl Control {
     /// The function, before any value is looked at (recorded); its text names `$LATEST`.
-    fn existing(&self, cx: &Context, name: Option<&str>) -> Result<FunctionArn, Error> {
-        let arn = names::bare(cx, name)?;
+    fn existing(&self, cx: &Context, name: Option<&str>, operation: &str) -> Result<FunctionArn, Error> {
+        let arn = names::of_function(self.asked(cx, name, None, operation)?)?;
         match self.inner.state.function(&Owner::of(&arn), &arn.name) {
             Some(_) => Ok(arn),
             None => Err(no_function(&arn.qualified(Qualifier::new(Qualifier::LATEST)))),

@@ -4,8 +4,8 @@ use std::io::Read;
 use std::sync::{Arc, PoisonError};
 
 use hearth_model::{
-    Clock, CodeHash, FunctionArn, FunctionName, Functions, LookupError, MaterialsError, Packages, Quotas, Reservation,
-    Target, VersionKey,
+    AccountId, Clock, CodeHash, FunctionArn, FunctionName, Functions, LookupError, MaterialsError, Packages, Quotas,
+    Reservation, Target, VersionKey,
 };
 use hearth_store::{Blobs, Records};
 use tokio::sync::mpsc;
@@ -217,6 +217,10 @@ impl Functions for Control {
             }
             None => Reservation::default(),
         }
+    }
+
+    fn lets_invoke(&self, arn: &FunctionArn, caller: &AccountId) -> bool {
+        self.permits(arn, caller, "lambda:InvokeFunction")
     }
 
     fn is_current(&self, key: &VersionKey) -> bool {

@@ -98,7 +98,7 @@ impl FunctionsApi for Control {
     }
 
     async fn get_function(&self, cx: &Context, input: GetFunctionRequest) -> Result<GetFunctionResponse, Error> {
-        let arn = names::function(cx, input.function_name.as_deref(), input.qualifier.as_deref())?;
+        let arn = self.asked(cx, input.function_name.as_deref(), input.qualifier.as_deref(), "GetFunction")?;
         let function = self.function(&arn)?;
         let record = &function.record;
         let qualifier = arn.qualifier.as_ref().map(hearth_model::Qualifier::as_str);
@@ -128,7 +128,8 @@ impl FunctionsApi for Control {
         cx: &Context,
         input: GetFunctionConfigurationRequest,
     ) -> Result<FunctionConfiguration, Error> {
-        let arn = names::function(cx, input.function_name.as_deref(), input.qualifier.as_deref())?;
+        let (name, qualifier) = (input.function_name.as_deref(), input.qualifier.as_deref());
+        let arn = self.asked(cx, name, qualifier, "GetFunctionConfiguration")?;
         let function = self.function(&arn)?;
         let qualifier = arn.qualifier.as_ref().map(hearth_model::Qualifier::as_str);
         Ok(match function.found(qualifier).ok_or_else(|| no_function(&arn))? {
@@ -198,7 +199,7 @@ impl FunctionsApi for Control {
         cx: &Context,
         input: DeleteFunctionRequest,
     ) -> Result<DeleteFunctionResponse, Error> {
-        let arn = names::function(cx, input.function_name.as_deref(), input.qualifier.as_deref())?;
+        let arn = self.asked(cx, input.function_name.as_deref(), input.qualifier.as_deref(), "DeleteFunction")?;
         let turn = self.turn(&arn).await;
         let function = self.function(&arn.unqualified())?;
         let (changes, codes) = match arn.qualifier.as_ref() {

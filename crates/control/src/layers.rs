@@ -12,7 +12,7 @@ use hearth_wire_lambda::errors::{
 };
 use hearth_wire_lambda::types::*;
 
-use crate::access::{same_revision, stored_resource};
+use crate::access::{denied, same_revision, stored_resource};
 use crate::control::Control;
 use crate::coverage::COVERAGE;
 use crate::page::{MOST, Page, bad_marker};
@@ -219,12 +219,7 @@ impl Control {
         if statements::allows(policy, caller.as_str(), USE, &arn.to_string()) {
             return Ok(found);
         }
-        let message = format!(
-            "User: arn:{}:iam::{caller}:root is not authorized to perform: {USE} on resource: {arn} because no \
-             resource-based policy allows the {USE} action",
-            arn.region.partition()
-        );
-        Err(Error::new(403, "AccessDeniedException", message))
+        Err(denied(&caller, USE, &arn.to_string(), arn.region.partition()))
     }
 
     fn read_layer(&self, cx: &Context, arn: &LayerArn) -> Result<GetLayerVersionResponse, Error> {

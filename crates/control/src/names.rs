@@ -19,11 +19,20 @@ pub fn owner(cx: &Context) -> Owner {
     }
 }
 
-/// The function that a caller means, in whichever form, with what selects a version.
+/// The caller's function that is meant, in whichever form, with what selects a version.
 pub fn function(cx: &Context, name: Option<&str>, qualifier: Option<&str>) -> Result<FunctionArn, Error> {
+    let arn = anyones(cx, name, qualifier)?;
+    if arn.account == owner(cx).account { Ok(arn) } else { Err(other_account()) }
+}
+
+/// As [`function`], but maybe another account's.
+pub fn anyones(cx: &Context, name: Option<&str>, qualifier: Option<&str>) -> Result<FunctionArn, Error> {
     let owner = owner(cx);
     let reference = FunctionRef::parse(name.unwrap_or_default());
-    let resolved = reference.and_then(|reference| reference.resolve(&owner.account, &owner.region, qualifier));
+    let resolved = reference.and_then(|reference| {
+        let account = reference.account.as_deref().and_then(AccountId::parse).unwrap_or(owner.account);
+        reference.resolve(&account, &owner.region, qualifier)
+    });
     resolved.map_err(|error| match error {
         RefError::OtherRegion { .. } => not_found(error.to_string()),
         RefError::OtherAccount => other_account(),
@@ -34,7 +43,11 @@ pub fn function(cx: &Context, name: Option<&str>, qualifier: Option<&str>) -> Re
 
 /// The function that a caller wants changed: `$LATEST` may be named, nothing else of it.
 pub fn unqualified(cx: &Context, name: Option<&str>) -> Result<FunctionArn, Error> {
-    let arn = function(cx, name, None)?;
+    of_latest(&function(cx, name, None)?)
+}
+
+/// See [`unqualified`].
+pub fn of_latest(arn: &FunctionArn) -> Result<FunctionArn, Error> {
     match &arn.qualifier {
         Some(qualifier) if !qualifier.is_latest() => Err(invalid(FUNCTIONS_ONLY)),
         _ => Ok(arn.unqualified()),
@@ -43,7 +56,11 @@ pub fn unqualified(cx: &Context, name: Option<&str>) -> Result<FunctionArn, Erro
 
 /// As [`unqualified`], where not even `$LATEST` may be named.
 pub fn bare(cx: &Context, name: Option<&str>) -> Result<FunctionArn, Error> {
-    let arn = function(cx, name, None)?;
+    of_function(function(cx, name, None)?)
+}
+
+/// See [`bare`].
+pub fn of_function(arn: FunctionArn) -> Result<FunctionArn, Error> {
     if arn.qualifier.is_some() { Err(invalid(FUNCTIONS_ONLY)) } else { Ok(arn) }
 }
 

@@ -69,7 +69,7 @@ impl PoliciesApi for Control {
     }
 
     async fn get_policy(&self, cx: &Context, input: GetPolicyRequest) -> Result<GetPolicyResponse, Error> {
-        let arn = names::function(cx, input.function_name.as_deref(), input.qualifier.as_deref())?;
+        let arn = self.asked(cx, input.function_name.as_deref(), input.qualifier.as_deref(), "GetPolicy")?;
         let policy = self.policy(&arn)?;
         Ok(GetPolicyResponse {
             policy: Some(policy.document.to_string()),

@@ -31,7 +31,7 @@ impl TagsApi for Control {
     }
 
     async fn list_tags(&self, cx: &Context, input: ListTagsRequest) -> Result<ListTagsResponse, Error> {
-        let tags = match tagged(cx, input.resource.as_deref().unwrap_or_default())? {
+        let tags = match self.tagged(cx, input.resource.as_deref().unwrap_or_default(), "ListTags")? {
             Tagged::Function(arn) => self.function(&arn)?.record.tags.clone(),
             Tagged::CodeSigning { id, arn } => {
                 let found = self.inner.state.code_signing(&names::owner(cx), &id);
@@ -42,7 +42,7 @@ impl TagsApi for Control {
     }
 
     async fn tag_resource(&self, cx: &Context, input: TagResourceRequest) -> Result<Nothing, Error> {
-        let resource = tagged(cx, input.resource.as_deref().unwrap_or_default())?;
+        let resource = self.tagged(cx, input.resource.as_deref().unwrap_or_default(), "TagResource")?;
         let given = input.tags.unwrap_or_default();
         if given.is_empty() {
             return Err(invalid("An error occurred and the request cannot be processed."));
@@ -55,7 +55,7 @@ impl TagsApi for Control {
     }
 
     async fn untag_resource(&self, cx: &Context, input: UntagResourceRequest) -> Result<Nothing, Error> {
-        let resource = tagged(cx, input.resource.as_deref().unwrap_or_default())?;
+        let resource = self.tagged(cx, input.resource.as_deref().unwrap_or_default(), "UntagResource")?;
         let keys = input.tag_keys.unwrap_or_default();
         let change = |tags: &mut BTreeMap<String, String>| {
             tags.retain(|key, _| !keys.contains(key));
@@ -92,29 +92,29 @@ impl Control {
         }
         Ok(Nothing {})
     }
-}
 
-/// The resource that an ARN names, if it is of a kind that bears tags.
-fn tagged(cx: &Context, resource: &str) -> Result<Tagged, Error> {
-    let Some(parsed) = ResourceArn::parse(resource) else {
-        return Err(invalid(format!("Invalid resource ARN: {resource}")));
-    };
-    match parsed.kind {
-        "function" => {
-            let arn = names::function(cx, Some(resource), None)?;
-            if arn.qualifier.is_some() {
-                return Err(invalid(
-                    "Tags on function aliases and versions are not supported. Please specify a function ARN.",
-                ));
+    /// The resource that an ARN names, if it is of a kind that bears tags.
+    fn tagged(&self, cx: &Context, resource: &str, operation: &str) -> Result<Tagged, Error> {
+        let Some(parsed) = ResourceArn::parse(resource) else {
+            return Err(invalid(format!("Invalid resource ARN: {resource}")));
+        };
+        match parsed.kind {
+            "function" => {
+                let arn = self.asked(cx, Some(resource), None, operation)?;
+                if arn.qualifier.is_some() {
+                    return Err(invalid(
+                        "Tags on function aliases and versions are not supported. Please specify a function ARN.",
+                    ));
+                }
+                Ok(Tagged::Function(arn))
             }
-            Ok(Tagged::Function(arn))
+            "code-signing-config" => {
+                let id = names::code_signing(cx, resource)?.ok_or_else(|| code_signing::missing(resource))?;
+                Ok(Tagged::CodeSigning { id: id.to_owned(), arn: resource.to_owned() })
+            }
+            "event-source-mapping" => Err(not_found(format!("Event source mapping not found: {resource}"))),
+            "capacity-provider" => Err(not_found(format!("Capacity provider not found: {resource}"))),
+            _ => Err(invalid(format!("Invalid resource ARN: {resource}"))),
         }
-        "code-signing-config" => {
-            let id = names::code_signing(cx, resource)?.ok_or_else(|| code_signing::missing(resource))?;
-            Ok(Tagged::CodeSigning { id: id.to_owned(), arn: resource.to_owned() })
-        }
-        "event-source-mapping" => Err(not_found(format!("Event source mapping not found: {resource}"))),
-        "capacity-provider" => Err(not_found(format!("Capacity provider not found: {resource}"))),
-        _ => Err(invalid(format!("Invalid resource ARN: {resource}"))),
     }
 }

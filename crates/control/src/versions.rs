@@ -29,7 +29,8 @@ impl VersionsApi for Control {
         input: PublishVersionRequest,
     ) -> Result<FunctionConfiguration, Error> {
         check::refuse("PublishVersion", &[(input.publish_to.is_some(), "PublishTo")])?;
-        let arn = names::unqualified(cx, input.function_name.as_deref())?;
+        let arn = self.asked(cx, input.function_name.as_deref(), None, "PublishVersion")?;
+        let arn = names::of_latest(&arn)?;
         let _turn = self.turn(&arn).await;
         let function = self.to_update(&arn, input.revision_id.as_deref())?;
         publishable(&function)?;
@@ -61,7 +62,7 @@ impl VersionsApi for Control {
         cx: &Context,
         input: ListVersionsByFunctionRequest,
     ) -> Result<ListVersionsByFunctionResponse, Error> {
-        let arn = names::function(cx, input.function_name.as_deref(), None)?;
+        let arn = self.asked(cx, input.function_name.as_deref(), None, "ListVersionsByFunction")?;
         let function = self.function(&arn.unqualified())?;
         let page = Page::of(input.marker.as_deref(), input.max_items, MOST)?;
         // `$LATEST` comes first, as number 0.

@@ -422,6 +422,32 @@ async fn fifty_tags_are_the_limit_and_each_change_is_a_revision() {
 }
 
 #[tokio::test]
+async fn another_account_does_what_the_policy_lets_it_and_nothing_else() {
+    let world = World::new().await;
+    world.made("f").await;
+    let there = context("111111111111");
+    let get = || GetFunctionRequest { function_name: Some(format!("{ARN}f")), qualifier: None };
+    let denied = "User: arn:aws:iam::111111111111:root is not authorized to perform: lambda:GetFunction on resource: \
+                  arn:aws:lambda:us-east-1:000000000000:function:f because no resource-based policy allows the \
+                  lambda:GetFunction action";
+    assert_eq!(refusal(world.control.get_function(&there, get()).await), (403, denied.to_owned()));
+    let grant = AddPermissionRequest {
+        function_name: named("f"),
+        statement_id: named("s"),
+        action: named("lambda:GetFunction"),
+        principal: named("111111111111"),
+        ..AddPermissionRequest::default()
+    };
+    world.control.add_permission(&world.cx, grant).await.ok().unwrap();
+    assert!(world.control.get_function(&there, get()).await.is_ok());
+    let delete = DeleteFunctionRequest { function_name: Some(format!("{ARN}f")), qualifier: None };
+    assert_eq!(refusal(world.control.delete_function(&there, delete).await).0, 403);
+    // An operation that accounts do not share has no text.
+    let other = UpdateFunctionConfigurationRequest { function_name: Some(format!("{ARN}f")), ..Default::default() };
+    assert_eq!(refusal(world.control.update_function_configuration(&there, other).await), (403, String::new()));
+}
+
+#[tokio::test]
 async fn a_dry_run_shows_what_would_be_and_changes_nothing() {
     let world = World::new().await;
     let before = world.made("f").await;

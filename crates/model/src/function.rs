@@ -185,6 +185,9 @@ pub trait Functions: Send + Sync + 'static {
     /// The concurrency that is set aside for the function of `key`, and for others.
     fn reservation(&self, key: &VersionKey) -> Reservation;
 
+    /// Whether the policy of `arn` lets somebody of another account invoke it.
+    fn lets_invoke(&self, arn: &FunctionArn, caller: &AccountId) -> bool;
+
     /// True while `key` is what its function's `find` may answer: environments of other keys can be shut down.
     fn is_current(&self, key: &VersionKey) -> bool;
 }

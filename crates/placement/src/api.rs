@@ -37,7 +37,7 @@ impl InvokeApi for Placement {
 
     async fn invoke(&self, cx: &Context, input: InvocationRequest) -> Result<InvocationResponse, Error> {
         refuse_unsupported(&input)?;
-        let arn = arn(cx, &input)?;
+        let arn = self.arn(cx, &input)?;
         let target = self.inner.functions.find(&arn).map_err(lookup_error)?;
         let function = target.choose(draw(uuid::Uuid::new_v4().as_u128()));
         if input.invocation_type.as_deref() == Some("DryRun") {
@@ -74,6 +74,33 @@ impl InvokeApi for Placement {
 }
 
 impl Placement {
+    /// The function that is meant, also another account's when its policy lets the caller invoke it.
+    fn arn(&self, cx: &Context, input: &InvocationRequest) -> Result<FunctionArn, Error> {
+        let caller = AccountId::parse(&cx.account).unwrap_or_else(AccountId::default_account);
+        let region = Region::parse(&cx.region).unwrap_or_else(Region::default_region);
+        let reference = FunctionRef::parse(input.function_name.as_deref().unwrap_or_default());
+        let resolved = reference.and_then(|reference| {
+            let account = reference.account.as_deref().and_then(AccountId::parse).unwrap_or_else(|| caller.clone());
+            reference.resolve(&account, &region, input.qualifier.as_deref())
+        });
+        let arn = resolved.map_err(|error| match error {
+            RefError::NameTooLong { arn } => not_found(&arn),
+            RefError::OtherRegion { .. } => errors::resource_not_found_exception(error.to_string()),
+            RefError::OtherAccount | RefError::QualifierMismatch | RefError::Malformed => {
+                errors::invalid_parameter_value_exception(error.to_string())
+            }
+        })?;
+        if arn.account == caller || self.inner.functions.lets_invoke(&arn, &caller) {
+            return Ok(arn);
+        }
+        let message = format!(
+            "User: arn:{}:iam::{caller}:root is not authorized to perform: lambda:InvokeFunction on resource: {arn} because \
+             no resource-based policy allows the lambda:InvokeFunction action",
+            region.partition()
+        );
+        Err(Error::new(403, "AccessDeniedException", message))
+    }
+
     fn trace(&self, cx: &Context) -> input::Trace {
         let now = self.inner.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         input::trace(cx.trace.as_deref(), now, uuid::Uuid::new_v4().as_u128())
@@ -96,21 +123,6 @@ fn refuse_unsupported(input: &InvocationRequest) -> Result<(), Error> {
         Some((_, name)) => Err(Error::not_supported(format_args!("lambda:Invoke with {name}"))),
         None => Ok(()),
     }
-}
-
-fn arn(cx: &Context, input: &InvocationRequest) -> Result<FunctionArn, Error> {
-    let account = AccountId::parse(&cx.account).unwrap_or_else(AccountId::default_account);
-    let region = Region::parse(&cx.region).unwrap_or_else(Region::default_region);
-    let reference = FunctionRef::parse(input.function_name.as_deref().unwrap_or_default());
-    let resolved = reference.and_then(|reference| reference.resolve(&account, &region, input.qualifier.as_deref()));
-    resolved.map_err(|error| match error {
-        RefError::NameTooLong { arn } => not_found(&arn),
-        RefError::OtherRegion { .. } => errors::resource_not_found_exception(error.to_string()),
-        RefError::OtherAccount => Error { message: None, ..Error::new(403, "AccessDeniedException", "") },
-        RefError::QualifierMismatch | RefError::Malformed => {
-            errors::invalid_parameter_value_exception(error.to_string())
-        }
-    })
 }
 
 fn lookup_error(error: LookupError) -> Error {

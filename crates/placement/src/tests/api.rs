@@ -112,13 +112,36 @@ async fn names_that_lead_nowhere_are_answered_as_recorded() {
                 "The derived qualifier from the function name does not match the specified qualifier.".to_owned(),
             ),
         ),
-        ("123456789012:function:f", None, (403, "AccessDeniedException".to_owned(), String::new())),
+        (
+            "123456789012:function:f",
+            None,
+            (
+                403,
+                "AccessDeniedException".to_owned(),
+                "User: arn:aws:iam::000000000000:root is not authorized to perform: lambda:InvokeFunction on resource: \
+                 arn:aws:lambda:us-east-1:123456789012:function:f because no resource-based policy allows the \
+                 lambda:InvokeFunction action"
+                    .to_owned(),
+            ),
+        ),
     ];
     for (name, qualifier, (status, code, message)) in cases {
         let input = InvocationRequest { qualifier: qualifier.map(str::to_owned), ..asks(name, "") };
         let error = invoke(&world, input).await.err().unwrap();
         assert_eq!(said(&error), (status, code.as_str(), message.as_str()), "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_account_invokes_what_its_policy_lets_it() {
+    let world = World::new(config());
+    world.functions.put("f", 128, 1);
+    let call = async |account: &str| {
+        let cx = Context::new(account, "us-east-1", "5b3c4f6e-0000-4000-8000-000000000002", "localhost", None);
+        InvokeApi::invoke(&world.placement, &cx, asks("000000000000:function:f", "1")).await
+    };
+    assert_eq!(call(support::FRIEND).await.unwrap().payload, "1");
+    assert_eq!(call("222222222222").await.err().unwrap().status, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]

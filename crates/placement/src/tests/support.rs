@@ -78,6 +78,9 @@ impl World {
     }
 }
 
+/// An account whose calls every function's policy allows.
+pub const FRIEND: &str = "111111111111";
+
 /// The functions that there are, and aliases of them.
 #[derive(Default)]
 pub struct Catalog {
@@ -137,6 +140,10 @@ impl Functions for Catalog {
         let reservations = self.reservations.lock().unwrap();
         let account = reservations.values().sum();
         Reservation { function: reservations.get(key.name.as_str()).copied(), account }
+    }
+
+    fn lets_invoke(&self, _: &FunctionArn, caller: &AccountId) -> bool {
+        caller.as_str() == FRIEND
     }
 
     fn is_current(&self, key: &VersionKey) -> bool {
