@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 
+from conftest import make_client
 from expect import refused
 from packages import HEALTHY
 
@@ -210,3 +211,32 @@ def test_whole_policies_of_what_is_not_there(own, name):
         arn = own.arn + tail
         with refused("ResourceNotFoundException", 404, "The resource you requested does not exist."):
             own.client.put_resource_policy(ResourceArn=arn, Policy=document(arn))
+
+
+def test_another_account_does_what_the_policy_lets_it(own, server, name):
+    friend, stranger = (make_client(server, account=account) for account in ("666666666666", "777777777777"))
+    arn = own.arn + name
+
+    def denied(account, operation):
+        action = f"lambda:{operation}"
+        return (
+            f"User: arn:aws:iam::{account}:root is not authorized to perform: {action} on resource: {arn} because no "
+            f"resource-based policy allows the {action} action"
+        )
+
+    with refused("AccessDeniedException", 403, denied("666666666666", "InvokeFunction")):
+        friend.invoke(FunctionName=arn)
+    add(own, name, "invoke", Principal="666666666666")
+    add(own, name, "get", Principal="666666666666", Action="lambda:GetFunction")
+    assert friend.invoke(FunctionName=arn)["StatusCode"] == 200
+    assert friend.get_function(FunctionName=arn)["Configuration"]["FunctionArn"] == arn
+    with refused("AccessDeniedException", 403, denied("666666666666", "DeleteFunction")):
+        friend.delete_function(FunctionName=arn)
+    with refused("AccessDeniedException", 403, denied("777777777777", "InvokeFunction")):
+        stranger.invoke(FunctionName=arn)
+    # The policy of the function is not that of its alias.
+    with refused("AccessDeniedException", 403):
+        friend.invoke(FunctionName=arn + ":live")
+    own.client.remove_permission(FunctionName=name, StatementId="invoke")
+    with refused("AccessDeniedException", 403, denied("666666666666", "InvokeFunction")):
+        friend.invoke(FunctionName=arn)
