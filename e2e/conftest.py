@@ -119,6 +119,17 @@ class Functions:
             wait_active(self.client, name)
         return name
 
+    def change(self, name, files):
+        """Other code, in place."""
+        self.client.update_function_code(FunctionName=name, ZipFile=zipped(files))
+        wait_updated(self.client, name)
+
+    def publish(self, name, files=None, **settings):
+        """The number of a new version, of other code where `files` are given."""
+        if files is not None:
+            self.change(name, files)
+        return self.client.publish_version(FunctionName=name, **settings)["Version"]
+
     def delete(self):
         for name in self.made:
             with contextlib.suppress(self.client.exceptions.ResourceNotFoundException):
@@ -144,6 +155,18 @@ def functions(client):
 @pytest.fixture
 def make(functions):
     return functions.make
+
+
+@pytest.fixture
+def own(server):
+    """Functions of an account of its own, with its client in `own.client` and its number in `own.account`."""
+    number = str(next(accounts))
+    # What the SDK would find wrong by itself is the server's to say.
+    functions = Functions(make_client(server, account=number, parameter_validation=False))
+    functions.account = number
+    functions.arn = f"arn:aws:lambda:us-east-1:{number}:function:"
+    yield functions
+    functions.delete()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROLE, make_client
 from hearth import scope
 from packages import HEALTHY, python, zipped
-from test_functions import refused
+from expect import refused
 
 CREATE = "/2015-03-31/functions"
 
@@ -195,8 +195,7 @@ def test_a_zip_function_without_handler_or_runtime(server):
 @pytest.mark.parametrize(
     "method, path, operation",
     [
-        ("GET", "/2018-10-31/layers", "ListLayers"),
-        ("POST", "/2015-03-31/functions/any/versions", "PublishVersion"),
+        ("GET", "/2019-09-25/functions/any/event-invoke-config", "GetFunctionEventInvokeConfig"),
         ("GET", "/2015-03-31/event-source-mappings/", "ListEventSourceMappings"),
         ("POST", "/2021-11-15/functions/any/response-streaming-invocations", "InvokeWithResponseStream"),
     ],

@@ -182,3 +182,82 @@ def test_a_kill_at_any_moment_loses_nothing_and_leaves_nothing_half(start):
         assert isinstance(caller(client)(name).payload, int)
     assert changes > KILLS, "the kills did not fall among changes"
     eventually("the end of every old process", lambda: all(start_of(pid) != begun for pid, begun in ended))
+
+
+class Family:
+    """A function with all that can belong to it, changed at random, and how it is seen from outside."""
+
+    def __init__(self, client, name, chance):
+        self.client, self.name, self.chance = client, name, chance
+
+    def change(self, n):
+        """One change, acknowledged."""
+        client, name = self.client, {"FunctionName": self.name}
+        versions = [version for version in self.versions() if version != "$LATEST"]
+        aliases = [alias["Name"] for alias in client.list_aliases(**name)["Aliases"]]
+        kind = self.chance.choice(["publish", "alias", "point", "permission", "reserve", "tag", "layer", "drop", "code"])
+        if kind == "code" or not versions:
+            client.update_function_code(ZipFile=code_of(n), **name)
+            wait_active(client, self.name, "function_updated_v2")
+            client.publish_version(**name)
+        elif kind == "publish":
+            client.publish_version(**name)
+        elif kind == "alias":
+            client.create_alias(Name=f"a{n}", FunctionVersion=self.chance.choice(versions), **name)
+        elif kind == "point" and aliases:
+            client.update_alias(Name=aliases[0], FunctionVersion=versions[-1], Description=str(n), **name)
+        elif kind == "permission":
+            client.add_permission(StatementId=f"s{n}", Action="lambda:Invoke", Principal="s3.amazonaws.com", **name)
+        elif kind == "reserve":
+            client.put_function_concurrency(ReservedConcurrentExecutions=n % 100, **name)
+        elif kind == "tag":
+            client.tag_resource(Resource=self.arn(), Tags={f"k{n % 10}": str(n)})
+        elif kind == "layer":
+            client.publish_layer_version(LayerName="layer", Content={"ZipFile": zipped({"f": str(n)})})
+        elif kind == "drop" and aliases:
+            client.delete_alias(Name=aliases[-1], **name)
+
+    def arn(self):
+        return self.client.get_function_configuration(FunctionName=self.name)["FunctionArn"]
+
+    def versions(self):
+        listed = self.client.list_versions_by_function(FunctionName=self.name)["Versions"]
+        return [version["Version"] for version in listed]
+
+    def seen(self):
+        client, name = self.client, {"FunctionName": self.name}
+        whole = {
+            "function": client.get_function(**name),
+            "versions": client.list_versions_by_function(**name),
+            "aliases": client.list_aliases(**name),
+            "layers": client.list_layer_versions(LayerName="layer"),
+            "account": client.get_account_settings(),
+        }
+        try:
+            whole["policy"] = client.get_policy(**name)
+        except client.exceptions.ResourceNotFoundException:
+            whole["policy"] = {}
+        for part in whole.values():
+            part.pop("ResponseMetadata", None)
+        whole["function"].pop("Code")
+        return whole
+
+
+def test_what_belongs_to_a_function_outlives_kills(start):
+    chance = random.Random(int(os.environ.get("HEARTH_E2E_SEED", "7")))
+    server = start()
+    name = Functions(make_client(server)).make(code_of(0))
+    n = 0
+    for _ in range(max(3, KILLS // 20)):
+        family = Family(make_client(server), name, chance)
+        for _ in range(chance.randrange(1, 7)):
+            n += 1
+            family.change(n)
+        before = family.seen()
+        server.kill()
+        server = start()
+        family = Family(make_client(server), name, chance)
+        assert family.seen() == before
+        latest = caller(family.client)(name).payload
+        newest = family.versions()[-1]
+        assert caller(family.client)(name, Qualifier=newest).payload == latest

@@ -8,35 +8,12 @@ import urllib.request
 import uuid
 
 import pytest
-from botocore.exceptions import ClientError
 
 from conftest import ROLE, make_client, wait_active, wait_updated
+from expect import refused
 from packages import HEALTHY, zipped
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
-
-
-def refused(code, status, message=None):
-    """Expects an error of the service."""
-    return Refused(code, status, message)
-
-
-class Refused:
-    def __init__(self, code, status, message):
-        self.expected = (code, status, message)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, _):
-        code, status, message = self.expected
-        assert isinstance(error, ClientError), f"expected {code}, got {error!r}"
-        assert error.response["Error"]["Code"] == code, error
-        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == status
-        said = error.response["Error"]["Message"]
-        if message is not None:
-            assert said == message or (hasattr(message, "search") and message.search(said)), said
-        return True
 
 
 def create(client, name=None, files=None, **settings):
@@ -259,18 +236,16 @@ def test_an_operation_that_is_not_there_is_refused_by_name_and_not_retried(serve
     client = make_client(server, retries={"total_max_attempts": 4, "mode": "standard"})
     sent = []
     client.meta.events.register("before-send.lambda", lambda request, **_: sent.append(request.url))
-    with refused("NotImplementedException", 501, "Hearth does not support lambda:ListLayers."):
-        client.list_layers()
+    with refused("NotImplementedException", 501, "Hearth does not support lambda:ListEventSourceMappings."):
+        client.list_event_source_mappings()
     assert len(sent) == 1
 
 
 @pytest.mark.parametrize(
     "settings, named",
     [
-        ({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:one:1"]}, "Layers"),
-        ({"Publish": True}, "Publish"),
+        ({"PublishTo": "LATEST_PUBLISHED"}, "PublishTo"),
         ({"Code": {"S3Bucket": "bucket", "S3Key": "key"}}, "S3"),
-        ({"LoggingConfig": {"LogFormat": "JSON"}}, "LogFormat"),
         ({"PackageType": "Image", "Code": {"ImageUri": "repository:tag"}}, "Image"),
     ],
 )

@@ -12,7 +12,8 @@ import pytest
 from conftest import Functions, caller, make_client
 from hearth import eventually, scope
 from packages import HEALTHY, python
-from test_functions import ARN, refused
+from expect import refused
+from test_functions import ARN
 
 REPORT = re.compile(
     r"^REPORT RequestId: (?P<id>[0-9a-f-]{36})\tDuration: (?P<duration>\d+\.\d\d) ms\tBilled Duration: (?P<billed>\d+) ms"

@@ -12,7 +12,7 @@ import pytest
 from conftest import Functions, caller, make_client, wait_updated
 from hearth import descendants, eventually, read
 from packages import HEALTHY, python, zipped
-from test_functions import refused
+from expect import refused
 
 # An environment is known by its log stream.
 WHO = "return context.log_stream_name"

@@ -10,7 +10,7 @@ import {
   GetFunctionCommand,
   InvokeCommand,
   LambdaClient,
-  ListLayersCommand,
+  ListEventSourceMappingsCommand,
   paginateListFunctions,
   UpdateFunctionCodeCommand,
   UpdateFunctionConfigurationCommand,
@@ -84,8 +84,8 @@ test("pages are followed", async () => {
 });
 
 test("refusals have types and are not retried", async () => {
-  const refused = { name: "NotImplementedException", message: "Hearth does not support lambda:ListLayers." };
-  await assert.rejects(client.send(new ListLayersCommand({})), (error) => {
+  const refused = { name: "NotImplementedException", message: "Hearth does not support lambda:ListEventSourceMappings." };
+  await assert.rejects(client.send(new ListEventSourceMappingsCommand({})), (error) => {
     assert.equal(error.name, refused.name);
     assert.equal(error.message, refused.message);
     assert.equal(error.$metadata.httpStatusCode, 501);

@@ -7,6 +7,8 @@ use hearth_wire::Error;
 use hearth_wire_lambda::errors::invalid_parameter_value_exception as invalid;
 use hearth_wire_lambda::types;
 
+use crate::record::{JsonLogging, Logging};
+
 /// Variables that functions cannot set (spec 3.2).
 const RESERVED: &[&str] = &[
     "_HANDLER",
@@ -35,6 +37,8 @@ const ENVIRONMENT_MAX: usize = 4096;
 /// Of ordinary functions; the model's own limit is that of managed instances.
 const TIMEOUT_MAX: i64 = 900;
 const MEMORY_MAX: i64 = 10_240;
+/// Tags of one resource.
+const TAGS_MAX: usize = 50;
 const EPHEMERAL_STORAGE_MAX: i64 = 10_240;
 
 pub fn runtime(text: &str) -> Result<Runtime, Error> {
@@ -95,18 +99,33 @@ pub fn environment(variables: &BTreeMap<String, String>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A log group that is not the default; `None` is the default.
-pub fn log_group(operation: &str, logging: Option<&types::LoggingConfig>) -> Result<Option<String>, Error> {
-    let Some(logging) = logging else { return Ok(None) };
-    let levels = logging.application_log_level.is_some() || logging.system_log_level.is_some();
-    match logging.log_format.as_deref() {
-        Some("JSON") => Err(unsupported(operation, "LoggingConfig.LogFormat JSON")),
-        _ if levels => Err(invalid(
-            "LogLevel is not supported when LogFormat is set to \"Text\". Remove LogLevel from your request or change the \
-             LogFormat to \"JSON\" and try again.",
-        )),
-        _ => Ok(logging.log_group.clone()),
+/// `LoggingConfig` merged into what there is (spec 1.4): levels come with JSON and go with it.
+pub fn logging(old: &Logging, given: Option<&types::LoggingConfig>) -> Result<Logging, Error> {
+    let Some(given) = given else { return Ok(old.clone()) };
+    let group = given.log_group.clone().or_else(|| old.group.clone());
+    let json = given.log_format.as_deref().map_or(old.json.is_some(), |format| format == "JSON");
+    let levels = (given.application_log_level.clone(), given.system_log_level.clone());
+    if !json {
+        return match levels {
+            (None, None) => Ok(Logging { group, json: None }),
+            _ => Err(invalid(
+                "LogLevel is not supported when LogFormat is set to \"Text\". Remove LogLevel from your request or change \
+                 the LogFormat to \"JSON\" and try again.",
+            )),
+        };
     }
+    let level =
+        |given: Option<String>, old: Option<&String>| given.or(old.cloned()).unwrap_or_else(|| "INFO".to_owned());
+    let json = Some(JsonLogging {
+        application_level: level(levels.0, old.json.as_ref().map(|json| &json.application_level)),
+        system_level: level(levels.1, old.json.as_ref().map(|json| &json.system_level)),
+    });
+    Ok(Logging { group, json })
+}
+
+/// Tags of one resource.
+pub fn tags(tags: &BTreeMap<String, String>) -> Result<(), Error> {
+    if tags.len() > TAGS_MAX { Err(invalid("Number of tags exceeds resource tag limit.")) } else { Ok(()) }
 }
 
 /// Refuses by name the first parameter that was given and is not built.
@@ -141,6 +160,27 @@ mod tests {
     fn ordinary_functions_have_ordinary_limits() {
         assert!(timeout(900).is_ok() && timeout(901).is_err());
         assert!(memory(10_240).is_ok() && memory(10_241).is_err());
+    }
+
+    #[test]
+    fn levels_come_and_go_with_the_json_format() {
+        let given = |format: Option<&str>, level: Option<&str>| types::LoggingConfig {
+            log_format: format.map(str::to_owned),
+            application_log_level: level.map(str::to_owned),
+            ..types::LoggingConfig::default()
+        };
+        let levels = |logging: &Logging| {
+            logging.json.as_ref().map(|json| (json.application_level.clone(), json.system_level.clone()))
+        };
+        let pair = |application: &str, system: &str| Some((application.to_owned(), system.to_owned()));
+        let json = logging(&Logging::default(), Some(&given(Some("JSON"), None))).ok().unwrap();
+        assert_eq!(levels(&json), pair("INFO", "INFO"));
+        let louder = logging(&json, Some(&given(None, Some("DEBUG")))).ok().unwrap();
+        assert_eq!(levels(&louder), pair("DEBUG", "INFO"));
+        let text = logging(&louder, Some(&given(Some("Text"), None))).ok().unwrap();
+        assert_eq!(levels(&text), None);
+        assert!(logging(&text, Some(&given(None, Some("DEBUG")))).is_err());
+        assert!(logging(&louder, Some(&given(Some("Text"), Some("DEBUG")))).is_err());
     }
 
     #[test]

@@ -1,22 +1,25 @@
-//! The room's state: every record in memory exactly as it is on disk, written through, and the reconciler that brings
-//! intent about.
+//! The handle to the room, and the reconciler that brings intent about.
 
-use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError};
 
 use hearth_model::{
-    Clock, CodeHash, FunctionArn, FunctionName, FunctionVersion, Functions, LookupError, MaterialsError, Packages,
-    Quotas, VersionKey,
+    AccountId, Clock, CodeHash, FunctionArn, FunctionName, Functions, LookupError, MaterialsError, Packages, Quotas,
+    Reservation, Target, VersionKey,
 };
-use hearth_store::{Blobs, Expect, Records, RecordsError, Write};
+use hearth_store::{Blobs, Records};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::download::{DownloadError, Signer};
-use crate::record::{FunctionRecord, KIND, Owner, Update};
+use crate::record::{FUNCTION, Owner, Readiness, Update};
+use crate::state::function::Function;
+use crate::state::{OpenError, State, WriteError};
 
 /// Functions that may wait for the reconciler before creations wait in turn.
 const RECONCILE_MAX: usize = 4096;
+/// Functions that are made ready at one time: each keeps a core busy.
+const RECONCILING_MAX: usize = 4;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -31,16 +34,6 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error(transparent)]
-    Records(#[from] RecordsError),
-    #[error("the record of function {id} in {partition} does not read: {source}")]
-    Damaged { partition: String, id: String, source: serde_json::Error },
-    #[error("no random bytes: {0}")]
-    Random(std::io::Error),
-}
-
 /// A cheap handle.
 #[derive(Clone)]
 pub struct Control {
@@ -51,31 +44,17 @@ pub(crate) struct Inner {
     pub config: Config,
     pub ports: Ports,
     pub signer: Signer,
-    functions: RwLock<BTreeMap<(Owner, FunctionName), Arc<Entry>>>,
+    pub state: State,
     /// Read while a package is admitted and its record written; written while packages that nobody needs are removed.
     pub packages_in_use: tokio::sync::RwLock<()>,
     pending: mpsc::Sender<(Owner, FunctionName)>,
     to_do: std::sync::Mutex<Option<mpsc::Receiver<(Owner, FunctionName)>>>,
 }
 
-/// A record as it is on disk.
-pub(crate) struct Entry {
-    pub record: FunctionRecord,
-    pub change: u64,
-    version: Option<Arc<FunctionVersion>>,
-}
-
 impl Control {
     /// Reads every record.
     pub async fn open(config: Config, ports: Ports) -> Result<Self, OpenError> {
-        let mut functions = BTreeMap::new();
-        for stored in ports.records.all(KIND).await? {
-            let record: FunctionRecord = serde_json::from_slice(&stored.value).map_err(|source| {
-                OpenError::Damaged { partition: stored.key_partition.clone(), id: stored.id.clone(), source }
-            })?;
-            let key = (record.owner.clone(), record.name.clone());
-            functions.insert(key, Arc::new(Entry::new(record, stored.change)));
-        }
+        let state = State::open(ports.records.clone()).await?;
         let mut key = [0; 32];
         std::fs::File::open("/dev/urandom")
             .and_then(|mut file| file.read_exact(&mut key))
@@ -85,7 +64,7 @@ impl Control {
             config,
             ports,
             signer: Signer::new(key),
-            functions: RwLock::new(functions),
+            state,
             packages_in_use: tokio::sync::RwLock::new(()),
             pending,
             to_do: std::sync::Mutex::new(Some(to_do)),
@@ -98,11 +77,22 @@ impl Control {
     pub async fn run(self) {
         let Some(mut to_do) = self.inner.to_do.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         self.inner.remove_unused_packages(None).await;
-        for key in self.inner.unfinished() {
-            self.inner.reconcile(&key.0, &key.1).await;
-        }
-        while let Some((owner, name)) = to_do.recv().await {
-            self.inner.reconcile(&owner, &name).await;
+        let mut unfinished = self.inner.state.unfinished();
+        let mut reconciling = JoinSet::new();
+        loop {
+            let next = match unfinished.pop() {
+                Some(next) => next,
+                None => match to_do.recv().await {
+                    Some(next) => next,
+                    None => return,
+                },
+            };
+            while reconciling.len() >= RECONCILING_MAX {
+                reconciling.join_next().await;
+            }
+            while reconciling.try_join_next().is_some() {}
+            let inner = self.inner.clone();
+            reconciling.spawn(async move { inner.reconcile(&next.0, &next.1).await });
         }
     }
 
@@ -111,147 +101,131 @@ impl Control {
         let code = self.inner.signer.open(token, self.inner.ports.clock.wall())?;
         self.inner.ports.blobs.open(code).await.map_err(|_| DownloadError::Missing)
     }
-}
 
-impl Entry {
-    fn new(record: FunctionRecord, change: u64) -> Self {
-        Entry { version: record.version(), record, change }
+    /// A URL from which a package downloads, by the door that was asked.
+    pub(crate) fn location(&self, host: &str, code: CodeHash) -> String {
+        let token = self.inner.signer.token(code, self.inner.ports.clock.wall());
+        format!("http://{host}/_hearth/v1/code/{token}")
     }
-}
 
-/// Why a record was not written.
-pub(crate) enum WriteError {
-    /// Somebody else changed it meanwhile.
-    Conflict,
-    Store(RecordsError),
-}
-
-impl From<RecordsError> for WriteError {
-    fn from(error: RecordsError) -> Self {
-        match error {
-            RecordsError::Conflict(_) => WriteError::Conflict,
-            other => WriteError::Store(other),
+    /// `2026-01-31T12:34:56.789+0000`.
+    pub(crate) fn now(&self) -> String {
+        match jiff::Timestamp::try_from(self.inner.ports.clock.wall()) {
+            Ok(now) => format!("{now:.3}").replace('Z', "+0000"),
+            Err(_) => String::new(),
         }
-    }
-}
-
-type All<'a> = RwLockReadGuard<'a, BTreeMap<(Owner, FunctionName), Arc<Entry>>>;
-
-impl Inner {
-    pub fn all(&self) -> All<'_> {
-        self.functions.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn get(&self, owner: &Owner, name: &FunctionName) -> Option<Arc<Entry>> {
-        self.all().get(&(owner.clone(), name.clone())).cloned()
-    }
-
-    /// Functions of one owner, ascending by name, after `after`.
-    pub fn list(&self, owner: &Owner, after: Option<&str>, limit: usize) -> Vec<Arc<Entry>> {
-        let all = self.all();
-        let of_owner =
-            all.iter().filter(|((of, name), _)| of == owner && after.is_none_or(|after| name.as_str() > after));
-        of_owner.map(|(_, entry)| entry.clone()).take(limit).collect()
-    }
-
-    /// Writes a record: on disk first, then in memory. `before` is what it replaces.
-    pub async fn put(&self, record: FunctionRecord, before: Option<u64>) -> Result<Arc<Entry>, WriteError> {
-        let key = record.owner.key(&record.name);
-        let value = serde_json::to_vec(&record).map_err(|e| RecordsError::Engine(e.to_string().into()))?;
-        let expect = before.map_or(Expect::Absent, Expect::Change);
-        let change = self.ports.records.commit(vec![Write::Put { key, expect, value: value.into() }]).await?;
-        let entry = Arc::new(Entry::new(record, change));
-        let key = (entry.record.owner.clone(), entry.record.name.clone());
-        let mut all = self.functions.write().unwrap_or_else(PoisonError::into_inner);
-        // A later write may have come here first.
-        if all.get(&key).is_none_or(|there| there.change < change) {
-            all.insert(key, entry.clone());
-        }
-        Ok(entry)
-    }
-
-    pub async fn delete(&self, entry: &Entry) -> Result<(), WriteError> {
-        let (owner, name) = (entry.record.owner.clone(), entry.record.name.clone());
-        let write = Write::Delete { key: owner.key(&name), expect: Expect::Change(entry.change) };
-        self.ports.records.commit(vec![write]).await?;
-        let mut all = self.functions.write().unwrap_or_else(PoisonError::into_inner);
-        let key = (owner, name);
-        if all.get(&key).is_some_and(|there| there.change == entry.change) {
-            all.remove(&key);
-        }
-        Ok(())
     }
 
     /// Asks the reconciler to look at a function.
-    pub async fn wake(&self, entry: &Entry) {
-        let _ = self.pending.send((entry.record.owner.clone(), entry.record.name.clone())).await;
+    pub(crate) async fn wake(&self, function: &Function) {
+        let _ = self.inner.pending.send((function.owner.clone(), function.name.clone())).await;
     }
+}
 
-    fn unfinished(&self) -> Vec<(Owner, FunctionName)> {
-        let all = self.all();
-        let unfinished = all.iter().filter(|(_, entry)| entry.record.update == Update::InProgress);
-        unfinished.map(|(key, _)| key.clone()).collect()
-    }
+pub(crate) fn revision() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
 
-    /// From intent to what runs: the package is unpacked, then the definition serves. Idempotent.
+impl Inner {
+    /// From intent to what runs: packages are unpacked, then the definition serves. Idempotent.
     async fn reconcile(&self, owner: &Owner, name: &FunctionName) {
-        let Some(entry) = self.get(owner, name).filter(|entry| entry.record.update == Update::InProgress) else {
+        let Some(asked) = self.state.function(owner, name).filter(|function| function.record.is_unfinished()) else {
             return;
         };
-        let unpacked = self.ports.packages.unpack(entry.record.intent.code).await;
-        let mut record = entry.record.clone();
-        let replaced = record.serving.as_ref().map(|serving| serving.code);
-        match unpacked {
+        let intent = &asked.record.intent;
+        let layers = intent.layers.iter().map(|layer| layer.code).collect();
+        let ready = async {
+            self.ports.packages.unpack(intent.code).await?;
+            self.ports.packages.merge(layers).await
+        };
+        let ready = ready.await;
+        let turn = self.state.turn(owner, FUNCTION, name.as_str()).await;
+        // Nothing but this finishes an update, but the function may be gone, or another's.
+        let current = self.state.function(owner, name).filter(|function| function.record.is_unfinished());
+        let Some(function) = current.filter(|function| function.record.intent.generation == intent.generation) else {
+            return;
+        };
+        let mut changes = function.changes();
+        let Some(root) = &mut changes.root else { return };
+        let readiness = match ready {
             Ok(()) => {
-                record.serving = Some(record.intent.clone());
-                record.update = Update::Successful;
+                root.update = Update::Successful;
+                Readiness::Ready
             }
             Err(error) => {
                 tracing::error!(function = %name, %error, "a package could not be made ready");
-                let code = match error {
-                    MaterialsError::Code { .. } => "InvalidZipFileException",
-                    MaterialsError::Runtime { .. } | MaterialsError::RuntimeMissing(_) => "InvalidRuntime",
-                };
-                record.update = Update::Failed { reason: error.to_string(), code: code.to_owned() };
+                let (reason, code) = (error.to_string(), reason_code(&error).to_owned());
+                let serving = function.record.serving().cloned();
+                root.update = Update::Failed { reason: reason.clone(), code: code.clone(), serving };
+                Readiness::Failed { reason, code }
+            }
+        };
+        root.revision_id = revision();
+        for (number, published) in &function.versions {
+            if published.record.readiness == Readiness::Pending {
+                let record = crate::record::VersionRecord { readiness: readiness.clone(), ..published.record.clone() };
+                changes.versions.insert(*number, Some(record));
             }
         }
-        record.revision_id = uuid::Uuid::new_v4().to_string();
-        if let Err(WriteError::Store(error)) = self.put(record, Some(entry.change)).await {
+        let replaced: Vec<CodeHash> = function.definitions().flat_map(|definition| definition.codes()).collect();
+        if let Err(WriteError::Store(error)) = self.state.commit(owner, name, Some(&function), changes).await {
             tracing::error!(function = %name, %error, "a function's state could not be written");
         }
-        self.remove_unused_packages(replaced).await;
+        drop(turn);
+        self.remove_unused_packages(Some(replaced)).await;
     }
 
-    /// Removes one package, or with `None` every package, that no record needs.
-    pub async fn remove_unused_packages(&self, only: Option<CodeHash>) {
-        let candidates = match only {
-            Some(code) => vec![code],
+    /// Removes these packages, or with `None` every package, as far as no record needs them.
+    pub async fn remove_unused_packages(&self, only: Option<Vec<CodeHash>>) {
+        let mut candidates = match only {
+            Some(codes) => codes,
             None => self.ports.blobs.list().await.unwrap_or_default(),
         };
+        candidates.retain(|code| !self.state.is_needed(*code));
+        if candidates.is_empty() {
+            return;
+        }
         let _alone = self.packages_in_use.write().await;
         for code in candidates {
-            let needed = self.all().values().any(|entry| entry.record.codes().any(|needed| needed == code));
-            if !needed {
+            if !self.state.is_needed(code) {
                 self.ports.packages.release(code).await;
             }
         }
     }
 }
 
+fn reason_code(error: &MaterialsError) -> &'static str {
+    match error {
+        MaterialsError::Code { .. } => "InvalidZipFileException",
+        MaterialsError::Runtime { .. } | MaterialsError::RuntimeMissing(_) => "InvalidRuntime",
+    }
+}
+
 impl Functions for Control {
-    fn find(&self, arn: &FunctionArn) -> Result<Arc<FunctionVersion>, LookupError> {
-        let not_found = || LookupError::NotFound(arn.to_string());
-        if arn.qualifier.as_ref().is_some_and(|qualifier| !qualifier.is_latest()) {
-            return Err(not_found());
+    fn find(&self, arn: &FunctionArn) -> Result<Target, LookupError> {
+        match self.inner.state.function(&Owner::of(arn), &arn.name) {
+            Some(function) => function.find(arn.qualifier.as_ref()),
+            None => Err(LookupError::NotFound(arn.to_string())),
         }
-        let owner = Owner { account: arn.account.clone(), region: arn.region.clone() };
-        let entry = self.inner.get(&owner, &arn.name).ok_or_else(not_found)?;
-        entry.version.clone().ok_or(LookupError::NotReady("Pending"))
+    }
+
+    fn reservation(&self, key: &VersionKey) -> Reservation {
+        let owner = Owner { account: key.account.clone(), region: key.region.clone() };
+        match self.inner.state.function(&owner, &key.name) {
+            Some(function) => {
+                Reservation { function: function.record.reserved_concurrency, account: function.totals.reserved() }
+            }
+            None => Reservation::default(),
+        }
+    }
+
+    fn lets_invoke(&self, arn: &FunctionArn, caller: &AccountId) -> bool {
+        self.permits(arn, caller, "lambda:InvokeFunction")
     }
 
     fn is_current(&self, key: &VersionKey) -> bool {
         let owner = Owner { account: key.account.clone(), region: key.region.clone() };
-        let entry = self.inner.get(&owner, &key.name);
-        entry.is_some_and(|entry| entry.version.as_ref().is_some_and(|version| version.key == *key))
+        let function = self.inner.state.function(&owner, &key.name);
+        function.is_some_and(|function| function.runs(key.version, key.generation))
     }
 }

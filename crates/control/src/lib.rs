@@ -1,21 +1,44 @@
-//! Functions as their owners describe them: validates, writes intent, and brings it about. The data plane reads it.
+//! Functions, versions, aliases, layers and what goes with them, as their owners describe them: validates, writes intent,
+//! and brings it about. The data plane reads it.
 //!
-//! - `record`: what is stored of a function
-//! - `check`: AWS's rules beyond the model's constraints
-//! - `present`: a record as AWS answers it
-//! - `operations`: the handlers
-//! - `control`: the room's state: records in memory as they are on disk, and the reconciler
-//! - `download`: signed URLs of packages
+//! - one module a group of operations: `functions`, `code`, `versions`, `aliases`, `concurrency`, `settings`, `tags`,
+//!   `policies`, `layers`, `code_signing`, `account`
+//! - `names`: who a request means, the one parser for all of them; `page`: pages of lists
+//! - `parameters`, `check`: from members of a request to a definition, by AWS's rules beyond the model's constraints
+//! - `statements`: resource policies as documents
+//! - `present`: functions and versions as AWS answers them
+//! - `access`: what every handler begins and ends with
+//! - `record`: what is stored; `state`: the same in memory, and the turns of its writers
+//! - `control`: the handle, and the reconciler; `download`: signed URLs of packages
+//! - `coverage`: what works
 //!
 //! Nothing here is on the way of an invocation but a lookup in memory.
 
+mod access;
+mod account;
+mod aliases;
 mod check;
+mod code;
+mod code_signing;
+mod concurrency;
 mod control;
+mod coverage;
 mod download;
-mod operations;
+mod functions;
+mod layers;
+mod names;
+mod page;
+mod parameters;
+mod policies;
 mod present;
 mod record;
+mod settings;
+mod state;
+mod statements;
+mod tags;
+mod versions;
 
-pub use control::{Config, Control, OpenError, Ports};
+pub use control::{Config, Control, Ports};
+pub use coverage::COVERAGE;
 pub use download::DownloadError;
-pub use operations::COVERAGE;
+pub use state::OpenError;

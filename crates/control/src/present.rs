@@ -1,68 +1,158 @@
-//! A record as AWS answers it (spec 1.4, 1.5).
+//! Functions and versions as AWS answers them (spec 1.4, 1.5).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hearth_model::{CodeHash, Family, FunctionArn, Qualifier, Secret};
+use hearth_model::{CodeHash, Family, Qualifier, Secret};
 use hearth_wire_lambda::types;
 use sha2::{Digest, Sha256};
 
-use crate::record::{FunctionRecord, Update, default_log_group};
+use crate::record::{Definition, Kept, Readiness, RuntimeManagement, Update, default_log_group};
+use crate::state::function::{Function, Published};
 
 const CREATING: &str = "The function is being created.";
 
-/// `FunctionConfiguration` with its states. The ARN carries `$LATEST` only when it was asked for.
-pub fn configuration(record: &FunctionRecord, qualified: bool) -> types::FunctionConfiguration {
-    let mut answer = listed(record);
-    if qualified {
-        answer.function_arn = Some(arn(record).qualified(Qualifier::new(Qualifier::LATEST)).to_string());
+/// One version, to be shown.
+struct View<'a> {
+    function: &'a Function,
+    version: String,
+    definition: &'a Definition,
+    description: &'a str,
+    revision_id: &'a str,
+    last_modified: &'a str,
+    runtime_management: &'a RuntimeManagement,
+}
+
+/// How a version stands.
+struct Stand {
+    state: &'static str,
+    state_reason: Option<(String, String)>,
+    last_update: Option<&'static str>,
+    last_update_reason: Option<(String, String)>,
+}
+
+impl Stand {
+    fn active(last_update: &'static str, last_update_reason: Option<(String, String)>) -> Self {
+        Stand { state: "Active", state_reason: None, last_update: Some(last_update), last_update_reason }
     }
-    if record.serving.is_some() {
-        answer.state = Some("Active".to_owned());
-        let (status, reason, code) = match &record.update {
-            Update::InProgress => ("InProgress", Some(CREATING.to_owned()), Some("Creating".to_owned())),
-            Update::Successful => ("Successful", None, None),
-            Update::Failed { reason, code } => ("Failed", Some(reason.clone()), Some(code.clone())),
-        };
-        answer.last_update_status = Some(status.to_owned());
-        answer.last_update_status_reason = reason;
-        answer.last_update_status_reason_code = code;
-    } else {
-        let (state, reason, code) = match &record.update {
-            Update::Failed { reason, code } => ("Failed", reason.as_str(), code.as_str()),
-            _ => ("Pending", CREATING, "Creating"),
-        };
-        answer.state = Some(state.to_owned());
-        answer.state_reason = Some(reason.to_owned());
-        answer.state_reason_code = Some(code.to_owned());
+
+    fn not_active(state: &'static str, reason: &str, code: &str) -> Self {
+        let state_reason = Some((reason.to_owned(), code.to_owned()));
+        Stand { state, state_reason, last_update: None, last_update_reason: None }
     }
-    if record.intent.runtime.family() != Family::Provided {
-        let digest = CodeHash(Sha256::digest(record.intent.runtime.as_str()).into()).to_hex();
-        let region = &record.owner.region;
+
+    fn of_latest(function: &Function) -> Self {
+        match &function.record.update {
+            Update::Creating => Stand::not_active("Pending", CREATING, "Creating"),
+            Update::InProgress { .. } => {
+                Stand::active("InProgress", Some((CREATING.to_owned(), "Creating".to_owned())))
+            }
+            Update::Successful => Stand::active("Successful", None),
+            Update::Failed { reason, code, serving: None } => Stand::not_active("Failed", reason, code),
+            Update::Failed { reason, code, .. } => Stand::active("Failed", Some((reason.clone(), code.clone()))),
+        }
+    }
+
+    fn of_published(published: &Published) -> Self {
+        match &published.record.readiness {
+            Readiness::Pending => Stand::not_active("Pending", CREATING, "Creating"),
+            Readiness::Ready => Stand::active("Successful", None),
+            Readiness::Failed { reason, code } => Stand::not_active("Failed", reason, code),
+        }
+    }
+}
+
+fn of_latest(function: &Function) -> View<'_> {
+    View {
+        function,
+        version: Qualifier::LATEST.to_owned(),
+        definition: &function.record.intent,
+        description: &function.record.intent.description,
+        revision_id: &function.record.revision_id,
+        last_modified: &function.record.last_modified,
+        runtime_management: &function.record.runtime_management,
+    }
+}
+
+fn of_published<'a>(function: &'a Function, number: u64, published: &'a Published) -> View<'a> {
+    let record = &published.record;
+    View {
+        function,
+        version: number.to_string(),
+        definition: &record.definition,
+        description: record.description.as_ref().unwrap_or(&record.definition.description),
+        revision_id: &record.revision_id,
+        last_modified: &record.last_modified,
+        runtime_management: &record.runtime_management,
+    }
+}
+
+/// `$LATEST` with its states. The ARN carries the qualifier that was asked for, if any.
+pub fn latest(function: &Function, qualifier: Option<&str>) -> types::FunctionConfiguration {
+    whole(&of_latest(function), Stand::of_latest(function), qualifier)
+}
+
+/// A published version with its states.
+pub fn published(
+    function: &Function,
+    number: u64,
+    version: &Published,
+    qualifier: Option<&str>,
+) -> types::FunctionConfiguration {
+    whole(&of_published(function, number, version), Stand::of_published(version), qualifier)
+}
+
+/// `$LATEST` as lists show it: without states.
+pub fn listed_latest(function: &Function, qualified: bool) -> types::FunctionConfiguration {
+    listed(&of_latest(function), qualified.then_some(Qualifier::LATEST))
+}
+
+/// A published version as lists show it.
+pub fn listed_published(function: &Function, number: u64, version: &Published) -> types::FunctionConfiguration {
+    listed(&of_published(function, number, version), Some(&number.to_string()))
+}
+
+fn whole(view: &View<'_>, stand: Stand, qualifier: Option<&str>) -> types::FunctionConfiguration {
+    let mut answer = listed(view, qualifier);
+    answer.state = Some(stand.state.to_owned());
+    (answer.state_reason, answer.state_reason_code) = stand.state_reason.unzip();
+    answer.last_update_status = stand.last_update.map(str::to_owned);
+    (answer.last_update_status_reason, answer.last_update_status_reason_code) = stand.last_update_reason.unzip();
+    if view.definition.runtime.family() != Family::Provided {
         answer.runtime_version_config = Some(types::RuntimeVersionConfig {
-            runtime_version_arn: Some(format!("arn:aws:lambda:{region}::runtime:{digest}")),
+            runtime_version_arn: Some(match view.runtime_management {
+                RuntimeManagement::Manual { runtime_version_arn } => runtime_version_arn.clone(),
+                _ => runtime_version_arn(view),
+            }),
             error: None,
         });
     }
     answer
 }
 
-/// As lists show it: without states.
-pub fn listed(record: &FunctionRecord) -> types::FunctionConfiguration {
-    let definition = &record.intent;
-    let kept = &record.kept;
+fn runtime_version_arn(view: &View<'_>) -> String {
+    let digest = CodeHash(Sha256::digest(view.definition.runtime.as_str()).into()).to_hex();
+    let region = &view.function.owner.region;
+    format!("arn:{}:lambda:{region}::runtime:{digest}", region.partition())
+}
+
+fn listed(view: &View<'_>, qualifier: Option<&str>) -> types::FunctionConfiguration {
+    let View { function, definition, .. } = view;
+    let none = Kept::default();
+    let kept = definition.kept.as_deref().unwrap_or(&none);
+    let arn = qualifier.map_or_else(|| function.arn(), |qualifier| function.qualified(qualifier));
     types::FunctionConfiguration {
-        function_name: Some(record.name.to_string()),
-        function_arn: Some(arn(record).to_string()),
+        function_name: Some(function.name.to_string()),
+        function_arn: Some(arn.to_string()),
         runtime: Some(definition.runtime.to_string()),
         role: Some(definition.role.clone()),
         handler: Some(definition.handler.clone()),
         code_size: i64::try_from(definition.code_size).ok(),
-        description: Some(record.description.clone()),
+        description: Some(view.description.to_owned()),
         timeout: Some(i64::from(definition.timeout_s)),
         memory_size: Some(i64::from(definition.memory.as_mib())),
-        last_modified: Some(record.last_modified.clone()),
-        code_sha256: Some(STANDARD.encode(definition.code.0)),
-        version: Some(Qualifier::LATEST.to_owned()),
+        last_modified: Some(view.last_modified.to_owned()),
+        code_sha256: Some(sha256(definition.code)),
+        version: Some(view.version.clone()),
         vpc_config: kept.vpc_config.as_ref().map(|vpc| types::VpcConfigResponse {
             subnet_ids: Some(vpc.subnet_ids.clone().unwrap_or_default()),
             security_group_ids: Some(vpc.security_group_ids.clone().unwrap_or_default()),
@@ -82,7 +172,8 @@ pub fn listed(record: &FunctionRecord) -> types::FunctionConfiguration {
                 .and_then(|tracing| tracing.mode.clone())
                 .or(Some("PassThrough".to_owned())),
         }),
-        revision_id: Some(record.revision_id.clone()),
+        revision_id: Some(view.revision_id.to_owned()),
+        layers: Some(layers(definition)).filter(|layers| !layers.is_empty()),
         file_system_configs: kept.file_system_configs.clone(),
         package_type: Some("Zip".to_owned()),
         architectures: Some(vec![definition.architecture.as_str().to_owned()]),
@@ -93,26 +184,37 @@ pub fn listed(record: &FunctionRecord) -> types::FunctionConfiguration {
             apply_on: kept.snap_start.as_ref().and_then(|snap| snap.apply_on.clone()).or(Some("None".to_owned())),
             optimization_status: Some("Off".to_owned()),
         }),
-        logging_config: Some(types::LoggingConfig {
-            log_format: Some("Text".to_owned()),
-            log_group: Some(definition.log_group.clone().unwrap_or_else(|| default_log_group(&record.name))),
-            ..types::LoggingConfig::default()
-        }),
+        logging_config: Some(logging(function, definition)),
         tenancy_config: kept.tenancy_config.clone(),
         ..types::FunctionConfiguration::default()
     }
 }
 
+fn layers(definition: &Definition) -> Vec<types::Layer> {
+    let layer = |layer: &crate::record::LayerUse| types::Layer {
+        arn: Some(layer.arn.clone()),
+        code_size: i64::try_from(layer.code_size).ok(),
+        ..types::Layer::default()
+    };
+    definition.layers.iter().map(layer).collect()
+}
+
+fn logging(function: &Function, definition: &Definition) -> types::LoggingConfig {
+    let logging = &definition.logging;
+    types::LoggingConfig {
+        log_format: Some(if logging.json.is_some() { "JSON" } else { "Text" }.to_owned()),
+        application_log_level: logging.json.as_ref().map(|json| json.application_level.clone()),
+        system_log_level: logging.json.as_ref().map(|json| json.system_level.clone()),
+        log_group: Some(logging.group.clone().unwrap_or_else(|| default_log_group(&function.name))),
+    }
+}
+
+/// `CodeSha256` of a zip.
+pub fn sha256(code: CodeHash) -> String {
+    STANDARD.encode(code.0)
+}
+
 /// To its owner: the one place where a value leaves again.
 fn reveal(value: &Secret) -> String {
     value.reveal().to_owned()
-}
-
-pub fn arn(record: &FunctionRecord) -> FunctionArn {
-    FunctionArn {
-        region: record.owner.region.clone(),
-        account: record.owner.account.clone(),
-        name: record.name.clone(),
-        qualifier: None,
-    }
 }

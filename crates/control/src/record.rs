@@ -1,21 +1,39 @@
-//! What is stored of a function: one JSON document, keyed by account, region and name.
+//! What is stored: JSON documents, keyed by account and region, kind and id.
+//!
+//! A function and everything named below it is one family: its own record is the root, and every write to the family
+//! writes the root again, expecting the change it has seen. So writers of one family can never miss each other.
+//!
+//! | kind | id |
+//! |---|---|
+//! | `function` | `NAME`: the root, with `$LATEST` |
+//! | `version` | `NAME/NUMBER`, ten digits |
+//! | `alias` | `NAME/ALIAS` |
+//! | `policy` | `NAME/QUALIFIER`, empty for the function itself |
+//! | `layer` | `NAME`: the root, with the number given last |
+//! | `layer-version` | `NAME/NUMBER`, ten digits; with its policy |
+//! | `code-signing-config` | `csc-…` |
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_model::{
-    AccountId, Architecture, CodeHash, FunctionName, FunctionVersion, LogGroup, Memory, Region, Runtime, Secret,
-    Version, VersionKey,
+    AccountId, Architecture, CodeHash, FunctionArn, FunctionName, FunctionVersion, LogGroup, Memory, Region, Runtime,
+    Secret, Version, VersionKey,
 };
 use hearth_store::Key;
 use hearth_wire_lambda::types;
 use serde::{Deserialize, Serialize};
 
-/// The kind under which functions are stored.
-pub const KIND: &str = "function";
+pub const FUNCTION: &str = "function";
+pub const VERSION: &str = "version";
+pub const ALIAS: &str = "alias";
+pub const POLICY: &str = "policy";
+pub const LAYER: &str = "layer";
+pub const LAYER_VERSION: &str = "layer-version";
+pub const CODE_SIGNING: &str = "code-signing-config";
 
-/// Whose function.
+/// Whose.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Owner {
     pub account: AccountId,
@@ -23,58 +41,163 @@ pub struct Owner {
 }
 
 impl Owner {
+    pub fn of(arn: &FunctionArn) -> Self {
+        Owner { account: arn.account.clone(), region: arn.region.clone() }
+    }
+
     pub fn partition(&self) -> String {
         format!("{}/{}", self.account, self.region)
     }
 
-    pub fn key(&self, name: &FunctionName) -> Key {
-        Key { partition: self.partition(), kind: KIND, id: name.as_str().to_owned() }
+    /// Back from [`Owner::partition`].
+    pub fn from_partition(text: &str) -> Option<Self> {
+        let (account, region) = text.split_once('/')?;
+        Some(Owner { account: AccountId::parse(account)?, region: Region::parse(region)? })
     }
+
+    pub fn key(&self, kind: &'static str, id: String) -> Key {
+        Key { partition: self.partition(), kind, id }
+    }
+
+    pub fn function(&self, name: &FunctionName) -> FunctionArn {
+        let (account, region) = (self.account.clone(), self.region.clone());
+        FunctionArn { region, account, name: name.clone(), qualifier: None }
+    }
+}
+
+/// Ids of numbered records sort as their numbers do.
+pub fn numbered(name: &str, number: u64) -> String {
+    format!("{name}/{number:010}")
 }
 
 #[derive(Clone, Serialize, Deserialize)]
 pub struct FunctionRecord {
-    pub owner: Owner,
-    pub name: FunctionName,
     /// What was asked for last.
-    pub intent: Definition,
-    /// What runs; none while the function is being created.
-    pub serving: Option<Definition>,
+    pub intent: Arc<Definition>,
     pub update: Update,
-    pub description: String,
-    pub tags: BTreeMap<String, String>,
     pub revision_id: String,
     /// As AWS prints it.
     pub last_modified: String,
-    pub kept: Kept,
+    /// The number that was given to a version last; none is given twice.
+    pub last_version: u64,
+    pub tags: BTreeMap<String, String>,
+    pub reserved_concurrency: Option<u32>,
+    pub recursion_allowed: bool,
+    pub runtime_management: RuntimeManagement,
+    /// Id of the code signing configuration.
+    pub code_signing: Option<String>,
 }
 
-/// Everything about a function that its environments can see.
+impl FunctionRecord {
+    /// What runs; none while the function is being created.
+    pub fn serving(&self) -> Option<&Arc<Definition>> {
+        match &self.update {
+            Update::Creating => None,
+            Update::Successful => Some(&self.intent),
+            Update::InProgress { serving } => Some(serving),
+            Update::Failed { serving, .. } => serving.as_ref(),
+        }
+    }
+
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self.update, Update::Creating | Update::InProgress { .. })
+    }
+}
+
+/// How far the intent has been brought about, and what runs meanwhile.
 #[derive(Clone, Serialize, Deserialize)]
+pub enum Update {
+    Creating,
+    InProgress { serving: Arc<Definition> },
+    Successful,
+    Failed { reason: String, code: String, serving: Option<Arc<Definition>> },
+}
+
+/// Everything of a function that publishing fixes.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
     /// Grows with every update, and from one function to the next of the same name.
     pub generation: u64,
     pub runtime: Runtime,
     pub handler: String,
     pub role: String,
+    pub description: String,
     pub timeout_s: u32,
     pub memory: Memory,
     pub ephemeral_storage: Memory,
     pub architecture: Architecture,
-    pub environment: Option<BTreeMap<String, Secret>>,
-    /// When another than the default.
-    pub log_group: Option<String>,
+    /// By key. Not the same as no variables: those are none.
+    pub environment: Option<Vec<(String, Secret)>>,
+    pub logging: Logging,
     pub code: CodeHash,
     /// Bytes of the zip.
     pub code_size: u64,
+    /// Bytes of its files.
+    pub unzipped: u64,
+    pub layers: Vec<LayerUse>,
+    /// Absent when no such member was given: most functions have none.
+    pub kept: Option<Box<Kept>>,
 }
 
-/// How far the intent has been brought about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Update {
-    InProgress,
-    Successful,
-    Failed { reason: String, code: String },
+impl Definition {
+    /// Whether publishing one after the other makes no second version.
+    pub fn is_same(&self, other: &Self) -> bool {
+        *self == Definition { generation: self.generation, ..other.clone() }
+    }
+
+    /// What the data plane runs.
+    pub fn version(&self, owner: &Owner, name: &FunctionName, version: Version) -> FunctionVersion {
+        let (account, region) = (owner.account.clone(), owner.region.clone());
+        let log_group = self.logging.group.clone().unwrap_or_else(|| default_log_group(name));
+        FunctionVersion {
+            key: VersionKey {
+                account: account.clone(),
+                region: region.clone(),
+                name: name.clone(),
+                version,
+                generation: self.generation,
+            },
+            runtime: self.runtime,
+            handler: self.handler.clone(),
+            code: self.code,
+            layers: self.layers.iter().map(|layer| layer.code).collect(),
+            architecture: self.architecture,
+            memory: self.memory,
+            timeout: Duration::from_secs(u64::from(self.timeout_s)),
+            ephemeral_storage: self.ephemeral_storage,
+            environment: self.environment.clone().unwrap_or_default(),
+            log_group: LogGroup { account, region, name: log_group.into() },
+            custom_log_group: self.logging.group.is_some(),
+            role: self.role.clone(),
+        }
+    }
+
+    /// Packages that it needs.
+    pub fn codes(&self) -> impl Iterator<Item = CodeHash> {
+        std::iter::once(self.code).chain(self.layers.iter().map(|layer| layer.code))
+    }
+}
+
+/// A layer version as a function uses it, also after its deletion.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerUse {
+    pub arn: String,
+    pub code: CodeHash,
+    pub code_size: u64,
+    pub unzipped: u64,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logging {
+    /// When another than the default.
+    pub group: Option<String>,
+    pub json: Option<JsonLogging>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JsonLogging {
+    pub application_level: String,
+    pub system_level: String,
 }
 
 /// Members that are stored and answered, without effect yet.
@@ -89,41 +212,95 @@ pub struct Kept {
     pub tenancy_config: Option<types::TenancyConfig>,
 }
 
-impl FunctionRecord {
-    /// What the data plane runs, if anything does yet.
-    pub fn version(&self) -> Option<Arc<FunctionVersion>> {
-        let serving = self.serving.as_ref()?;
-        let log_group = serving.log_group.clone().unwrap_or_else(|| default_log_group(&self.name));
-        Some(Arc::new(FunctionVersion {
-            key: VersionKey {
-                account: self.owner.account.clone(),
-                region: self.owner.region.clone(),
-                name: self.name.clone(),
-                version: Version::Latest,
-                generation: serving.generation,
-            },
-            runtime: serving.runtime,
-            handler: serving.handler.clone(),
-            code: serving.code,
-            architecture: serving.architecture,
-            memory: serving.memory,
-            timeout: Duration::from_secs(u64::from(serving.timeout_s)),
-            ephemeral_storage: serving.ephemeral_storage,
-            environment: serving.environment.clone().unwrap_or_default().into_iter().collect(),
-            log_group: LogGroup {
-                account: self.owner.account.clone(),
-                region: self.owner.region.clone(),
-                name: log_group.into(),
-            },
-            custom_log_group: serving.log_group.is_some(),
-            role: serving.role.clone(),
-        }))
+/// The shapes of the service are compared as they are stored.
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        serde_json::to_value(self).ok() == serde_json::to_value(other).ok()
     }
+}
 
-    /// Packages that this record needs.
-    pub fn codes(&self) -> impl Iterator<Item = CodeHash> {
-        [Some(self.intent.code), self.serving.as_ref().map(|serving| serving.code)].into_iter().flatten()
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RuntimeManagement {
+    #[default]
+    Auto,
+    FunctionUpdate,
+    Manual {
+        runtime_version_arn: String,
+    },
+}
+
+/// A published version. Only its runtime management ever changes.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// As `$LATEST` was.
+    pub definition: Arc<Definition>,
+    /// When another than `$LATEST`'s was given with the publication.
+    pub description: Option<String>,
+    pub revision_id: String,
+    pub last_modified: String,
+    pub readiness: Readiness,
+    pub runtime_management: RuntimeManagement,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Readiness {
+    /// Published together with an update that is not finished.
+    Pending,
+    Ready,
+    Failed {
+        reason: String,
+        code: String,
+    },
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct AliasRecord {
+    /// `None` is `$LATEST`.
+    pub version: Option<u64>,
+    /// Another version and its weight.
+    pub additional: Option<(u64, f64)>,
+    pub description: String,
+    pub revision_id: String,
+}
+
+impl AliasRecord {
+    pub fn points_at(&self, number: u64) -> bool {
+        self.version == Some(number) || self.additional.is_some_and(|(additional, _)| additional == number)
     }
+}
+
+/// A resource policy: the whole document, and the revision that changes must name.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    pub document: serde_json::Value,
+    pub revision_id: String,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct LayerRecord {
+    pub last_version: u64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct LayerVersionRecord {
+    pub description: String,
+    pub license_info: Option<String>,
+    pub compatible_runtimes: Option<Vec<String>>,
+    pub compatible_architectures: Option<Vec<String>>,
+    pub created: String,
+    pub code: CodeHash,
+    pub code_size: u64,
+    pub unzipped: u64,
+    pub policy: Option<PolicyRecord>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct CodeSigningRecord {
+    pub description: String,
+    pub allowed_publishers: Vec<String>,
+    pub enforce: bool,
+    pub last_modified: String,
+    pub tags: BTreeMap<String, String>,
 }
 
 pub fn default_log_group(name: &FunctionName) -> String {

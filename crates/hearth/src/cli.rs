@@ -75,7 +75,7 @@ pub fn parse() -> Cli {
 /// Runs every command but `serve`.
 pub fn run(global: &Global, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Coverage => return coverage::run(global),
+        Command::Coverage { markdown } => return coverage::run(global, markdown),
         Command::Doctor(options) => return doctor::run(global, &options),
         Command::Env => return env::run(global),
         Command::Version => return version::run(global),
@@ -93,7 +93,7 @@ pub fn run(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Delete { name } => delete::run(global, &client, &name).await,
             Command::Runtimes => runtimes::run(global, &client).await,
             Command::Serve(_)
-            | Command::Coverage
+            | Command::Coverage { .. }
             | Command::Doctor(_)
             | Command::Env
             | Command::Version

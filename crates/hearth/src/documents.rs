@@ -4,7 +4,7 @@
 use hearth_images::{InstalledRuntime, Source};
 use hearth_model::Runtime;
 use hearth_sandbox::Promise;
-use hearth_wire::Coverage;
+use hearth_wire::{Coverage, Kind, Member, Shape};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -54,11 +54,11 @@ pub struct Operation {
     pub parameters: Vec<Parameter>,
 }
 
-/// A parameter that does less than AWS's; those that are not named work.
 #[derive(Serialize)]
 pub struct Parameter {
-    pub name: &'static str,
-    /// `kept` or `refused`.
+    /// Path of the member: `Code.ZipFile`.
+    pub name: String,
+    /// `works`, `kept` or `refused`.
     pub status: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub note: &'static str,
@@ -70,10 +70,10 @@ pub fn coverage() -> CoverageList {
         [hearth_control::COVERAGE, hearth_placement::COVERAGE].into_iter().flatten().collect();
     let lambda = hearth_wire_lambda::OPERATIONS.iter().map(|info| {
         let covered = implemented.iter().find(|covered| covered.operation == info.name);
-        let parameters: Vec<Parameter> = covered.map(|covered| parameters(covered)).unwrap_or_default();
+        let parameters = parameters(covered.copied(), info.input);
         let status = match covered {
             None => "refused",
-            Some(_) if parameters.is_empty() => "works",
+            Some(covered) if covered.parameters.is_empty() => "works",
             Some(_) => "partial",
         };
         Operation { operation: info.name, status, parameters }
@@ -87,13 +87,34 @@ pub fn coverage() -> CoverageList {
     }
 }
 
-fn parameters(covered: &Coverage) -> Vec<Parameter> {
-    let parameter = |parameter: &hearth_wire::Parameter| Parameter {
-        name: parameter.name,
-        status: parameter.status.as_str(),
-        note: parameter.note,
+/// Every parameter of the model: those that do less than AWS's as the table says, all others work.
+fn parameters(covered: Option<&Coverage>, input: Option<&'static Shape>) -> Vec<Parameter> {
+    let told = |name: &str| covered?.parameters.iter().find(|parameter| parameter.name == name);
+    // A structure is told apart where the table tells its members apart.
+    let inner = |prefix: &str| covered.is_some_and(|c| c.parameters.iter().any(|p| p.name.starts_with(prefix)));
+    let row = |name: String| match (covered, told(&name)) {
+        (None, _) => Parameter { name, status: "refused", note: "" },
+        (_, Some(told)) => Parameter { name, status: told.status.as_str(), note: told.note },
+        _ => Parameter { name, status: "works", note: "" },
     };
-    covered.parameters.iter().map(parameter).collect()
+    let mut rows = Vec::new();
+    for member in members(input) {
+        let prefix = format!("{}.", member.name);
+        match members(Some(member.shape)) {
+            nested if inner(&prefix) && !nested.is_empty() => {
+                rows.extend(nested.iter().map(|nested| row(format!("{prefix}{}", nested.name))));
+            }
+            _ => rows.push(row(member.name.to_owned())),
+        }
+    }
+    rows
+}
+
+fn members(shape: Option<&'static Shape>) -> &'static [Member] {
+    match shape.map(|shape| &shape.kind) {
+        Some(Kind::Structure { members }) => members,
+        _ => &[],
+    }
 }
 
 #[derive(Serialize)]
@@ -127,5 +148,40 @@ impl From<Promise> for PromiseRow {
     fn from(promise: Promise) -> Self {
         let Promise { name, held, by, why, fix } = promise;
         PromiseRow { name, held, by, why, fix }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_tables_name_is_in_the_model() {
+        let coverage = coverage();
+        let operations = &coverage.services[0].operations;
+        for covered in [hearth_control::COVERAGE, hearth_placement::COVERAGE].into_iter().flatten() {
+            let operation = operations.iter().find(|operation| operation.operation == covered.operation);
+            let operation = operation.unwrap_or_else(|| panic!("{} is no operation", covered.operation));
+            for told in covered.parameters {
+                let found = operation.parameters.iter().any(|parameter| parameter.name == told.name);
+                assert!(found, "{} is no parameter of {}", told.name, covered.operation);
+            }
+        }
+    }
+
+    #[test]
+    fn no_operation_and_no_parameter_is_named_twice() {
+        for service in coverage().services {
+            let mut names: Vec<String> = Vec::new();
+            for operation in service.operations {
+                names.push(operation.operation.to_owned());
+                let own = |parameter: &Parameter| format!("{}.{}", operation.operation, parameter.name);
+                names.extend(operation.parameters.iter().map(own));
+            }
+            let count = names.len();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), count);
+        }
     }
 }

@@ -17,6 +17,7 @@ use rustix::fs::MemfdFlags;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::host::Closed;
+use crate::layers;
 use crate::runtimes::{self, Found, InstalledRuntime, Ready};
 use crate::trees::{Tree, Trees};
 use crate::unpacker::{self, What};
@@ -141,6 +142,35 @@ impl Inner {
         unpacked.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
     }
 
+    /// One tree of several packages; that of a single one is its own.
+    async fn layers(&self, codes: &[CodeHash]) -> Result<Option<Tree>, MaterialsError> {
+        let (Some(&first), true) = (codes.first(), codes.len() > 1) else {
+            return match codes.first() {
+                Some(only) => self.code(*only).await.map(Some),
+                None => Ok(None),
+            };
+        };
+        let name = layers::name(codes);
+        if let Some(tree) = self.code.held(&name) {
+            return Ok(Some(tree));
+        }
+        let failed = |reason: String| MaterialsError::Code { code: first, reason: reason.into() };
+        let mut parts = Vec::new();
+        for code in codes {
+            parts.push(self.code(*code).await?);
+        }
+        let _worker = self.workers.acquire().await.map_err(|e| failed(e.to_string()))?;
+        let trees = self.code.clone();
+        let merged = tokio::task::spawn_blocking(move || {
+            // The parts' leases live until they are merged.
+            let paths: Vec<PathBuf> = parts.iter().map(|part| part.path.clone()).collect();
+            let merged = trees.make(&name, |folder| layers::merge(&paths, folder));
+            drop(parts);
+            merged
+        });
+        merged.await.map_err(|e| failed(e.to_string()))?.map(Some).map_err(|e| failed(e.to_string()))
+    }
+
     async fn check(&self, zip: Bytes) -> Result<Admitted, AdmitError> {
         let _worker = self.workers.acquire().await.map_err(|e| AdmitError::Io(e.to_string().into()))?;
         let empty = self.empty.clone();
@@ -206,6 +236,10 @@ impl Packages for Images {
         Box::pin(async move { self.inner.code(code).await.map(drop) })
     }
 
+    fn merge(&self, layers: Vec<CodeHash>) -> BoxFuture<'_, Result<(), MaterialsError>> {
+        Box::pin(async move { self.inner.layers(&layers).await.map(drop) })
+    }
+
     fn release(&self, code: CodeHash) -> BoxFuture<'_, ()> {
         Box::pin(self.inner.release(code))
     }
@@ -216,6 +250,13 @@ impl Materials for Images {
         Box::pin(async move {
             let tree = self.inner.code(code).await?;
             Ok(CodeTree { path: tree.path, lease: tree.lease })
+        })
+    }
+
+    fn layers(&self, layers: Vec<CodeHash>) -> BoxFuture<'_, Result<Option<CodeTree>, MaterialsError>> {
+        Box::pin(async move {
+            let tree = self.inner.layers(&layers).await?;
+            Ok(tree.map(|tree| CodeTree { path: tree.path, lease: tree.lease }))
         })
     }
 

@@ -1,6 +1,7 @@
 //! Turns foreign bytes into read-only trees: packages into code trees, interpreters into runtime trees.
 //!
 //! - `package`: checks and unpacks zips, which are hostile; `unpacker`: the process of its own in which it does
+//! - `layers`: several packages merged into one tree
 //! - `trees`: the trees in the cache folder, and who uses them
 //! - `host`, `fetch`: interpreters, from where they are
 //! - `python`, `node`, `sdk`: what a runtime adds to a root
@@ -14,6 +15,7 @@ mod copy;
 mod fetch;
 mod host;
 mod images;
+mod layers;
 mod node;
 #[doc(hidden)]
 pub mod package;

@@ -158,6 +158,8 @@ impl FunctionRef {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn here() -> (AccountId, Region) {
@@ -199,6 +201,48 @@ mod tests {
         let named = FunctionRef::parse("f:1").unwrap();
         assert_eq!(named.resolve(&account, &region, Some("2")).unwrap_err(), RefError::QualifierMismatch);
         assert!(named.resolve(&account, &region, Some("1")).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_in_any_form_reads_back(
+            name in "[a-zA-Z0-9_-]{1,64}",
+            qualifier in prop::option::of("([a-zA-Z0-9_-]{1,20}|[$]LATEST)"),
+            form in 0..6usize,
+        ) {
+            let (account, region) = here();
+            // A word that is a part of other forms is told from a name by what follows.
+            prop_assume!(name != "function" && name != "arn" && AccountId::parse(&name).is_none());
+            prop_assume!(Region::parse(&name).is_none());
+            let tail = qualifier.as_ref().map(|qualifier| format!(":{qualifier}")).unwrap_or_default();
+            let text = match form {
+                0 => format!("{name}{tail}"),
+                1 => format!("function:{name}{tail}"),
+                2 => format!("{account}:function:{name}{tail}"),
+                3 => format!("{region}:{account}:function:{name}{tail}"),
+                4 => format!("arn:aws:lambda:{account}:function:{name}{tail}"),
+                _ => format!("arn:aws:lambda:{region}:{account}:function:{name}{tail}"),
+            };
+            let arn = FunctionRef::parse(&text).unwrap().resolve(&account, &region, None).unwrap();
+            prop_assert_eq!(arn.to_string(), format!("arn:aws:lambda:{region}:{account}:function:{name}{tail}"));
+            let again = FunctionRef::parse(&arn.to_string()).unwrap().resolve(&account, &region, None).unwrap();
+            prop_assert_eq!(again, arn);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_fail_otherwise_than_by_an_error(text in "[a-z0-9:$.-]{0,80}|\\PC{0,40}") {
+            let (account, region) = here();
+            if let Ok(reference) = FunctionRef::parse(&text) {
+                let _ = reference.resolve(&account, &region, Some("live"));
+            }
+        }
+
+        #[test]
+        fn two_qualifiers_agree_or_are_refused(one in "[a-c]{1,2}", other in "[a-c]{1,2}") {
+            let (account, region) = here();
+            let resolved = FunctionRef::parse(&format!("f:{one}")).unwrap().resolve(&account, &region, Some(&other));
+            prop_assert_eq!(resolved.is_ok(), one == other);
+        }
     }
 
     #[test]

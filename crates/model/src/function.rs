@@ -113,6 +113,8 @@ pub struct FunctionVersion {
     /// Free text for `provided` runtimes, where it may be empty.
     pub handler: String,
     pub code: CodeHash,
+    /// Packages that appear merged at `/opt`: later ones over earlier ones.
+    pub layers: Vec<CodeHash>,
     pub architecture: Architecture,
     pub memory: Memory,
     pub timeout: Duration,
@@ -148,11 +150,84 @@ pub enum LookupError {
     NotReady(&'static str),
 }
 
+/// What a name means to an invocation: one version, or by an alias with weights, one of two.
+#[derive(Clone)]
+pub struct Target {
+    pub primary: Arc<FunctionVersion>,
+    /// Another version and how often it is meant instead, 0.0 to 1.0.
+    pub additional: Option<(Arc<FunctionVersion>, f64)>,
+}
+
+impl Target {
+    /// The version that one invocation runs. `draw` is uniform in `0.0..1.0`, and every invocation draws anew (spec 1.7).
+    pub fn choose(self, draw: f64) -> Arc<FunctionVersion> {
+        match self.additional {
+            Some((additional, weight)) if draw < weight => additional,
+            _ => self.primary,
+        }
+    }
+}
+
+/// What is set aside of an account's concurrency (spec 8.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reservation {
+    /// The function's own: its cap and its guarantee, shared by its versions and aliases.
+    pub function: Option<u32>,
+    /// All reservations of the account together: what others must leave free.
+    pub account: u32,
+}
+
 /// The data plane's view of what control has written: lookups in memory, never IO.
 pub trait Functions: Send + Sync + 'static {
-    /// The version that `arn` (qualified or not) means now.
-    fn find(&self, arn: &FunctionArn) -> Result<Arc<FunctionVersion>, LookupError>;
+    /// What `arn` (qualified or not) means now.
+    fn find(&self, arn: &FunctionArn) -> Result<Target, LookupError>;
 
-    /// True while `key` is what its function's `find` would answer: environments of other keys can be shut down.
+    /// The concurrency that is set aside for the function of `key`, and for others.
+    fn reservation(&self, key: &VersionKey) -> Reservation;
+
+    /// Whether the policy of `arn` lets somebody of another account invoke it.
+    fn lets_invoke(&self, arn: &FunctionArn, caller: &AccountId) -> bool;
+
+    /// True while `key` is what its function's `find` may answer: environments of other keys can be shut down.
     fn is_current(&self, key: &VersionKey) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(number: u64) -> Arc<FunctionVersion> {
+        let (account, region) = (AccountId::default_account(), Region::default_region());
+        Arc::new(FunctionVersion {
+            log_group: LogGroup { account: account.clone(), region: region.clone(), name: "g".into() },
+            key: VersionKey {
+                account,
+                region,
+                name: FunctionName::parse("f").unwrap(),
+                version: Version::Number(number),
+                generation: 1,
+            },
+            runtime: Runtime::parse("provided.al2023").unwrap(),
+            handler: String::new(),
+            code: CodeHash([0; 32]),
+            layers: Vec::new(),
+            architecture: Architecture::X86_64,
+            memory: Memory::mib(128),
+            timeout: Duration::from_secs(3),
+            ephemeral_storage: Memory::mib(512),
+            environment: Vec::new(),
+            custom_log_group: false,
+            role: String::new(),
+        })
+    }
+
+    #[test]
+    fn weights_choose_as_often_as_they_say() {
+        for weight in [0.0, 0.1, 0.5, 0.9, 1.0] {
+            let target = Target { primary: version(1), additional: Some((version(2), weight)) };
+            let chosen = (0..10_000)
+                .filter(|i| target.clone().choose(f64::from(*i) / 10_000.0).key.version == Version::Number(2));
+            assert_eq!(chosen.count() as f64, 10_000.0 * weight, "{weight}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod limits;
 mod logs;
 mod materials;
 mod report;
+mod resource;
 mod runtime;
 mod secret;
 mod units;
@@ -20,7 +21,9 @@ mod units;
 pub use arn::{FunctionArn, FunctionRef, RefError};
 pub use bucket::Bucket;
 pub use clock::{Clock, SystemClock};
-pub use function::{Architecture, CodeHash, FunctionVersion, Functions, LookupError, Version, VersionKey};
+pub use function::{
+    Architecture, CodeHash, FunctionVersion, Functions, LookupError, Reservation, Target, Version, VersionKey,
+};
 pub use id::{AccountId, FunctionName, LogStreamId, Qualifier, Region, RequestId};
 pub use invoke::{
     Body, BodyError, BoxFuture, FunctionError, Head, Invocation, Invoke, InvokeError, Outcome, Response, ThrottleReason,
@@ -29,6 +32,7 @@ pub use limits::{ASYNC_PAYLOAD_MAX, CLIENT_CONTEXT_MAX, Quotas, RESPONSE_PAYLOAD
 pub use logs::{LogEvent, LogGroup, LogStreamName};
 pub use materials::{AdmitError, Admitted, CodeTree, Materials, MaterialsError, Packages, Root, RootBind, RuntimeTree};
 pub use report::{ErrorType, InitPhase, InitReport, PlatformRecord, Report, Status};
+pub use resource::{LayerArn, ResourceArn};
 pub use runtime::{Family, RUNTIMES, Runtime, UnknownRuntime};
 pub use secret::Secret;
 pub use units::{Memory, Millis};

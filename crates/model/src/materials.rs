@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{BoxFuture, CodeHash, Runtime};
 
-/// A read-only directory that appears at `/var/task`. It stays on disk at least while the value lives.
+/// A read-only directory that appears at `/var/task` or `/opt`. It stays on disk at least while the value lives.
 #[derive(Clone, Debug)]
 pub struct CodeTree {
     pub path: PathBuf,
@@ -56,9 +56,12 @@ pub enum MaterialsError {
     Runtime { runtime: Runtime, reason: Arc<str> },
 }
 
-/// Trees ready to mount. Both calls are cheap when the tree is already there.
+/// Trees ready to mount. Calls are cheap when the tree is already there.
 pub trait Materials: Send + Sync + 'static {
     fn code(&self, code: CodeHash) -> BoxFuture<'_, Result<CodeTree, MaterialsError>>;
+
+    /// One tree of all of `layers`, later ones over earlier ones; `None` when there are none.
+    fn layers(&self, layers: Vec<CodeHash>) -> BoxFuture<'_, Result<Option<CodeTree>, MaterialsError>>;
 
     /// The tree for `runtime`, or with `runtimes.substitute` the nearest installed one.
     fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>>;
@@ -96,6 +99,9 @@ pub trait Packages: Send + Sync + 'static {
 
     /// Makes the tree of a kept package, so that the first invocation finds it.
     fn unpack(&self, code: CodeHash) -> BoxFuture<'_, Result<(), MaterialsError>>;
+
+    /// The same for kept packages that are layers together, in this order.
+    fn merge(&self, layers: Vec<CodeHash>) -> BoxFuture<'_, Result<(), MaterialsError>>;
 
     /// No record refers to `code` any more: its tree (and blob) may go.
     fn release(&self, code: CodeHash) -> BoxFuture<'_, ()>;

@@ -37,8 +37,9 @@ impl InvokeApi for Placement {
 
     async fn invoke(&self, cx: &Context, input: InvocationRequest) -> Result<InvocationResponse, Error> {
         refuse_unsupported(&input)?;
-        let arn = arn(cx, &input)?;
-        let function = self.inner.functions.find(&arn).map_err(lookup_error)?;
+        let arn = self.arn(cx, &input)?;
+        let target = self.inner.functions.find(&arn).map_err(lookup_error)?;
+        let function = target.choose(draw(uuid::Uuid::new_v4().as_u128()));
         if input.invocation_type.as_deref() == Some("DryRun") {
             return Ok(InvocationResponse { status_code: Some(204), ..InvocationResponse::default() });
         }
@@ -73,10 +74,43 @@ impl InvokeApi for Placement {
 }
 
 impl Placement {
+    /// The function that is meant, also another account's when its policy lets the caller invoke it.
+    fn arn(&self, cx: &Context, input: &InvocationRequest) -> Result<FunctionArn, Error> {
+        let caller = AccountId::parse(&cx.account).unwrap_or_else(AccountId::default_account);
+        let region = Region::parse(&cx.region).unwrap_or_else(Region::default_region);
+        let reference = FunctionRef::parse(input.function_name.as_deref().unwrap_or_default());
+        let resolved = reference.and_then(|reference| {
+            let account = reference.account.as_deref().and_then(AccountId::parse).unwrap_or_else(|| caller.clone());
+            reference.resolve(&account, &region, input.qualifier.as_deref())
+        });
+        let arn = resolved.map_err(|error| match error {
+            RefError::NameTooLong { arn } => not_found(&arn),
+            RefError::OtherRegion { .. } => errors::resource_not_found_exception(error.to_string()),
+            RefError::OtherAccount | RefError::QualifierMismatch | RefError::Malformed => {
+                errors::invalid_parameter_value_exception(error.to_string())
+            }
+        })?;
+        if arn.account == caller || self.inner.functions.lets_invoke(&arn, &caller) {
+            return Ok(arn);
+        }
+        let message = format!(
+            "User: arn:{}:iam::{caller}:root is not authorized to perform: lambda:InvokeFunction on resource: {arn} because \
+             no resource-based policy allows the lambda:InvokeFunction action",
+            region.partition()
+        );
+        Err(Error::new(403, "AccessDeniedException", message))
+    }
+
     fn trace(&self, cx: &Context) -> input::Trace {
         let now = self.inner.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         input::trace(cx.trace.as_deref(), now, uuid::Uuid::new_v4().as_u128())
     }
+}
+
+/// Uniform in `0.0..1.0`, from the last bits of a random UUID: all of them are random.
+fn draw(random: u128) -> f64 {
+    const BITS: u32 = 53;
+    (random & ((1 << BITS) - 1)) as f64 / (1u64 << BITS) as f64
 }
 
 fn refuse_unsupported(input: &InvocationRequest) -> Result<(), Error> {
@@ -89,21 +123,6 @@ fn refuse_unsupported(input: &InvocationRequest) -> Result<(), Error> {
         Some((_, name)) => Err(Error::not_supported(format_args!("lambda:Invoke with {name}"))),
         None => Ok(()),
     }
-}
-
-fn arn(cx: &Context, input: &InvocationRequest) -> Result<FunctionArn, Error> {
-    let account = AccountId::parse(&cx.account).unwrap_or_else(AccountId::default_account);
-    let region = Region::parse(&cx.region).unwrap_or_else(Region::default_region);
-    let reference = FunctionRef::parse(input.function_name.as_deref().unwrap_or_default());
-    let resolved = reference.and_then(|reference| reference.resolve(&account, &region, input.qualifier.as_deref()));
-    resolved.map_err(|error| match error {
-        RefError::NameTooLong { arn } => not_found(&arn),
-        RefError::OtherRegion { .. } => errors::resource_not_found_exception(error.to_string()),
-        RefError::OtherAccount => Error { message: None, ..Error::new(403, "AccessDeniedException", "") },
-        RefError::QualifierMismatch | RefError::Malformed => {
-            errors::invalid_parameter_value_exception(error.to_string())
-        }
-    })
 }
 
 fn lookup_error(error: LookupError) -> Error {
@@ -144,5 +163,26 @@ fn invoke_error(error: InvokeError, function: &FunctionVersion) -> Error {
             tracing::error!(function = %function.key.name, %cause, "an invocation failed in the platform");
             errors::service_exception("An internal error occurred; Hearth's log says more.")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_are_uniform_by_chi_square_over_ten_thousand() {
+        const DRAWS: u32 = 10_000;
+        const BINS: usize = 20;
+        let mut counts = [0u32; BINS];
+        for _ in 0..DRAWS {
+            let drawn = draw(uuid::Uuid::new_v4().as_u128());
+            assert!((0.0..1.0).contains(&drawn));
+            counts[(drawn * BINS as f64) as usize] += 1;
+        }
+        let expected = f64::from(DRAWS) / BINS as f64;
+        let chi_square: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
+        // 19 degrees of freedom: passed by chance once in ten million runs.
+        assert!(chi_square < 68.0, "{chi_square}: {counts:?}");
     }
 }

@@ -8,7 +8,7 @@ use hearth_model::{FunctionVersion, Invocation, InvokeError, Response, ThrottleR
 use hearth_worker::Environment;
 use tokio::sync::oneshot;
 
-use crate::account::Permit;
+use crate::concurrency::Permit;
 use crate::events::Events;
 use crate::host::{Asked, Granted};
 use crate::lock;

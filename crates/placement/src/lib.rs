@@ -1,6 +1,6 @@
 //! Which environment serves a call, and how many there are.
 //!
-//! - `account`: concurrency permits
+//! - `concurrency`: permits of accounts and functions
 //! - `pool`: the environments of one function version, and the calls that wait for one (decisions only)
 //! - `rate`: how fast environments of a function may be started (decisions only)
 //! - `room`: the host's memory budget (decisions only); `host` is the lock around it
@@ -13,9 +13,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-mod account;
 mod api;
 mod cold;
+mod concurrency;
 mod events;
 mod host;
 mod input;

@@ -1,5 +1,5 @@
 //! The driver of pools, permits and memory. A call that finds an idle environment is served from here; nothing on its way
-//! but the account's counter, a lookup and the lock of its own pool.
+//! but the counters of account and function, a lookup and the lock of its own pool.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,13 +8,13 @@ use std::time::Duration;
 use dashmap::DashMap;
 use hearth_model::{
     AccountId, Architecture, BoxFuture, Clock, FunctionName, FunctionVersion, Functions, Invocation, Invoke,
-    InvokeError, LogStreamId, Region, Response, ThrottleReason, VersionKey,
+    InvokeError, LogStreamId, Region, Response, VersionKey,
 };
 use hearth_worker::{Environment, Worker};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::account::{Account, Permit};
+use crate::concurrency::{Account, Counter, Permit};
 use crate::host::HostMemory;
 use crate::lock;
 use crate::pool::{Member, Pool, Turn};
@@ -59,6 +59,8 @@ pub(crate) struct Inner {
     pub functions: Arc<dyn Functions>,
     pub clock: Arc<dyn Clock>,
     accounts: DashMap<(AccountId, Region), Arc<Account>>,
+    /// Calls that each function has, of all its versions.
+    running: DashMap<FunctionKey, Arc<Counter>>,
     pools: DashMap<VersionKey, Arc<Mutex<VersionPool>>>,
     starts: DashMap<FunctionKey, Starts>,
     pub memory: HostMemory,
@@ -89,6 +91,7 @@ impl Placement {
             functions,
             clock,
             accounts: DashMap::new(),
+            running: DashMap::new(),
             pools: DashMap::new(),
             starts: DashMap::new(),
             tickets: AtomicU64::new(0),
@@ -157,13 +160,11 @@ impl Inner {
     }
 
     fn admit(&self, function: &FunctionVersion) -> Result<Permit, InvokeError> {
-        let key = (function.key.account.clone(), function.key.region.clone());
-        let account = match self.accounts.get(&key) {
-            Some(account) => account.clone(),
-            None => self.accounts.entry(key).or_default().clone(),
-        };
-        let throttled = InvokeError::Throttled(ThrottleReason::ConcurrentInvocationLimitExceeded);
-        account.admit(self.config.concurrent_executions).ok_or(throttled)
+        let VersionKey { account, region, name, .. } = &function.key;
+        let account = shared(&self.accounts, (account.clone(), region.clone()));
+        let running = shared(&self.running, (function.key.account.clone(), region.clone(), name.clone()));
+        let reservation = self.functions.reservation(&function.key);
+        account.admit(&running, reservation, self.config.concurrent_executions).map_err(InvokeError::Throttled)
     }
 
     fn pool(&self, key: &VersionKey) -> Arc<Mutex<VersionPool>> {
@@ -227,6 +228,15 @@ impl Inner {
         // A pool with an `Arc` more than ours belongs to a call that has just looked it up.
         self.pools.retain(|_, pool| Arc::strong_count(pool) > 1 || !lock(pool).is_empty());
         self.starts.retain(|_, starts| !starts.is_fresh(now));
+        self.running.retain(|_, running| Arc::strong_count(running) > 1 || running.count() > 0);
+    }
+}
+
+/// The value of a key, made when there is none. Most calls find it under a shared lock.
+fn shared<K: Eq + std::hash::Hash, V: Default>(map: &DashMap<K, Arc<V>>, key: K) -> Arc<V> {
+    match map.get(&key) {
+        Some(found) => found.clone(),
+        None => map.entry(key).or_default().clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns who is idle, who is busy, who waits, and in which order each is served. Knows no clock, lock, task or
 //! channel, and nothing of the host's memory or the account's limit: those are [`crate::room`] and
-//! [`crate::account`].
+//! [`crate::concurrency`].
 //!
 //! ```text
 //!            started, arrive            answered               idle

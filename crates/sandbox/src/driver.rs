@@ -20,6 +20,8 @@ pub struct Identity {
     pub memory: Memory,
     /// Appears at `/var/task`, read-only.
     pub code: CodeTree,
+    /// Appears at `/opt`, read-only.
+    pub opt: Option<CodeTree>,
 }
 
 /// A process to start in a sandbox, as its unprivileged user.

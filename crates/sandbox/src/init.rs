@@ -30,8 +30,7 @@ pub mod request {
     pub const LISTEN: u8 = 1;
     /// Address, port. Answer: a descriptor.
     pub const DIAL: u8 = 2;
-    /// Descriptors: those of a `MemoryWatch` in their order, if there is one; before them, where there are namespaces, a
-    /// detached mount for `/var/task`.
+    /// What comes along (a sum of [`super::part`]s), and the descriptors in that order.
     pub const ATTACH: u8 = 3;
     /// Descriptors: the command in a memory file, the output. Answer: pid.
     pub const SPAWN: u8 = 4;
@@ -43,6 +42,18 @@ pub mod request {
     pub const STOP: u8 = 6;
     /// Let them go on.
     pub const CONTINUE: u8 = 7;
+}
+
+/// What an ATTACH may bring, in this order.
+pub mod part {
+    /// A detached mount for `/var/task`.
+    pub const TASK: u32 = 1;
+    /// A detached mount for `/opt`.
+    pub const OPT: u32 = 2;
+    /// `counts` of a `MemoryWatch`.
+    pub const COUNTS: u32 = 4;
+    /// `event` of a `MemoryWatch`.
+    pub const EVENT: u32 = 8;
 }
 
 /// Connections that may wait on a listening socket.
@@ -136,7 +147,7 @@ impl Init<'_> {
         let (step, done) = match packet.kind {
             request::LISTEN => ("listen", self.listen(&mut packet).map(|socket| (0, Some(socket)))),
             request::DIAL => ("dial", dial(&mut packet).map(|socket| (0, Some(socket)))),
-            request::ATTACH => ("mount /var/task", self.attach(&mut packet, memory)),
+            request::ATTACH => ("attach what is bound", self.attach(&mut packet, memory)),
             request::SPAWN => ("execute", self.spawn(&mut packet, Program::execute)),
             request::TRY => ("try", self.spawn(&mut packet, Program::try_out)),
             request::KILL => ("kill processes", self.kill_processes(control)),
@@ -158,12 +169,19 @@ impl Init<'_> {
     }
 
     fn attach(&self, packet: &mut Packet, memory: &mut Option<Memory>) -> io::Result<Done> {
-        if self.confinement.namespaces {
-            let mount = packet.descriptor()?;
-            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-            rustix::mount::move_mount(&mount, "", rustix::fs::CWD, "/var/task", flags)?;
+        let parts = packet.u32()?;
+        for (part, target) in [(part::TASK, "/var/task"), (part::OPT, "/opt")] {
+            if parts & part != 0 {
+                let mount = packet.descriptor()?;
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                rustix::mount::move_mount(&mount, "", rustix::fs::CWD, target, flags)?;
+            }
         }
-        *memory = packet.descriptor().ok().map(|counts| Memory { counts, event: packet.descriptor().ok(), kills: 0 });
+        if parts & part::COUNTS != 0 {
+            let counts = packet.descriptor()?;
+            let event = if parts & part::EVENT != 0 { Some(packet.descriptor()?) } else { None };
+            *memory = Some(Memory { counts, event, kills: 0 });
+        }
         Ok((0, None))
     }
 

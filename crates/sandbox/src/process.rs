@@ -16,10 +16,10 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use tokio::sync::{OnceCell, watch};
 
 use crate::bare::Places;
-use crate::cgroup::{Cgroups, Entrances, Group, Hierarchies, Reach};
+use crate::cgroup::{Cgroups, Entrances, Group, Hierarchies, MemoryWatch, Reach};
 use crate::conversation::Conversation;
 use crate::driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
-use crate::init::request;
+use crate::init::{part, request};
 use crate::isolation::Isolation;
 use crate::launcher::{Launcher, New, Standing};
 use crate::promises::Ground;
@@ -291,22 +291,32 @@ impl PreparedProcess {
         let mut confined = self.confined;
         confined.memory = Some(identity.memory);
         confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
-        let mut descriptors = Vec::new();
-        if confined.shared.standing.namespaces {
-            let code = open_path(&identity.code.path)?;
-            descriptors.push(confined.shared.launcher.mount(confined.remains()?.pid, code.as_fd()).await?);
+        let Identity { code, opt, .. } = identity;
+        let code_path = code.path.clone();
+        let (mut parts, mut descriptors, mut leases) = (0, Vec::new(), Vec::new());
+        for (tree, part) in [(Some(code), part::TASK), (opt, part::OPT)] {
+            let Some(CodeTree { path, lease }) = tree else { continue };
+            if confined.shared.standing.namespaces {
+                let opened = open_path(&path)?;
+                descriptors.push(confined.shared.launcher.mount(confined.remains()?.pid, opened.as_fd()).await?);
+                parts |= part;
+            } else if part == part::OPT {
+                // It would be a folder of the host.
+                return Err(step("show layers at /opt without namespaces")(io::ErrorKind::Unsupported.into()));
+            }
+            leases.push(lease);
         }
-        if let Some(watch) = confined.group()?.watch_memory().map_err(step("watch memory"))? {
-            descriptors.push(watch.counts);
-            descriptors.extend(watch.event);
+        if let Some(MemoryWatch { counts, event }) = confined.group()?.watch_memory().map_err(step("watch memory"))? {
+            parts |= part::COUNTS | if event.is_some() { part::EVENT } else { 0 };
+            descriptors.push(counts);
+            descriptors.extend(event);
         }
-        if !descriptors.is_empty() {
+        if parts != 0 {
             let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-            confined.control.ask(request::ATTACH, &descriptors, |packet| packet).await?;
+            confined.control.ask(request::ATTACH, &descriptors, |packet| packet.u32(parts)).await?;
         }
-        let (cpu_limited, ports, CodeTree { path: code, lease }) =
-            (AtomicBool::new(false), Mutex::default(), identity.code);
-        Ok(ProcessSandbox { confined, cpu_limited, ports, code, _code: lease })
+        let (cpu_limited, ports) = (AtomicBool::new(false), Mutex::default());
+        Ok(ProcessSandbox { confined, cpu_limited, ports, code: code_path, _trees: leases })
     }
 }
 
@@ -316,7 +326,8 @@ struct ProcessSandbox {
     /// Of its listening sockets: without a network namespace, the only ones that it may connect to.
     ports: Mutex<Vec<u16>>,
     code: PathBuf,
-    _code: Arc<dyn std::any::Any + Send + Sync>,
+    /// What is mounted stays on disk.
+    _trees: Vec<Arc<dyn std::any::Any + Send + Sync>>,
 }
 
 impl ProcessSandbox {

@@ -109,10 +109,19 @@ impl Records for MemoryRecords {
         })
     }
 
-    fn all(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
+    fn all(
+        &self,
+        kind: &'static str,
+        after: Option<(String, String)>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
         Box::pin(async move {
+            let from = match after {
+                Some((partition, id)) => Bound::Excluded((kind, partition, id)),
+                None => Bound::Included((kind, String::new(), String::new())),
+            };
             let state = self.state();
-            Ok(state.range(kind, Bound::Included((kind, String::new(), String::new()))).collect())
+            Ok(state.range(kind, from).take(limit).collect())
         })
     }
 

@@ -61,8 +61,14 @@ pub trait Records: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>>;
 
-    /// Every record of one kind in every partition, ascending by partition and id: for start-up.
-    fn all(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>>;
+    /// Records of one kind in every partition, ascending by partition and id, after `after` (those two), at most `limit`:
+    /// for start-up.
+    fn all(
+        &self,
+        kind: &'static str,
+        after: Option<(String, String)>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>>;
 
     /// Applies all writes or none; `Ok` only once they are on disk. Answers the number of the change.
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<u64, RecordsError>>;

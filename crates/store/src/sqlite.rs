@@ -138,13 +138,21 @@ impl Records for Sqlite {
         }))
     }
 
-    fn all(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
+    fn all(
+        &self,
+        kind: &'static str,
+        after: Option<(String, String)>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
         Box::pin(self.read(move |connection| {
+            // No partition is empty, so that these two come before every record.
+            let (partition, id) = after.unwrap_or_default();
             connection
                 .prepare_cached(
-                    "SELECT partition, id, change, value FROM records WHERE kind = ? ORDER BY partition, id",
+                    "SELECT partition, id, change, value FROM records
+                     WHERE kind = ? AND (partition, id) > (?, ?) ORDER BY partition, id LIMIT ?",
                 )?
-                .query_map(params![kind], record)?
+                .query_map(params![kind, partition, id, i64::try_from(limit).unwrap_or(i64::MAX)], record)?
                 .collect()
         }))
     }

@@ -38,8 +38,19 @@ async fn lists_are_sorted_paged_and_partitioned(records: &dyn Records) {
     let first = records.list(partition.clone(), "function", Some("b".to_owned()), 2).await.unwrap();
     assert_eq!(ids(first), ["d", "e"]);
     assert_eq!(ids(records.list(partition, "function", Some("e".to_owned()), 9).await.unwrap()), ["f"]);
-    assert_eq!(ids(records.all("function").await.unwrap())[0], "x");
-    assert!(records.all("alias").await.unwrap().is_empty());
+    assert_eq!(ids(records.all("function", None, usize::MAX).await.unwrap())[0], "x");
+    let all = records.all("function", None, usize::MAX).await.unwrap();
+    let mut paged = records.all("function", None, 2).await.unwrap();
+    while let Some(last) = paged.last() {
+        let after = Some((last.key_partition.clone(), last.id.clone()));
+        let more = records.all("function", after, 2).await.unwrap();
+        if more.is_empty() {
+            break;
+        }
+        paged.extend(more);
+    }
+    assert_eq!(paged, all);
+    assert!(records.all("alias", None, usize::MAX).await.unwrap().is_empty());
 }
 
 async fn records_suite(records: &dyn Records) {
@@ -70,11 +81,11 @@ async fn the_embedded_engines_pass_and_keep_what_they_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let records = Sqlite::open(&dir.path().join("records")).unwrap();
     records_suite(&records).await;
-    let before = records.all("function").await.unwrap();
+    let before = records.all("function", None, usize::MAX).await.unwrap();
     let last = records.commit(vec![put("d", Expect::Anything, "9")]).await.unwrap();
     drop(records);
     let records = Sqlite::open(&dir.path().join("records")).unwrap();
-    assert_eq!(records.all("function").await.unwrap().len(), before.len());
+    assert_eq!(records.all("function", None, usize::MAX).await.unwrap().len(), before.len());
     assert!(records.commit(Vec::new()).await.unwrap() > last, "a change number is never reused");
     blobs_suite(&Files::open(&dir.path().join("blobs")).unwrap()).await;
 }
@@ -90,7 +101,7 @@ async fn many_writers_share_syncs_and_a_conflict_fails_alone() {
             .spawn(async move { records.commit(vec![put(&(i % 100).to_string(), Expect::Absent, "1")]).await.is_ok() });
     }
     let won = tasks.join_all().await.into_iter().filter(|ok| *ok).count();
-    assert_eq!((won, records.all("function").await.unwrap().len()), (100, 100));
+    assert_eq!((won, records.all("function", None, usize::MAX).await.unwrap().len()), (100, 100));
 }
 
 #[test]
@@ -142,9 +153,9 @@ proptest! {
             prop_assert_eq!(answers.0.as_ref().ok(), answers.1.as_ref().ok());
             prop_assert_eq!(answers.0.is_ok(), ok);
             if ok { model = next; }
-            let found = runtime.block_on(sqlite.all("function")).unwrap();
+            let found = runtime.block_on(sqlite.all("function", None, usize::MAX)).unwrap();
             prop_assert_eq!(found.iter().map(|r| r.id.clone()).collect::<Vec<_>>(), model.keys().cloned().collect::<Vec<_>>());
-            prop_assert_eq!(found, runtime.block_on(memory.all("function")).unwrap());
+            prop_assert_eq!(found, runtime.block_on(memory.all("function", None, usize::MAX)).unwrap());
         }
     }
 }

@@ -103,7 +103,7 @@ fn expected(last: u64) -> BTreeMap<String, String> {
 }
 
 async fn visible(records: &Sqlite, kind: &'static str) -> BTreeMap<String, String> {
-    let all = records.all(kind).await.unwrap();
+    let all = records.all(kind, None, usize::MAX).await.unwrap();
     all.into_iter().map(|record| (record.id, String::from_utf8(record.value.to_vec()).unwrap())).collect()
 }
 

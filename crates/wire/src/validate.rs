@@ -204,21 +204,57 @@ fn camel(name: &str) -> String {
     first.into_iter().chain(characters).collect()
 }
 
-/// Whether the whole text matches. Patterns with look-around are not ours to check: their operations do it themselves.
+/// A pattern, and what may not follow where it begins (`(?!…)`, which the engine of this crate does not know).
+struct Compiled {
+    wanted: Regex,
+    forbidden: Option<Regex>,
+}
+
+impl Compiled {
+    fn new(pattern: &str) -> Option<Self> {
+        // A dash after a range is a plain dash in the service's dialect.
+        let pattern = pattern.replace("0-9-_", "0-9_\\-").replace("Z-_", "Z_\\-");
+        // Recorded: `name:$latest` passes where functions are only looked up, and is then not found.
+        let pattern = pattern.replace(":(\\$LATEST(\\.PUBLISHED)?|", ":((?i:\\$LATEST)(\\.PUBLISHED)?|");
+        let (forbidden, pattern) = split_look_ahead(&pattern);
+        let forbidden = forbidden.map(|forbidden| Regex::new(&format!("^(?:{forbidden})"))).transpose().ok()?;
+        let wanted = Regex::new(&format!("^(?:{pattern})$")).ok()?;
+        Some(Compiled { wanted, forbidden })
+    }
+
+    fn is_match(&self, text: &str) -> bool {
+        self.wanted.is_match(text) && !self.forbidden.as_ref().is_some_and(|forbidden| forbidden.is_match(text))
+    }
+}
+
+/// A look-ahead at a pattern's begin, and the pattern without it.
+fn split_look_ahead(pattern: &str) -> (Option<&str>, String) {
+    let whole = || (None, pattern.to_owned());
+    let Some((before, rest)) = pattern.split_once("(?!") else { return whole() };
+    if !before.chars().all(|c| c == '(' || c == '^') {
+        return whole();
+    }
+    let mut depth = 1;
+    let end = rest.find(|c: char| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        depth == 0
+    });
+    match end {
+        Some(end) => (Some(&rest[..end]), format!("{before}{}", &rest[end + 1..])),
+        None => whole(),
+    }
+}
+
+/// Whether the whole text matches. Patterns with look-around in their midst are not ours to check: their operations do it
+/// themselves.
 fn matches(pattern: &'static str, text: &str) -> bool {
-    type Compiled = HashMap<&'static str, Option<Arc<Regex>>>;
-    static COMPILED: LazyLock<Mutex<Compiled>> = LazyLock::new(Mutex::default);
+    type Patterns = HashMap<&'static str, Option<Arc<Compiled>>>;
+    static COMPILED: LazyLock<Mutex<Patterns>> = LazyLock::new(Mutex::default);
     let compiled = COMPILED
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .entry(pattern)
-        .or_insert_with(|| {
-            // A dash after a range is a plain dash in the service's dialect.
-            let pattern = pattern.replace("0-9-_", "0-9_\\-").replace("Z-_", "Z_\\-");
-            // Recorded: `name:$latest` passes where functions are only looked up, and is then not found.
-            let pattern = pattern.replace(":(\\$LATEST(\\.PUBLISHED)?|", ":((?i:\\$LATEST)(\\.PUBLISHED)?|");
-            Regex::new(&format!("^(?:{pattern})$")).ok().map(Arc::new)
-        })
+        .or_insert_with(|| Compiled::new(pattern).map(Arc::new))
         .clone();
     compiled.is_none_or(|compiled| compiled.is_match(text))
 }
@@ -250,6 +286,17 @@ mod tests {
             ],
         },
     };
+
+    #[test]
+    fn what_a_pattern_may_not_begin_with_is_looked_for() {
+        let alias = "(?!^[0-9]+$)([a-zA-Z0-9-_]+)";
+        assert!(["live", "1a", "a-1_"].iter().all(|text| matches(alias, text)));
+        assert!(["", "1", "42", "a b"].iter().all(|text| !matches(alias, text)));
+        let qualifier = "((?!^\\d+$)^[0-9a-zA-Z-_]+$)";
+        assert!(matches(qualifier, "live") && !matches(qualifier, "7") && !matches(qualifier, "$LATEST"));
+        let log_group = "(^(?!(system\\x2e)))(^[_a-zA-Z0-9])([^$]*)";
+        assert!(matches(log_group, "systems") && !matches(log_group, "system.x"));
+    }
 
     #[test]
     fn texts_read_as_recorded() {

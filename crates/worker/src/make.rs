@@ -35,9 +35,10 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
     let ports = &worker.ports;
     let tree = ports.materials.runtime(function.runtime).await.map_err(missing)?;
     let code = ports.materials.code(function.code).await.map_err(missing)?;
+    let opt = ports.materials.layers(function.layers.clone()).await.map_err(missing)?;
     let class = Class { root: tree.root.clone(), ephemeral_storage: function.ephemeral_storage };
     let prepared = ports.driver.prepare(class).await.map_err(unprepared)?;
-    let sandbox = prepared.bind(Identity { memory: function.memory, code }).await.map_err(internal)?;
+    let sandbox = prepared.bind(Identity { memory: function.memory, code, opt }).await.map_err(internal)?;
     let sandbox: Arc<dyn Sandbox> = Arc::from(sandbox);
     let (mut endpoints, mut first) = (Vec::new(), None);
     for port in &worker.config.endpoint_ports {

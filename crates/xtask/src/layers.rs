@@ -11,6 +11,7 @@ const ROWS: &[(&str, u8)] = &[
     ("model", 0),
     ("store", 1),
     ("wire", 1),
+    ("policy", 1),
     ("wire-lambda", 2),
     ("observe", 2),
     ("identity", 3),

@@ -67,7 +67,11 @@ pub enum Command {
     /// Say what this host enforces and what not
     Doctor(DoctorOptions),
     /// List every operation of AWS Lambda, and what Hearth does of it
-    Coverage,
+    Coverage {
+        /// Print the page docs/coverage.md
+        #[arg(long, hide = true)]
+        markdown: bool,
+    },
     /// Print the version
     Version,
     /// Print a completion script

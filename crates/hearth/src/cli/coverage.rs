@@ -1,10 +1,16 @@
 //! `hearth coverage`.
 
-use super::{Failure, Global, output};
-use crate::documents::{Operation, coverage};
+use std::fmt::Write;
 
-pub fn run(global: &Global) -> Result<(), Failure> {
+use super::{Failure, Global, output};
+use crate::documents::{CoverageList, Operation, coverage};
+
+pub fn run(global: &Global, markdown: bool) -> Result<(), Failure> {
     let coverage = coverage();
+    if markdown {
+        print!("{}", page(&coverage));
+        return Ok(());
+    }
     if global.json {
         return output::document(&coverage);
     }
@@ -16,8 +22,65 @@ pub fn run(global: &Global) -> Result<(), Failure> {
     output::table(["SERVICE", "OPERATION", "STATUS", "PARAMETERS THAT DO LESS"], rows)
 }
 
+/// Of operations that are there.
 fn notes(operation: &Operation) -> String {
-    let named: Vec<String> =
-        operation.parameters.iter().map(|parameter| format!("{} {}", parameter.name, parameter.status)).collect();
+    if operation.status == "refused" {
+        return String::new();
+    }
+    let less = operation.parameters.iter().filter(|parameter| parameter.status != "works");
+    let named: Vec<String> = less.map(|parameter| format!("{} {}", parameter.name, parameter.status)).collect();
+    named.join(", ")
+}
+
+/// The page `docs/coverage.md`.
+fn page(coverage: &CoverageList) -> String {
+    let mut page = String::from(
+        "# Coverage\n\nMade by `hearth coverage --markdown` from the tables that the router consults; a test compares it with \
+         them. *Works*: as AWS. *Kept*: validated, stored and answered, without effect. *Refused*: answered with an error that \
+         names it.\n",
+    );
+    for service in &coverage.services {
+        let count = |status: &str| service.operations.iter().filter(|operation| operation.status == status).count();
+        let (all, works, partial, refused) =
+            (service.operations.len(), count("works"), count("partial"), count("refused"));
+        let _ = write!(
+            page,
+            "\n## {}\n\n{all} operations: {works} work, {partial} work but for some parameters, {refused} are refused.\n\n\
+             | operation | status | parameters that work | kept | refused |\n|---|---|---|---|---|\n",
+            service.service
+        );
+        for operation in service.operations.iter().filter(|operation| operation.status != "refused") {
+            let _ = writeln!(
+                page,
+                "| {} | {} | {} | {} | {} |",
+                operation.operation,
+                operation.status,
+                cell(operation, "works"),
+                cell(operation, "kept"),
+                cell(operation, "refused")
+            );
+        }
+        let refused: Vec<&str> = service
+            .operations
+            .iter()
+            .filter(|operation| operation.status == "refused")
+            .map(|operation| operation.operation)
+            .collect();
+        if !refused.is_empty() {
+            let _ = write!(page, "\nRefused whole: {}.\n", refused.join(", "));
+        }
+    }
+    page
+}
+
+/// Parameters of one status, with their notes.
+fn cell(operation: &Operation, status: &str) -> String {
+    let of_status = operation.parameters.iter().filter(|parameter| parameter.status == status);
+    let named: Vec<String> = of_status
+        .map(|parameter| match parameter.note {
+            "" | "stored and answered, without effect" => parameter.name.clone(),
+            note => format!("{} ({note})", parameter.name),
+        })
+        .collect();
     named.join(", ")
 }

@@ -190,11 +190,21 @@ fn endpoint_ports(address: SocketAddr) -> Vec<u16> {
 }
 
 fn lambda(control: &Control, placement: &Placement) -> hearth_wire_lambda::Service {
+    let own = Arc::new(control.clone());
     hearth_wire_lambda::Service {
-        account: Some(Arc::new(control.clone())),
-        code: Some(Arc::new(control.clone())),
-        functions: Some(Arc::new(control.clone())),
+        account: Some(own.clone()),
+        aliases: Some(own.clone()),
+        code: Some(own.clone()),
+        code_signing: Some(own.clone()),
+        functions: Some(own.clone()),
         invoke: Some(Arc::new(placement.clone())),
+        layers: Some(own.clone()),
+        policies: Some(own.clone()),
+        recursion: Some(own.clone()),
+        reserved_concurrency: Some(own.clone()),
+        runtime_management: Some(own.clone()),
+        tags: Some(own.clone()),
+        versions: Some(own),
         ..hearth_wire_lambda::Service::default()
     }
 }

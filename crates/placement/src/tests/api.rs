@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hearth_model::{Architecture, Runtime};
+use hearth_model::{Architecture, Runtime, Target};
 use hearth_wire::{Context, Error};
 use hearth_wire_lambda::InvokeApi;
 use hearth_wire_lambda::types::{InvocationRequest, InvocationResponse};
@@ -112,13 +112,36 @@ async fn names_that_lead_nowhere_are_answered_as_recorded() {
                 "The derived qualifier from the function name does not match the specified qualifier.".to_owned(),
             ),
         ),
-        ("123456789012:function:f", None, (403, "AccessDeniedException".to_owned(), String::new())),
+        (
+            "123456789012:function:f",
+            None,
+            (
+                403,
+                "AccessDeniedException".to_owned(),
+                "User: arn:aws:iam::000000000000:root is not authorized to perform: lambda:InvokeFunction on resource: \
+                 arn:aws:lambda:us-east-1:123456789012:function:f because no resource-based policy allows the \
+                 lambda:InvokeFunction action"
+                    .to_owned(),
+            ),
+        ),
     ];
     for (name, qualifier, (status, code, message)) in cases {
         let input = InvocationRequest { qualifier: qualifier.map(str::to_owned), ..asks(name, "") };
         let error = invoke(&world, input).await.err().unwrap();
         assert_eq!(said(&error), (status, code.as_str(), message.as_str()), "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_account_invokes_what_its_policy_lets_it() {
+    let world = World::new(config());
+    world.functions.put("f", 128, 1);
+    let call = async |account: &str| {
+        let cx = Context::new(account, "us-east-1", "5b3c4f6e-0000-4000-8000-000000000002", "localhost", None);
+        InvokeApi::invoke(&world.placement, &cx, asks("000000000000:function:f", "1")).await
+    };
+    assert_eq!(call(support::FRIEND).await.unwrap().payload, "1");
+    assert_eq!(call("222222222222").await.err().unwrap().status, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,4 +185,40 @@ async fn what_cannot_run_says_why() {
     world.functions.put_changed("arm", 128, 1, |function| function.architecture = other);
     let error = invoke(&world, asks("arm", "")).await.err().unwrap();
     assert_eq!((error.status, &*error.code), (502, "InvalidRuntimeException"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_with_weights_runs_each_version_as_often_as_it_says() {
+    let world = World::new(config());
+    let (primary, additional) = (world.functions.published("f", 1), world.functions.published("f", 2));
+    let target = |weight| Target { primary: primary.clone(), additional: Some((additional.clone(), weight)) };
+    for (weight, expected) in [(0.0, "1"), (1.0, "2")] {
+        world.functions.alias("f", "live", target(weight));
+        for _ in 0..20 {
+            let answer = invoke(&world, asks("f:live", "1")).await.unwrap();
+            assert_eq!(answer.executed_version.as_deref(), Some(expected));
+        }
+    }
+    world.functions.alias("f", "live", target(0.5));
+    let mut seen = std::collections::BTreeSet::new();
+    // Missing one of two by chance: once in 2^99.
+    for _ in 0..100 {
+        seen.extend(invoke(&world, asks("f:live", "\"who\"")).await.unwrap().executed_version);
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["1", "2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_whose_reservation_is_in_use_is_throttled_for_that_reason() {
+    let world = World::new(config());
+    world.functions.put("f", 128, 1);
+    world.functions.put("g", 128, 1);
+    world.functions.reserve("f", 0);
+    let error = invoke(&world, asks("f", "")).await.err().unwrap();
+    assert_eq!(said(&error), (429, "TooManyRequestsException", "Rate Exceeded."));
+    assert_eq!(error.extra, [("Reason", "ReservedFunctionConcurrentInvocationLimitExceeded".into())]);
+    world.functions.reserve("f", 1000);
+    let error = invoke(&world, asks("g", "")).await.err().unwrap();
+    assert_eq!(error.extra, [("Reason", "ConcurrentInvocationLimitExceeded".into())]);
+    assert!(invoke(&world, asks("f", "1")).await.is_ok());
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hearth_model::{
     AccountId, Architecture, BoxFuture, Clock, CodeHash, CodeTree, FunctionArn, FunctionName, FunctionVersion,
-    Functions, LogGroup, LookupError, Materials, MaterialsError, Memory, Qualifier, Region, Root, Runtime, RuntimeTree,
-    Secret, SystemClock, Version, VersionKey,
+    Functions, LogGroup, LookupError, Materials, MaterialsError, Memory, Region, Reservation, Root, Runtime,
+    RuntimeTree, Secret, SystemClock, Target, Version, VersionKey,
 };
 use hearth_observe::Logs;
 use hearth_sandbox::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
@@ -78,9 +78,16 @@ impl World {
     }
 }
 
-/// The functions that there are.
+/// An account whose calls every function's policy allows.
+pub const FRIEND: &str = "111111111111";
+
+/// The functions that there are, and aliases of them.
 #[derive(Default)]
-pub struct Catalog(Mutex<HashMap<FunctionName, Arc<FunctionVersion>>>);
+pub struct Catalog {
+    functions: Mutex<HashMap<FunctionName, Arc<FunctionVersion>>>,
+    aliases: Mutex<HashMap<(String, String), Target>>,
+    reservations: Mutex<HashMap<String, u32>>,
+}
 
 impl Catalog {
     /// Puts a function in place of what had its name.
@@ -98,20 +105,50 @@ impl Catalog {
         let mut function = function(name, memory, generation);
         change(&mut function);
         let function = Arc::new(function);
-        self.0.lock().unwrap().insert(function.key.name.clone(), function.clone());
+        self.functions.lock().unwrap().insert(function.key.name.clone(), function.clone());
         function
+    }
+
+    /// A published version, which is found by aliases alone.
+    pub fn published(&self, name: &str, number: u64) -> Arc<FunctionVersion> {
+        let mut function = function(name, 128, number);
+        function.key.version = Version::Number(number);
+        Arc::new(function)
+    }
+
+    pub fn alias(&self, name: &str, alias: &str, target: Target) {
+        self.aliases.lock().unwrap().insert((name.to_owned(), alias.to_owned()), target);
+    }
+
+    pub fn reserve(&self, name: &str, count: u32) {
+        self.reservations.lock().unwrap().insert(name.to_owned(), count);
     }
 }
 
 impl Functions for Catalog {
-    fn find(&self, arn: &FunctionArn) -> Result<Arc<FunctionVersion>, LookupError> {
-        let latest = arn.qualifier.as_ref().is_none_or(Qualifier::is_latest);
-        let found = self.0.lock().unwrap().get(&arn.name).filter(|_| latest).cloned();
-        found.ok_or_else(|| LookupError::NotFound(arn.to_string()))
+    fn find(&self, arn: &FunctionArn) -> Result<Target, LookupError> {
+        let not_found = || LookupError::NotFound(arn.to_string());
+        if let Some(alias) = arn.qualifier.as_ref().filter(|qualifier| !qualifier.is_latest()) {
+            let key = (arn.name.to_string(), alias.to_string());
+            return self.aliases.lock().unwrap().get(&key).cloned().ok_or_else(not_found);
+        }
+        let found = self.functions.lock().unwrap().get(&arn.name).cloned();
+        found.map(|primary| Target { primary, additional: None }).ok_or_else(not_found)
+    }
+
+    fn reservation(&self, key: &VersionKey) -> Reservation {
+        let reservations = self.reservations.lock().unwrap();
+        let account = reservations.values().sum();
+        Reservation { function: reservations.get(key.name.as_str()).copied(), account }
+    }
+
+    fn lets_invoke(&self, _: &FunctionArn, caller: &AccountId) -> bool {
+        caller.as_str() == FRIEND
     }
 
     fn is_current(&self, key: &VersionKey) -> bool {
-        self.0.lock().unwrap().get(&key.name).is_some_and(|function| function.key == *key)
+        let latest = self.functions.lock().unwrap().get(&key.name).is_some_and(|function| function.key == *key);
+        latest || key.version != Version::Latest
     }
 }
 
@@ -124,6 +161,7 @@ fn function(name: &str, memory: u32, generation: u64) -> FunctionVersion {
         runtime: Runtime::parse("provided.al2023").unwrap(),
         handler: "h".to_owned(),
         code: CodeHash([0; 32]),
+        layers: Vec::new(),
         architecture: Architecture::of_host().unwrap(),
         memory: Memory::mib(memory),
         timeout: PATIENCE,
@@ -182,6 +220,10 @@ struct Double(Arc<Host>);
 impl Materials for Double {
     fn code(&self, _: CodeHash) -> BoxFuture<'_, Result<CodeTree, MaterialsError>> {
         Box::pin(async move { Ok(CodeTree { path: "/".into(), lease: Arc::new(()) }) })
+    }
+
+    fn layers(&self, _: Vec<CodeHash>) -> BoxFuture<'_, Result<Option<CodeTree>, MaterialsError>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {

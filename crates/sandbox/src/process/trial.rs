@@ -25,7 +25,7 @@ pub async fn probe(driver: &ProcessDriver) -> Result<Vec<Promise>, Error> {
     let class = Class { root: root.clone(), ephemeral_storage: Memory::mib(probe::TMP_MIB) };
     let confined = driver.shared.clone().confine(class).await?;
     let code = CodeTree { path: folder.path().join("code"), lease: Arc::new(()) };
-    let identity = Identity { memory: Memory::mib(probe::MEMORY_MIB), code };
+    let identity = Identity { memory: Memory::mib(probe::MEMORY_MIB), code, opt: None };
     let sandbox = super::PreparedProcess { confined }.attach(identity).await?;
     let tried = try_all(&sandbox, &marker, &mut promises).await;
     drop(sandbox);

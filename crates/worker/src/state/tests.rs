@@ -55,6 +55,7 @@ fn function() -> FunctionVersion {
         runtime: Identifier::parse("provided.al2023").unwrap(),
         handler: String::new(),
         code: CodeHash([0; 32]),
+        layers: Vec::new(),
         architecture: Architecture::X86_64,
         memory: Memory::mib(128),
         timeout: Duration::from_secs(3),

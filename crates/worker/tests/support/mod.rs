@@ -154,6 +154,7 @@ fn function() -> FunctionVersion {
         runtime: Runtime::parse("provided.al2023").unwrap(),
         handler: "h".to_owned(),
         code: CodeHash([0; 32]),
+        layers: Vec::new(),
         architecture: Architecture::of_host().unwrap(),
         memory: Memory::mib(128),
         timeout: Duration::from_secs(20),
@@ -258,6 +259,10 @@ impl Materials for Double {
     fn code(&self, _: CodeHash) -> BoxFuture<'_, Result<CodeTree, MaterialsError>> {
         let tree = CodeTree { path: self.0.code.clone(), lease: Arc::new(()) };
         Box::pin(async move { Ok(tree) })
+    }
+
+    fn layers(&self, _: Vec<CodeHash>) -> BoxFuture<'_, Result<Option<CodeTree>, MaterialsError>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {

@@ -31,7 +31,7 @@ pub async fn answer(operator: &ServerOperator, request: LogsRequest) -> Result<L
     let arn = arn(&request)?;
     let found = operator.control.find(&arn).ok();
     let group = match &found {
-        Some(function) => function.log_group.clone(),
+        Some(target) => target.primary.log_group.clone(),
         // Deleted functions keep their log; its name was the usual one, most likely.
         None => LogGroup {
             account: arn.account.clone(),

@@ -1,0 +1,204 @@
+//! What every handler begins and ends with: finding what a request means, and writing what it decided.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hearth_model::{AccountId, AdmitError, Admitted, FunctionArn, Qualifier};
+use hearth_wire::{Blob, Context, Error, MessageKey};
+use hearth_wire_lambda::errors::{
+    code_storage_exceeded_exception, invalid_parameter_value_exception as invalid, precondition_failed_exception,
+    resource_conflict_exception, resource_not_found_exception as not_found, service_exception,
+};
+
+use crate::control::Control;
+use crate::record::{Definition, FUNCTION, Owner, Update};
+use crate::state::WriteError;
+use crate::state::account::Promise;
+use crate::state::function::{Changes, Function, Published, number};
+use crate::{names, statements};
+
+/// What a qualifier of a read leads to.
+pub(crate) enum Found<'a> {
+    Latest,
+    Published(u64, &'a Arc<Published>),
+}
+
+impl Control {
+    /// The function that a caller means, also another account's when its policy lets the caller do this to it: for the
+    /// operations that AWS lets accounts share (spec 1.3).
+    pub(crate) fn asked(
+        &self,
+        cx: &Context,
+        name: Option<&str>,
+        qualifier: Option<&str>,
+        operation: &str,
+    ) -> Result<FunctionArn, Error> {
+        let arn = names::anyones(cx, name, qualifier)?;
+        let (caller, action) = (names::owner(cx).account, format!("lambda:{operation}"));
+        if caller == arn.account || self.permits(&arn, &caller, &action) {
+            return Ok(arn);
+        }
+        Err(denied(&caller, &action, &arn.to_string(), arn.region.partition()))
+    }
+
+    /// Whether the policy of a function, version or alias lets another account do something to it.
+    pub(crate) fn permits(&self, arn: &FunctionArn, caller: &AccountId, action: &str) -> bool {
+        let Some(function) = self.inner.state.function(&Owner::of(arn), &arn.name) else { return false };
+        let place = arn.qualifier.as_ref().map_or("", Qualifier::as_str);
+        let policy = function.policies.get(place).map(|policy| &**policy);
+        statements::allows(policy, caller.as_str(), action, &arn.to_string())
+    }
+
+    /// The function, whatever the qualifier. Its text names the ARN as it was asked for.
+    pub(crate) fn function(&self, arn: &FunctionArn) -> Result<Arc<Function>, Error> {
+        let function = self.inner.state.function(&Owner::of(arn), &arn.name);
+        function.ok_or_else(|| no_function(arn))
+    }
+
+    /// The turn to write a function.
+    pub(crate) async fn turn(&self, arn: &FunctionArn) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.state.turn(&Owner::of(arn), FUNCTION, arn.name.as_str()).await
+    }
+
+    /// The function, for a change of `$LATEST` or its publication.
+    pub(crate) fn to_update(&self, arn: &FunctionArn, revision: Option<&str>) -> Result<Arc<Function>, Error> {
+        let function = self.function(arn)?;
+        same_revision(revision, &function.record.revision_id, "GetFunction/GetAlias")?;
+        settled(&function)?;
+        Ok(function)
+    }
+
+    /// Writes what was decided of a function; the caller holds the turn.
+    pub(crate) async fn commit(&self, function: &Arc<Function>, changes: Changes) -> Result<Arc<Function>, Error> {
+        let written = self.inner.state.commit(&function.owner, &function.name, Some(function), changes).await;
+        let written = written.map_err(|error| stored(error, &function.arn()))?;
+        Ok(written.unwrap_or_else(|| function.clone()))
+    }
+
+    /// A package as it came, not looked into yet.
+    pub(crate) fn package(&self, zip: Option<Blob>) -> Result<Bytes, Error> {
+        let zip = zip.map(|zip| zip.0).unwrap_or_default();
+        if zip.is_empty() {
+            return Err(invalid("Uploaded file must be a non-empty zip"));
+        }
+        let max = self.inner.config.quotas.code_size_zipped;
+        if zip.len() as u64 > max {
+            let message = format!("Zipped size must be smaller than {max} bytes");
+            return Err(Error { key: MessageKey::Upper, ..Error::new(413, "RequestEntityTooLargeException", message) });
+        }
+        Ok(zip)
+    }
+
+    /// Room in the account's code storage for a package.
+    pub(crate) fn room(&self, owner: &Owner, bytes: u64) -> Result<Promise, Error> {
+        let promise = self.inner.state.totals(owner).promise(bytes, self.inner.config.quotas.code_storage);
+        promise.ok_or_else(|| code_storage_exceeded_exception("Code storage limit exceeded."))
+    }
+
+    /// Checks a package and keeps it, or with `dry_run` does not.
+    pub(crate) async fn admit(&self, zip: Bytes, dry_run: bool) -> Result<Admitted, Error> {
+        let packages = &self.inner.ports.packages;
+        let admitted = if dry_run { packages.check(zip).await } else { packages.admit(zip).await };
+        admitted.map_err(|error| match error {
+            AdmitError::NotAZip(reason) => {
+                tracing::info!(%reason, "an uploaded package was refused");
+                invalid("Could not unzip uploaded file. Please check your file, then try to upload again.")
+            }
+            AdmitError::TooLarge { limit } => too_large(limit),
+            AdmitError::Io(cause) => {
+                tracing::error!(%cause, "a package could not be kept");
+                service_exception("The package could not be stored; Hearth's log says more.")
+            }
+        })
+    }
+
+    /// Code and layers together (spec 1.4).
+    pub(crate) fn within_unzipped(&self, definition: &Definition) -> Result<(), Error> {
+        let limit = self.inner.config.quotas.code_size_unzipped;
+        let all = definition.unzipped + definition.layers.iter().map(|layer| layer.unzipped).sum::<u64>();
+        if all > limit { Err(too_large(limit)) } else { Ok(()) }
+    }
+}
+
+impl Function {
+    /// What a qualifier of a read means: an alias means the version that it points at.
+    pub(crate) fn found(&self, qualifier: Option<&str>) -> Option<Found<'_>> {
+        let published = |number: u64| Some(Found::Published(number, self.versions.get(&number)?));
+        match qualifier {
+            None => Some(Found::Latest),
+            Some(text) if text == Qualifier::LATEST => Some(Found::Latest),
+            Some(text) => match number(text) {
+                Some(number) => published(number),
+                None => self.aliases.get(text)?.version.map_or(Some(Found::Latest), published),
+            },
+        }
+    }
+}
+
+/// AWS's text for what no policy allows.
+pub(crate) fn denied(caller: &AccountId, action: &str, resource: &str, partition: &str) -> Error {
+    let message = format!(
+        "User: arn:{partition}:iam::{caller}:root is not authorized to perform: {action} on resource: {resource} because no \
+         resource-based policy allows the {action} action"
+    );
+    Error::new(403, "AccessDeniedException", message)
+}
+
+/// AWS's text for what is not there.
+pub(crate) fn no_function(arn: &FunctionArn) -> Error {
+    not_found(format!("Function not found: {arn}"))
+}
+
+/// Refuses while an update runs (spec 1.5).
+pub(crate) fn settled(function: &Function) -> Result<(), Error> {
+    match &function.record.update {
+        Update::Creating => Err(resource_conflict_exception(
+            "The operation cannot be performed at this time. The function is currently in the following state: Pending",
+        )),
+        Update::InProgress { .. } => Err(in_progress(&function.arn())),
+        Update::Successful | Update::Failed { .. } => Ok(()),
+    }
+}
+
+/// `calls` says where the caller finds the latest revision.
+pub(crate) fn same_revision(given: Option<&str>, latest: &str, calls: &str) -> Result<(), Error> {
+    match given {
+        Some(given) if given != latest => Err(precondition_failed_exception(format!(
+            "The Revision Id provided does not match the latest Revision Id. Call the {calls} API to retrieve the latest \
+             Revision Id"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn stored(error: WriteError, arn: &FunctionArn) -> Error {
+    match error {
+        WriteError::Conflict => in_progress(arn),
+        WriteError::Store(error) => {
+            tracing::error!(%error, "a record could not be written");
+            service_exception("The change could not be stored; Hearth's log says more.")
+        }
+    }
+}
+
+/// As [`stored`], for what is no function.
+pub(crate) fn stored_resource(error: WriteError) -> Error {
+    match error {
+        WriteError::Conflict => resource_conflict_exception("The resource was changed at the same time. Try again."),
+        WriteError::Store(error) => {
+            tracing::error!(%error, "a record could not be written");
+            service_exception("The change could not be stored; Hearth's log says more.")
+        }
+    }
+}
+
+fn in_progress(arn: &FunctionArn) -> Error {
+    resource_conflict_exception(format!(
+        "The operation cannot be performed at this time. An update is in progress for resource: {}",
+        arn.unqualified()
+    ))
+}
+
+fn too_large(limit: u64) -> Error {
+    invalid(format!("Unzipped size must be smaller than {limit} bytes"))
+}

@@ -1,0 +1,79 @@
+//! The handler of the group `code`.
+
+use async_trait::async_trait;
+use hearth_wire::{Context, Coverage, Error};
+use hearth_wire_lambda::CodeApi;
+use hearth_wire_lambda::errors::invalid_parameter_value_exception as invalid;
+use hearth_wire_lambda::types::*;
+
+use crate::control::Control;
+use crate::coverage::COVERAGE;
+use crate::functions::define_code;
+use crate::record::{Definition, Readiness};
+use crate::{check, names, present, versions};
+
+#[async_trait]
+impl CodeApi for Control {
+    fn coverage(&self) -> &'static [Coverage] {
+        COVERAGE
+    }
+
+    async fn update_function_code(
+        &self,
+        cx: &Context,
+        input: UpdateFunctionCodeRequest,
+    ) -> Result<FunctionConfiguration, Error> {
+        if input.image_uri.is_some() {
+            return Err(invalid("Please don't provide ImageUri when updating a function with packageType Zip."));
+        }
+        check::refuse(
+            "UpdateFunctionCode",
+            &[
+                (input.s3_bucket.is_some() || input.s3_key.is_some(), "S3Bucket"),
+                (input.publish_to.is_some(), "PublishTo"),
+                (input.source_kms_key_arn.is_some(), "SourceKMSKeyArn"),
+            ],
+        )?;
+        let arn = self.asked(cx, input.function_name.as_deref(), None, "UpdateFunctionCode")?;
+        let arn = names::of_latest(&arn)?;
+        // Before the package is looked into, and again when its turn comes.
+        let function = self.to_update(&arn, input.revision_id.as_deref())?;
+        let zip = self.package(input.zip_file)?;
+        self.verify_signature(&function.owner, function.record.code_signing.as_deref())?;
+        let dry_run = input.dry_run == Some(true);
+        let publish = input.publish == Some(true);
+        let _room = self.room(&function.owner, zip.len() as u64 * if publish { 2 } else { 1 })?;
+        let _in_use = self.inner.packages_in_use.read().await;
+        let admitted = self.admit(zip, dry_run).await?;
+        let _turn = self.turn(&arn).await;
+        let function = self.to_update(&arn, input.revision_id.as_deref())?;
+        let mut definition = Definition::clone(&function.record.intent);
+        define_code(&mut definition, &admitted);
+        if let Some(architecture) = check::architecture(input.architectures.as_ref()) {
+            definition.architecture = architecture;
+        }
+        self.within_unzipped(&definition)?;
+        let mut changes = self.updated(&function, definition);
+        if dry_run {
+            let root = changes.root.clone().unwrap_or_else(|| (*function.record).clone());
+            let mut answer = present::latest(&function.after(&changes, root, function.change), None);
+            answer.revision_id = Some(function.record.revision_id.clone());
+            answer.last_modified = Some(function.record.last_modified.clone());
+            let status = present::latest(&function, None);
+            answer.last_update_status = status.last_update_status;
+            answer.last_update_status_reason = status.last_update_status_reason;
+            answer.last_update_status_reason_code = status.last_update_status_reason_code;
+            return Ok(answer);
+        }
+        let published = publish && versions::is_news(&function, &changes);
+        if published {
+            versions::publish(&mut changes, None, Readiness::Pending);
+        }
+        let function = self.commit(&function, changes).await?;
+        self.wake(&function).await;
+        Ok(match function.newest().filter(|_| publish) {
+            Some((number, version)) => present::published(&function, number, version, Some(&number.to_string())),
+            None => present::latest(&function, None),
+        })
+    }
+}

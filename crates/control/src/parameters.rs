@@ -1,0 +1,188 @@
+//! What a request gives of a function's configuration, and how it becomes a definition. Creating and updating share it:
+//! a creation is an update of the defaults.
+
+use hearth_model::{Architecture, CodeHash, FunctionName, Memory, Secret};
+use hearth_wire::Error;
+use hearth_wire_lambda::errors::invalid_parameter_value_exception as invalid;
+use hearth_wire_lambda::types::{self, CreateFunctionRequest, UpdateFunctionConfigurationRequest};
+
+use crate::check;
+use crate::record::{Definition, Kept, LayerUse, Logging};
+
+const DEFAULT_TIMEOUT_S: u32 = 3;
+const DEFAULT_MEMORY: Memory = Memory::mib(128);
+const DEFAULT_EPHEMERAL_STORAGE: Memory = Memory::mib(512);
+
+/// Members that are given change what is there.
+pub struct Parameters {
+    runtime: Option<String>,
+    handler: Option<String>,
+    role: Option<String>,
+    description: Option<String>,
+    timeout: Option<i64>,
+    memory_size: Option<i64>,
+    ephemeral_storage: Option<types::EphemeralStorage>,
+    environment: Option<types::Environment>,
+    logging_config: Option<types::LoggingConfig>,
+    pub layers: Option<Vec<String>>,
+    kept: Kept,
+}
+
+impl Parameters {
+    pub fn of_creation(input: &mut CreateFunctionRequest) -> Self {
+        Parameters {
+            runtime: input.runtime.take(),
+            handler: input.handler.take(),
+            role: input.role.take(),
+            description: input.description.take(),
+            timeout: input.timeout,
+            memory_size: input.memory_size,
+            ephemeral_storage: input.ephemeral_storage.take(),
+            environment: input.environment.take(),
+            logging_config: input.logging_config.take(),
+            layers: input.layers.take(),
+            kept: Kept {
+                vpc_config: input.vpc_config.take(),
+                dead_letter_config: input.dead_letter_config.take(),
+                kms_key_arn: input.kms_key_arn.take(),
+                tracing_config: input.tracing_config.take(),
+                file_system_configs: input.file_system_configs.take(),
+                snap_start: input.snap_start.take(),
+                tenancy_config: input.tenancy_config.take(),
+            },
+        }
+    }
+
+    pub fn of_update(input: &mut UpdateFunctionConfigurationRequest) -> Self {
+        Parameters {
+            runtime: input.runtime.take(),
+            handler: input.handler.take(),
+            role: input.role.take(),
+            description: input.description.take(),
+            timeout: input.timeout,
+            memory_size: input.memory_size,
+            ephemeral_storage: input.ephemeral_storage.take(),
+            environment: input.environment.take(),
+            logging_config: input.logging_config.take(),
+            layers: input.layers.take(),
+            kept: Kept {
+                vpc_config: input.vpc_config.take(),
+                dead_letter_config: input.dead_letter_config.take(),
+                kms_key_arn: input.kms_key_arn.take(),
+                tracing_config: input.tracing_config.take(),
+                file_system_configs: input.file_system_configs.take(),
+                snap_start: input.snap_start.take(),
+                tenancy_config: None,
+            },
+        }
+    }
+
+    /// A definition of the defaults with these members; its code is set when the package is there.
+    pub fn define(&self, layers: Option<Vec<LayerUse>>) -> Result<Definition, Error> {
+        let (Some(runtime), Some(_)) = (&self.runtime, &self.handler) else {
+            return Err(invalid(
+                "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
+            ));
+        };
+        let defaults = Definition {
+            generation: 0,
+            runtime: check::runtime(runtime)?,
+            handler: String::new(),
+            role: String::new(),
+            description: String::new(),
+            timeout_s: DEFAULT_TIMEOUT_S,
+            memory: DEFAULT_MEMORY,
+            ephemeral_storage: DEFAULT_EPHEMERAL_STORAGE,
+            architecture: Architecture::X86_64,
+            environment: None,
+            logging: Logging::default(),
+            code: CodeHash([0; 32]),
+            code_size: 0,
+            unzipped: 0,
+            layers: Vec::new(),
+            kept: None,
+        };
+        self.change(&defaults, layers)
+    }
+
+    /// `old` with these members.
+    pub fn change(&self, old: &Definition, layers: Option<Vec<LayerUse>>) -> Result<Definition, Error> {
+        let mut new = old.clone();
+        if let Some(runtime) = &self.runtime {
+            new.runtime = check::runtime(runtime)?;
+        }
+        if let Some(variables) = environment(self.environment.as_ref())? {
+            new.environment = Some(variables);
+        }
+        new.logging = check::logging(&old.logging, self.logging_config.as_ref())?;
+        if let Some(timeout) = self.timeout {
+            new.timeout_s = check::timeout(timeout)?;
+        }
+        if let Some(memory) = self.memory_size {
+            new.memory = check::memory(memory)?;
+        }
+        if let Some(size) = check::ephemeral_storage(self.ephemeral_storage.as_ref())? {
+            new.ephemeral_storage = size;
+        }
+        let set = |member: &mut String, given: &Option<String>| {
+            if let Some(given) = given {
+                member.clone_from(given);
+            }
+        };
+        set(&mut new.handler, &self.handler);
+        set(&mut new.role, &self.role);
+        set(&mut new.description, &self.description);
+        if let Some(layers) = layers {
+            new.layers = layers;
+        }
+        let kept = merged(old.kept.as_deref().cloned().unwrap_or_default(), self.kept.clone());
+        new.kept = Some(Box::new(kept)).filter(|kept| !named(kept).is_empty());
+        Ok(new)
+    }
+
+    /// Members that have no effect are named in the log, once a request.
+    pub fn warn_of_kept(&self, name: &FunctionName) {
+        let names = named(&self.kept);
+        if !names.is_empty() {
+            tracing::warn!(function = %name, members = names.join(","), "members are kept without effect");
+        }
+    }
+}
+
+fn environment(given: Option<&types::Environment>) -> Result<Option<Vec<(String, Secret)>>, Error> {
+    let Some(given) = given else { return Ok(None) };
+    let Some(variables) = &given.variables else { return Ok(Some(Vec::new())) };
+    check::environment(variables)?;
+    Ok(Some(variables.iter().map(|(key, value)| (key.clone(), Secret::new(value))).collect()))
+}
+
+/// Members of `kept` that are there.
+fn named(kept: &Kept) -> Vec<&'static str> {
+    let given = [
+        (kept.vpc_config.is_some(), "VpcConfig"),
+        (kept.dead_letter_config.is_some(), "DeadLetterConfig"),
+        (kept.kms_key_arn.is_some(), "KMSKeyArn"),
+        (kept.tracing_config.is_some(), "TracingConfig"),
+        (kept.file_system_configs.is_some(), "FileSystemConfigs"),
+        (kept.snap_start.is_some(), "SnapStart"),
+        (kept.tenancy_config.is_some(), "TenancyConfig"),
+    ];
+    given.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
+}
+
+fn merged(old: Kept, new: Kept) -> Kept {
+    Kept {
+        vpc_config: new.vpc_config.or(old.vpc_config),
+        // An empty target clears it.
+        dead_letter_config: new
+            .dead_letter_config
+            .or(old.dead_letter_config)
+            .filter(|dead| dead.target_arn.as_deref().is_some_and(|target| !target.is_empty())),
+        kms_key_arn: new.kms_key_arn.or(old.kms_key_arn).filter(|key| !key.is_empty()),
+        tracing_config: new.tracing_config.or(old.tracing_config),
+        file_system_configs: new.file_system_configs.or(old.file_system_configs),
+        snap_start: new.snap_start.or(old.snap_start),
+        // Only at creation.
+        tenancy_config: new.tenancy_config.or(old.tenancy_config),
+    }
+}

@@ -1,0 +1,226 @@
+//! A control room on the engines without a disk, with packages that are anything that begins with `PK`.
+
+#![allow(dead_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_control::{Config, Control, Ports};
+use hearth_model::{
+    AdmitError, Admitted, BoxFuture, CodeHash, FunctionArn, FunctionRef, MaterialsError, Packages, Quotas, SystemClock,
+};
+use hearth_store::{Blobs, MemoryBlobs, MemoryRecords, Records};
+use hearth_wire::{Blob, Context, Error};
+use hearth_wire_lambda::types::*;
+use hearth_wire_lambda::{AliasesApi, CodeApi, FunctionsApi, LayersApi, VersionsApi};
+
+pub const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:";
+
+/// Unpacking waits for `open`.
+pub struct TestPackages {
+    blobs: Arc<MemoryBlobs>,
+    open: AtomicBool,
+    opened: tokio::sync::Notify,
+}
+
+impl TestPackages {
+    async fn wait(&self) {
+        while !self.open.load(Ordering::Acquire) {
+            self.opened.notified().await;
+        }
+    }
+}
+
+impl Packages for TestPackages {
+    fn admit(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>> {
+        Box::pin(async move {
+            if !zip.starts_with(b"PK") {
+                return Err(AdmitError::NotAZip("no".to_owned()));
+            }
+            let zipped = zip.len() as u64;
+            // `PK+N` unpacks to N bytes.
+            let told = zip.strip_prefix(b"PK+").and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
+            Ok(Admitted { code: self.blobs.put(zip).await.unwrap(), zipped, unzipped: told.unwrap_or(zipped) })
+        })
+    }
+
+    fn check(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>> {
+        self.admit(zip)
+    }
+
+    fn unpack(&self, _: CodeHash) -> BoxFuture<'_, Result<(), MaterialsError>> {
+        Box::pin(async move {
+            self.wait().await;
+            Ok(())
+        })
+    }
+
+    fn merge(&self, _: Vec<CodeHash>) -> BoxFuture<'_, Result<(), MaterialsError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn release(&self, code: CodeHash) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.blobs.delete(code).await.unwrap() })
+    }
+}
+
+pub struct World {
+    pub control: Control,
+    pub packages: Arc<TestPackages>,
+    pub records: Arc<dyn Records>,
+    pub blobs: Arc<MemoryBlobs>,
+    pub cx: Context,
+    pub reconciler: tokio::task::JoinHandle<()>,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::on(Arc::new(MemoryRecords::default()), Quotas::default()).await
+    }
+
+    pub async fn on(records: Arc<dyn Records>, quotas: Quotas) -> Self {
+        let blobs = Arc::new(MemoryBlobs::default());
+        let opened = tokio::sync::Notify::new();
+        let packages = Arc::new(TestPackages { blobs: blobs.clone(), open: AtomicBool::new(true), opened });
+        let (control, reconciler) = open(&records, &packages, &blobs, quotas).await;
+        World { control, packages, records, blobs, cx: context("000000000000"), reconciler }
+    }
+
+    /// The same store, opened again.
+    pub async fn restarted(self) -> Self {
+        self.reconciler.abort();
+        let (control, reconciler) = open(&self.records, &self.packages, &self.blobs, Quotas::default()).await;
+        World { control, reconciler, ..self }
+    }
+
+    pub fn hold(&self) {
+        self.packages.open.store(false, Ordering::Release);
+    }
+
+    pub fn let_go(&self) {
+        self.packages.open.store(true, Ordering::Release);
+        self.packages.opened.notify_waiters();
+    }
+
+    pub async fn create(&self, name: &str) -> Result<FunctionConfiguration, Error> {
+        self.control.create_function(&self.cx, a_function(name)).await
+    }
+
+    /// A function that is ready.
+    pub async fn made(&self, name: &str) -> FunctionConfiguration {
+        self.create(name).await.expect("it is created");
+        self.until_settled(name).await
+    }
+
+    pub async fn configuration(&self, name: &str) -> FunctionConfiguration {
+        let input = GetFunctionConfigurationRequest { function_name: Some(name.to_owned()), qualifier: None };
+        self.control.get_function_configuration(&self.cx, input).await.ok().unwrap()
+    }
+
+    pub async fn until_settled(&self, name: &str) -> FunctionConfiguration {
+        let settled = async {
+            loop {
+                let found = self.configuration(name).await;
+                if found.last_update_status.as_deref() == Some("Successful") {
+                    return found;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), settled).await.expect("the reconciler brings it about")
+    }
+
+    pub async fn update_code(&self, name: &str, zip: &str) -> Result<FunctionConfiguration, Error> {
+        let input = UpdateFunctionCodeRequest {
+            function_name: Some(name.to_owned()),
+            zip_file: blob(zip),
+            ..UpdateFunctionCodeRequest::default()
+        };
+        self.control.update_function_code(&self.cx, input).await
+    }
+
+    /// Other code, and the version that it is published as.
+    pub async fn next_version(&self, name: &str, zip: &str) -> FunctionConfiguration {
+        self.update_code(name, zip).await.expect("it is updated");
+        self.until_settled(name).await;
+        self.publish(name).await.expect("it is published")
+    }
+
+    pub async fn publish(&self, name: &str) -> Result<FunctionConfiguration, Error> {
+        let input = PublishVersionRequest { function_name: Some(name.to_owned()), ..PublishVersionRequest::default() };
+        self.control.publish_version(&self.cx, input).await
+    }
+
+    pub async fn alias(&self, name: &str, alias: &str, version: &str) -> Result<AliasConfiguration, Error> {
+        let input = CreateAliasRequest {
+            function_name: Some(name.to_owned()),
+            name: Some(alias.to_owned()),
+            function_version: Some(version.to_owned()),
+            ..CreateAliasRequest::default()
+        };
+        self.control.create_alias(&self.cx, input).await
+    }
+
+    pub async fn delete(&self, name: &str) -> Result<DeleteFunctionResponse, Error> {
+        let input = DeleteFunctionRequest { function_name: Some(name.to_owned()), qualifier: None };
+        self.control.delete_function(&self.cx, input).await
+    }
+
+    pub async fn layer(&self, name: &str, zip: &str) -> Result<PublishLayerVersionResponse, Error> {
+        let input = PublishLayerVersionRequest {
+            layer_name: Some(name.to_owned()),
+            content: Some(LayerVersionContentInput { zip_file: blob(zip), ..LayerVersionContentInput::default() }),
+            ..PublishLayerVersionRequest::default()
+        };
+        self.control.publish_layer_version(&self.cx, input).await
+    }
+}
+
+async fn open(
+    records: &Arc<dyn Records>,
+    packages: &Arc<TestPackages>,
+    blobs: &Arc<MemoryBlobs>,
+    quotas: Quotas,
+) -> (Control, tokio::task::JoinHandle<()>) {
+    let ports = Ports {
+        records: records.clone(),
+        packages: packages.clone(),
+        blobs: blobs.clone(),
+        clock: Arc::new(SystemClock),
+    };
+    let control = Control::open(Config { quotas }, ports).await.unwrap();
+    let reconciler = tokio::spawn(control.clone().run());
+    (control, reconciler)
+}
+
+pub fn context(account: &str) -> Context {
+    Context::new(account, "us-east-1", "r", "localhost", None)
+}
+
+pub fn blob(zip: &str) -> Option<Blob> {
+    Some(Blob(Bytes::copy_from_slice(zip.as_bytes())))
+}
+
+pub fn a_function(name: &str) -> CreateFunctionRequest {
+    CreateFunctionRequest {
+        function_name: Some(name.to_owned()),
+        runtime: Some("python3.11".to_owned()),
+        handler: Some("index.handler".to_owned()),
+        role: Some("arn:aws:iam::000000000000:role/r".to_owned()),
+        code: Some(FunctionCode { zip_file: blob("PK1"), ..FunctionCode::default() }),
+        ..CreateFunctionRequest::default()
+    }
+}
+
+pub fn arn(name: &str) -> FunctionArn {
+    let (account, region) = (hearth_model::AccountId::default_account(), hearth_model::Region::default_region());
+    FunctionRef::parse(name).unwrap().resolve(&account, &region, None).unwrap()
+}
+
+/// Status and text of a refusal.
+pub fn refusal<T>(result: Result<T, Error>) -> (u16, String) {
+    let error = result.err().expect("it is refused");
+    (error.status, error.message.unwrap_or_default())
+}
