@@ -85,8 +85,10 @@ def test_a_host_without_node_has_none_where_nothing_is_fetched(used):
         make_client(server).invoke(FunctionName=make(NODE, Runtime="nodejs22.x"))
 
 
-def test_interpreters_in_a_home_are_copied_and_the_home_is_not_seen(used, base):
-    home = base / "home"
+@pytest.mark.parametrize("mode", [0o755, 0o700], ids=["open", "closed"])
+def test_interpreters_in_a_home_are_copied_and_the_home_is_not_seen(used, base, mode):
+    """Also in one that only root can enter, who the server is not."""
+    home = base / f"home-{mode:o}"
     python3, node = (pathlib.Path(shutil.which(name, path="/usr/bin") or shutil.which(name)).resolve() for name in ("python3", "node"))
     made = subprocess.run([python3, "-ISc", "import os; print(os.path.dirname(os.__file__))"], capture_output=True, text=True, check=True)
     standard = pathlib.Path(made.stdout.strip())
@@ -94,6 +96,8 @@ def test_interpreters_in_a_home_are_copied_and_the_home_is_not_seen(used, base):
     shutil.copy(python3, home / "bin/python3")
     shutil.copy(node, home / "bin/node")
     shutil.copytree(standard, home / "lib" / standard.name, symlinks=False, ignore_dangling_symlinks=True)
+
+    home.chmod(mode)
 
     server, make, call = used(
         "--runtimes-fetch", "false",

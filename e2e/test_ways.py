@@ -79,12 +79,29 @@ class Way:
         before = [*wrapper]
         if self.as_user:
             before = AS_USER + before
+        if self.name == "user-ranges":
+            before = self.ranges() + before
         if self.name == "user-delegated":
             self.delegation = Delegation()
             before = self.delegation.enter() + before
         flags = ("--isolation", self.isolation, *flags)
         folders = (self.home() / "data", self.home() / "cache")
         return Server(*folders, *flags, before=before, binary=self.binary(), HOME=str(self.home()))
+
+    def ranges(self):
+        """Where the user has a name and subordinate ids; nobody else sees that."""
+        lines = {
+            "/etc/passwd": read("/etc/passwd") + f"e2e-user:x:{USER}:{USER}::/nowhere:/bin/sh\n",
+            "/etc/group": read("/etc/group") + f"e2e-user:x:{USER}:\n",
+            "/etc/subuid": "e2e-user:700000000:65536\n",
+            "/etc/subgid": "e2e-user:700000000:65536\n",
+        }
+        binds = ""
+        for path, text in lines.items():
+            copy = self.base / pathlib.Path(path).name
+            copy.write_text(text)
+            binds += f"mount --bind {copy} {path}; "
+        return ["unshare", "--mount", "sh", "-c", f'set -e; {binds}exec "$@"', "sh"]
 
     def home(self):
         home = self.base / "home"
@@ -103,8 +120,10 @@ class Way:
         return str(copy)
 
 
-@pytest.fixture(scope="module", params=["root", "user-delegated", "user", "landlock", "none"])
+@pytest.fixture(scope="module", params=["root", "user-delegated", "user-ranges", "user", "landlock", "none"])
 def way(request, base):
+    if request.param == "user-ranges" and not (shutil.which("newuidmap") and os.path.exists("/etc/subuid")):
+        pytest.skip("needs newuidmap (package uidmap)")
     folder = base / f"way-{request.param}"
     folder.mkdir(mode=0o755)
     return Way(request.param, folder)
@@ -279,7 +298,7 @@ def test_the_server_has_no_privileges(server):
 
 def test_doctor_says_how_it_runs_and_what_holds(way, server):
     doctor = json.loads(server.request("GET", "/_hearth/v1/doctor")[2])
-    expected = way.name if way.namespaces else "user"
+    expected = way.name if way.name in ("root", "user-delegated") else "user"
     assert (doctor["way"], doctor["isolation"]) == (expected, way.isolation)
     held = {promise["name"] for promise in doctor["promises"] if promise["held"]}
     always = {"network", "filesystem", "seccomp", "landlock", "processes"}
@@ -287,6 +306,7 @@ def test_doctor_says_how_it_runs_and_what_holds(way, server):
     assert held == {
         "root": always | groups | {"tmp", "uid"},
         "user-delegated": always | groups,
+        "user-ranges": always | {"uid"},
         "user": always,
         "landlock": {"filesystem", "seccomp", "landlock"},
         "none": set(),
@@ -301,6 +321,8 @@ def doctor(command, *flags):
 
 
 def test_doctor_needs_no_server(way):
+    if way.name == "user-ranges":
+        pytest.skip("as for a user without")
     command = [way.binary()]
     if way.as_user:
         command = AS_USER + command

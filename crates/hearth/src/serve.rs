@@ -18,6 +18,7 @@ mod signals;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use hearth_images::Closed;
 use hearth_sandbox::privilege::Owner;
 use hearth_sandbox::{launcher, process};
 use hearth_store::DataDir;
@@ -57,7 +58,8 @@ pub fn run(arguments: ServeArguments) -> Result<(), Failure> {
     let listener = std::net::TcpListener::bind(settings.listen)
         .map_err(|e| Failure::No(format!("cannot listen on {}: {e}", settings.listen)))?;
     let owner = owner::choose(&settings)?;
-    let host = Made { way: process::way(), launcher: start_launcher(&settings, owner)? };
+    let closed = owner.map(|_| Closed::hold()).unwrap_or_default();
+    let host = Made { way: process::way(), launcher: start_launcher(&settings, owner)?, closed };
     owner::become_it(owner, &settings)?;
     let folder = DataDir::open(&settings.data_dir).map_err(|e| Failure::No(e.to_string()))?;
     raise_descriptor_limit();

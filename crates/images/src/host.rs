@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_model::Runtime;
@@ -27,11 +29,56 @@ pub struct Interpreter {
     pub prefix: PathBuf,
     /// As it says itself: `3.11.2`.
     pub version: String,
+    /// Where the libraries lie that it is linked to, when it does not find them itself.
+    pub libraries: Option<PathBuf>,
+    held: Option<Held>,
 }
 
+/// What leads to an interpreter that this user cannot reach by its path.
+#[derive(Clone, Debug)]
+struct Held {
+    facts: String,
+    _prefix: Arc<OwnedFd>,
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.facts == other.facts
+    }
+}
+
+impl Eq for Held {}
+
 impl Interpreter {
+    pub fn at(program: PathBuf, prefix: PathBuf, version: String) -> Self {
+        Interpreter { program, prefix, version, libraries: None, held: None }
+    }
+
+    /// Runs it, or another program that is linked to the same libraries.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        if let Some(libraries) = &self.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command
+    }
+
+    /// The same as it is in a folder of its own, where it can be run.
+    pub fn moved(&self, prefix: &Path, program: &Path) -> Self {
+        let libraries = Some(prefix.join("lib"));
+        Interpreter { program: program.to_owned(), prefix: prefix.to_owned(), libraries, ..self.clone() }
+    }
+
+    /// Whether it can only be read, through a descriptor.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Says whether another look would find the same one: changes when the host upgrades it.
     pub fn facts(&self) -> String {
+        if let Some(held) = &self.held {
+            return held.facts.clone();
+        }
         let metadata = fs::metadata(&self.program);
         let (size, modified) = metadata.map(|m| (m.len(), m.mtime())).unwrap_or_default();
         format!("{} {} {size} {modified}", self.version, self.program.display())
@@ -43,13 +90,52 @@ impl Interpreter {
     }
 }
 
+/// Interpreters in folders of `PATH` that are closed to other users, such as below root's home, held open by their
+/// prefix: what they are made of can be copied by whom this process becomes.
+#[derive(Clone, Debug, Default)]
+pub struct Closed {
+    found: Vec<(Runtime, Interpreter)>,
+}
+
+impl Closed {
+    /// For root, before it becomes another. Runs each that it finds, in threads that have ended when this comes back.
+    pub fn hold() -> Self {
+        let closed: Vec<_> = folders().into_iter().filter(|folder| !open_to_all(folder)).collect();
+        Closed { found: hold_below(&closed) }
+    }
+
+    /// Those for other runtimes than the ones that were found.
+    pub fn beside(&self, found: &mut BTreeMap<&'static str, (Runtime, Interpreter)>) {
+        for (runtime, interpreter) in &self.found {
+            found.entry(runtime.as_str()).or_insert_with(|| (*runtime, interpreter.clone()));
+        }
+    }
+}
+
+fn hold_below(folders: &[PathBuf]) -> Vec<(Runtime, Interpreter)> {
+    let hold = |(runtime, interpreter): (Runtime, Interpreter)| {
+        let program = interpreter.program.strip_prefix(&interpreter.prefix).ok()?.to_owned();
+        let prefix = OwnedFd::from(fs::File::open(&interpreter.prefix).ok()?);
+        let here = PathBuf::from(format!("/proc/self/fd/{}", prefix.as_raw_fd()));
+        let held = Some(Held { facts: interpreter.facts(), _prefix: Arc::new(prefix) });
+        Some((runtime, Interpreter { program: here.join(program), prefix: here, held, ..interpreter }))
+    };
+    let found = find(folders).into_values();
+    found.filter(|(_, interpreter)| !open_to_all(&interpreter.program)).filter_map(hold).collect()
+}
+
+/// Whether every user may go there, and read it.
+fn open_to_all(path: &Path) -> bool {
+    let open =
+        |folder: &Path| fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o005 == 0o005);
+    path.ancestors().all(open)
+}
+
 fn public(path: &Path) -> bool {
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.parent().is_some());
     let mut homes = vec![PathBuf::from("/root"), PathBuf::from("/home")];
     homes.extend(home);
-    let open =
-        |folder: &Path| fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o005 == 0o005);
-    !homes.iter().any(|home| path.starts_with(home)) && path.ancestors().all(open)
+    !homes.iter().any(|home| path.starts_with(home)) && open_to_all(path)
 }
 
 /// Where interpreters are looked for.
@@ -122,7 +208,7 @@ fn ask(program: &Path) -> Option<(Runtime, Interpreter)> {
     let (major, minor) = (numbers.next()?, numbers.next()?);
     let name = if python { format!("python{major}.{minor}") } else { format!("nodejs{major}.x") };
     let runtime = Runtime::parse(&name).ok()?;
-    Some((runtime, Interpreter { program, prefix, version }))
+    Some((runtime, Interpreter::at(program, prefix, version)))
 }
 
 #[cfg(test)]
@@ -162,6 +248,24 @@ mod tests {
         fake(folder.path(), "python3.7", "printf '3.7.1\\n/p\\n/p\\n'");
         fake(folder.path(), "python3-config", "printf '3.11.1\\n/p\\n/p\\n'");
         assert!(find(&[folder.path().to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn a_held_interpreter_is_read_through_its_descriptor_and_has_the_same_facts_again() {
+        let closed = tempfile::tempdir().unwrap();
+        fs::create_dir_all(closed.path().join("bin")).unwrap();
+        fs::create_dir_all(closed.path().join("shims")).unwrap();
+        fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let (program, prefix) = (closed.path().join("bin/python3.12"), closed.path().to_owned());
+        fake(&closed.path().join("bin"), "python3.12", "exit 1");
+        let answer = format!("printf '3.12.1\\n{}\\n{}\\n'", program.display(), prefix.display());
+        fake(&closed.path().join("shims"), "python3.12", &answer);
+        let held = || hold_below(&[closed.path().join("shims")]).pop().unwrap();
+        let (runtime, interpreter) = held();
+        assert_eq!(runtime.as_str(), "python3.12");
+        assert!(interpreter.program.starts_with("/proc/self/fd") && interpreter.is_held() && !interpreter.is_public());
+        assert_eq!(fs::read(&interpreter.program).unwrap(), fs::read(&program).unwrap());
+        assert_eq!(held().1.facts(), interpreter.facts(), "whatever the descriptor's number is");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use hearth_store::{Blobs, BlobsError};
 use rustix::fs::MemfdFlags;
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::host::Closed;
 use crate::runtimes::{self, Found, InstalledRuntime, Ready};
 use crate::trees::{Tree, Trees};
 use crate::unpacker::{self, What};
@@ -35,6 +36,8 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// Run a function on the nearest installed runtime of its family when its own is missing.
     pub substitute: bool,
+    /// Interpreters that this user cannot reach by their paths.
+    pub closed: Closed,
     /// Fetch from registries what a runtime lacks: Node.js itself, boto3.
     pub fetch: bool,
 }
@@ -62,7 +65,7 @@ impl Images {
     pub fn open(config: Config, blobs: Arc<dyn Blobs>) -> io::Result<Self> {
         let code = Trees::open(&config.cache_dir.join("code"), CODE_MAX)?;
         let runtimes = Trees::open(&config.cache_dir.join("runtimes"), RUNTIMES_MAX)?;
-        let found = runtimes::find(config.fetch);
+        let found = runtimes::find(config.fetch, &config.closed);
         let workers = Semaphore::new(WORKERS);
         let empty = config.cache_dir.join("empty");
         DirBuilder::new().recursive(true).mode(0o500).create(&empty)?;

@@ -26,6 +26,7 @@ mod skeleton;
 mod trees;
 mod unpacker;
 
+pub use host::Closed;
 pub use images::{Config, Images};
 pub use runtimes::{InstalledRuntime, Source};
 pub use unpacker::main_if_asked;

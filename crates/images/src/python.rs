@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use hearth_model::Runtime;
@@ -87,10 +86,20 @@ pub fn add<'a>(
 }
 
 fn compile(interpreter: &Interpreter, root: &Path) -> io::Result<()> {
-    let mut command = Command::new(&interpreter.program);
+    let mut command = interpreter.command(&interpreter.program);
     command.args(["-I", "-S", "-B", "-c", COMPILE]).arg(root);
     command.args(BOOTSTRAP.iter().map(|(file, _)| format!("var/runtime/{file}")));
     run(&mut command, COMPILE_PATIENCE)?.success().map(drop)
+}
+
+/// The interpreter where it can be run; one that can only be read is copied first.
+pub fn at_hand(trees: &Trees, runtime: Runtime, interpreter: &Interpreter) -> io::Result<Interpreter> {
+    if !interpreter.is_held() {
+        return Ok(interpreter.clone());
+    }
+    let name = format!("python{}", runtime.language_version().unwrap_or_default());
+    let copy = copied(trees, interpreter, &name)?;
+    Ok(interpreter.moved(&copy.path, &copy.path.join("bin").join(&name)))
 }
 
 /// The interpreter as a tree of its own, made once.
@@ -107,7 +116,11 @@ fn copied(trees: &Trees, interpreter: &Interpreter, name: &str) -> io::Result<Tr
             // What a link leads to: one folder holds all.
             fs::copy(&library, lib.join(library.file_name().unwrap_or_default()))?;
         }
-        let unwanted = ["site-packages", "test", "idlelib", "ensurepip", "turtledemo"];
+        let mut unwanted = vec!["site-packages", "test", "idlelib", "turtledemo"];
+        if !interpreter.is_held() {
+            unwanted.push("ensurepip");
+        }
+        // Else the copy is what packages are installed by.
         copy_tree(&interpreter.prefix.join("lib").join(name), &lib.join(name), &unwanted)
     })
 }
@@ -136,8 +149,7 @@ mod tests {
             fs::write(at(file), file).unwrap();
         }
         symlink("libpython3.11.so.1.0", at("lib/libpython3.11.so")).unwrap();
-        let interpreter =
-            Interpreter { program: at("bin/python3.11"), prefix: home.path().to_owned(), version: "3.11.2".to_owned() };
+        let interpreter = Interpreter::at(at("bin/python3.11"), home.path().to_owned(), "3.11.2".to_owned());
         assert!(!interpreter.is_public());
 
         let trees = Trees::open(cache.path(), u64::MAX).unwrap();

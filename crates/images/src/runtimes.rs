@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hearth_model::{CodeHash, Family, RUNTIMES, Runtime, RuntimeTree};
 use sha2::{Digest, Sha256};
 
-use crate::host::{self, Interpreter};
+use crate::host::{self, Closed, Interpreter};
 use crate::node::{self, Node};
 use crate::skeleton::Skeleton;
 use crate::trees::{Lease, Trees};
@@ -78,8 +78,10 @@ pub struct Entry {
 }
 
 /// Looks through the host. Newest first within a family; runs each interpreter once.
-pub fn find(fetch: bool) -> Vec<Found> {
-    let mut found: Vec<_> = host::find(&host::folders())
+pub fn find(fetch: bool, closed: &Closed) -> Vec<Found> {
+    let mut interpreters = host::find(&host::folders());
+    closed.beside(&mut interpreters);
+    let mut found: Vec<_> = interpreters
         .into_values()
         .map(|(runtime, interpreter)| Found {
             runtime,
@@ -127,9 +129,13 @@ impl Found {
 
     /// Makes its tree. May take long the first time, when something has to be fetched or copied.
     pub fn make(&self, trees: &Trees, fetch: bool) -> io::Result<Ready> {
-        let sdk = self.sdk(trees, fetch);
+        let kind = match &self.kind {
+            Kind::Python(interpreter) => Kind::Python(python::at_hand(trees, self.runtime, interpreter)?),
+            other => other.clone(),
+        };
+        let sdk = self.sdk(&kind, trees, fetch);
         let mut skeleton = Skeleton::new();
-        let entry = match &self.kind {
+        let entry = match &kind {
             Kind::Python(interpreter) => {
                 let packages = sdk.as_ref().map(|sdk| &sdk.tree);
                 python::add(&mut skeleton, trees, self.runtime, interpreter, packages)?
@@ -153,8 +159,8 @@ impl Found {
     }
 
     /// Without it functions run, but cannot import what AWS's runtime has: said loudly.
-    fn sdk(&self, trees: &Trees, fetch: bool) -> Option<sdk::Sdk> {
-        let Kind::Python(interpreter) = &self.kind else { return None };
+    fn sdk(&self, kind: &Kind, trees: &Trees, fetch: bool) -> Option<sdk::Sdk> {
+        let Kind::Python(interpreter) = kind else { return None };
         match sdk::python(trees, self.runtime, interpreter, fetch) {
             Ok(sdk) => Some(sdk),
             Err(error) => {
@@ -204,7 +210,8 @@ mod tests {
     #[test]
     fn both_provided_runtimes_are_there_and_share_one_root() {
         let (_cache, trees) = trees();
-        let custom: Vec<_> = find(false).into_iter().filter(|found| matches!(found.kind, Kind::Custom)).collect();
+        let custom: Vec<_> =
+            find(false, &Closed::default()).into_iter().filter(|found| matches!(found.kind, Kind::Custom)).collect();
         assert_eq!(
             custom.iter().map(|found| found.runtime.as_str()).collect::<Vec<_>>(),
             ["provided.al2023", "provided.al2"]
@@ -217,15 +224,19 @@ mod tests {
     #[test]
     fn another_look_makes_the_same_root() {
         let (_cache, trees) = trees();
-        let make =
-            || find(false).iter().map(|found| found.make(&trees, false).unwrap().tree.root.clone()).collect::<Vec<_>>();
+        let make = || {
+            find(false, &Closed::default())
+                .iter()
+                .map(|found| found.make(&trees, false).unwrap().tree.root.clone())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(make(), make());
     }
 
     #[test]
     fn every_mount_point_is_there() {
         let (_cache, trees) = trees();
-        for found in find(false) {
+        for found in find(false, &Closed::default()) {
             let root = found.make(&trees, false).unwrap().tree.root.clone();
             for bind in &root.binds {
                 let place = root.skeleton.join(&bind.target);

@@ -4,7 +4,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use hearth_model::Runtime;
@@ -49,7 +48,7 @@ fn install(interpreter: &Interpreter, folder: &Path) -> io::Result<()> {
     let requirements = work.path().join("requirements.txt");
     fs::write(&requirements, REQUIREMENTS)?;
     let python = with_pip(interpreter, work.path())?;
-    let mut pip = Command::new(python);
+    let mut pip = interpreter.command(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]);
     pip.args(["--no-deps", "--only-binary=:all:", "--require-hashes", "--timeout", "15", "--retries", "1"]);
     pip.arg("--target").arg(folder).arg("--requirement").arg(&requirements);
@@ -60,12 +59,12 @@ fn install(interpreter: &Interpreter, folder: &Path) -> io::Result<()> {
 
 /// An interpreter of the same version that has pip: itself, or one in a virtual environment.
 fn with_pip(interpreter: &Interpreter, work: &Path) -> io::Result<PathBuf> {
-    let asked = run(Command::new(&interpreter.program).args(["-m", "pip", "--version"]), PATIENCE)?;
+    let asked = run(interpreter.command(&interpreter.program).args(["-m", "pip", "--version"]), PATIENCE)?;
     if asked.status.success() {
         return Ok(interpreter.program.clone());
     }
     let place = work.join("venv");
-    let made = run(Command::new(&interpreter.program).args(["-m", "venv"]).arg(&place), PATIENCE)?;
+    let made = run(interpreter.command(&interpreter.program).args(["-m", "venv"]).arg(&place), PATIENCE)?;
     made.success().map_err(|e| {
         let program = interpreter.program.display();
         io::Error::other(format!("{program} has neither pip nor venv (Debian: apt-get install python3-venv): {e}"))
@@ -90,8 +89,7 @@ mod tests {
     fn nothing_is_fetched_when_that_is_switched_off() {
         let cache = tempfile::tempdir().unwrap();
         let trees = Trees::open(cache.path(), u64::MAX).unwrap();
-        let interpreter =
-            Interpreter { program: "/nowhere/python3".into(), prefix: "/nowhere".into(), version: "3.11.2".to_owned() };
+        let interpreter = Interpreter::at("/nowhere/python3".into(), "/nowhere".into(), "3.11.2".to_owned());
         let refused = python(&trees, Runtime::parse("python3.11").unwrap(), &interpreter, false).err().unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::NotFound);
     }

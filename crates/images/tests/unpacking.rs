@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_images::{Config, Images};
+use hearth_images::{Closed, Config, Images};
 use hearth_model::{AdmitError, CodeTree, Materials, Packages};
 use hearth_store::{Blobs, Files};
 use zip::ZipWriter;
@@ -41,7 +41,12 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let blobs: Arc<dyn Blobs> = Arc::new(Files::open(&folder.path().join("blobs")).unwrap());
-        let config = Config { cache_dir: folder.path().join("cache"), substitute: false, fetch: false };
+        let config = Config {
+            cache_dir: folder.path().join("cache"),
+            substitute: false,
+            fetch: false,
+            closed: Closed::default(),
+        };
         let images = Images::open(config, blobs.clone()).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         World { images, blobs, folder, runtime }

@@ -1,115 +1,182 @@
-//! The system calls that functions may make: an allow-list, everything else is `EPERM`.
+//! The system calls that functions may make: an allow-list, compiled to one program that the kernel runs at each call.
 //!
-//! `clone3` answers `ENOSYS`, because a filter cannot look into its argument; every C library then falls back to
-//! `clone`, whose flags are checked: no new namespaces. Left out on purpose: mounts, modules, `bpf`, `io_uring`,
-//! `userfaultfd`, keys, `ptrace` and its kin, `perf_event_open`, `kexec`, `reboot`, swap, accounting, clock setting.
+//! `calls` is the table, `rules` says which arguments are allowed. `clone3` answers `ENOSYS`, because a filter cannot
+//! look into its argument; every C library then falls back to `clone`, whose flags are checked: no new namespaces. Left
+//! out on purpose: mounts, modules, `bpf`, `io_uring`, `userfaultfd`, keys, `ptrace` and its kin, `perf_event_open`,
+//! `kexec`, `reboot`, swap, accounting, clock setting, System V and POSIX message queues.
+//!
+//! The program finds a number by binary search, in about eight steps: the kernel runs it once for every number when it is
+//! installed, to learn which calls are always allowed and need not be looked at again.
+
+mod calls;
+mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
-use libc::*;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
+use libc::{ENOSYS, EPERM, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS};
+use seccompiler::{BpfProgram, Error, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule, sock_filter};
 
-const NEW_NAMESPACES: u64 =
-    (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) as u64;
+use calls::{Arguments, CALLS, Call, NEWEST};
+use rules::{Condition, Rules, Test};
 
-#[rustfmt::skip]
-const ALLOWED: &[c_long] = &[
-    // Files and descriptors.
-    SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_preadv, SYS_pwritev, SYS_preadv2,
-    SYS_pwritev2, SYS_openat, SYS_openat2, SYS_close, SYS_close_range, SYS_lseek, SYS_fstat, SYS_newfstatat, SYS_statx,
-    SYS_statfs, SYS_fstatfs, SYS_getdents64, SYS_readlinkat, SYS_faccessat, SYS_faccessat2, SYS_dup, SYS_dup3,
-    SYS_fcntl, SYS_ioctl, SYS_flock, SYS_fsync, SYS_fdatasync, SYS_sync, SYS_syncfs, SYS_sync_file_range,
-    SYS_truncate, SYS_ftruncate, SYS_fallocate, SYS_fadvise64, SYS_readahead, SYS_sendfile, SYS_splice, SYS_tee,
-    SYS_vmsplice, SYS_copy_file_range, SYS_mkdirat, SYS_unlinkat, SYS_symlinkat, SYS_linkat, SYS_renameat2, SYS_fchmod,
-    SYS_fchmodat, SYS_fchown, SYS_fchownat, SYS_utimensat, SYS_umask, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_mknodat,
-    SYS_getxattr, SYS_lgetxattr, SYS_fgetxattr, SYS_listxattr, SYS_llistxattr, SYS_flistxattr, SYS_setxattr,
-    SYS_lsetxattr, SYS_fsetxattr, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_pipe2, SYS_memfd_create,
-    SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch,
-    // Waiting.
-    SYS_ppoll, SYS_pselect6, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd2,
-    SYS_timerfd_create, SYS_timerfd_settime, SYS_timerfd_gettime, SYS_signalfd4,
-    // Memory.
-    SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_mincore, SYS_msync, SYS_mlock, SYS_mlock2,
-    SYS_munlock, SYS_mlockall, SYS_munlockall, SYS_brk, SYS_membarrier, SYS_get_mempolicy, SYS_set_mempolicy, SYS_mbind,
-    SYS_pkey_alloc, SYS_pkey_free, SYS_pkey_mprotect,
-    // Processes, threads and what they know of themselves.
-    SYS_execve, SYS_execveat, SYS_exit, SYS_exit_group, SYS_wait4, SYS_waitid, SYS_getpid, SYS_getppid, SYS_gettid,
-    SYS_getpgid, SYS_setpgid, SYS_getsid, SYS_setsid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getresuid,
-    SYS_getresgid, SYS_getgroups, SYS_setresuid, SYS_setresgid, SYS_setreuid, SYS_setregid, SYS_setuid, SYS_setgid,
-    SYS_setgroups, SYS_setfsuid, SYS_setfsgid, SYS_capget, SYS_capset, SYS_prctl, SYS_prlimit64, SYS_getrlimit,
-    SYS_setrlimit, SYS_getrusage, SYS_times, SYS_sysinfo, SYS_uname, SYS_getcpu, SYS_getpriority, SYS_setpriority,
-    SYS_ioprio_get, SYS_ioprio_set, SYS_set_tid_address, SYS_set_robust_list, SYS_get_robust_list, SYS_rseq, SYS_futex,
-    SYS_futex_waitv, SYS_sched_yield, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_sched_getparam,
-    SYS_sched_setparam, SYS_sched_getscheduler, SYS_sched_setscheduler, SYS_sched_get_priority_max,
-    SYS_sched_get_priority_min, SYS_sched_rr_get_interval, SYS_sched_getattr, SYS_pidfd_open, SYS_pidfd_send_signal,
-    SYS_personality, SYS_restart_syscall, SYS_getrandom,
-    // Signals.
-    SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigpending,
-    SYS_rt_sigsuspend, SYS_rt_sigtimedwait, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_sigaltstack,
-    // Time.
-    SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_getitimer,
-    SYS_setitimer, SYS_timer_create, SYS_timer_settime, SYS_timer_gettime, SYS_timer_getoverrun, SYS_timer_delete,
-    // Sockets; which families is decided below.
-    SYS_socketpair, SYS_bind, SYS_listen, SYS_accept, SYS_accept4, SYS_connect, SYS_getsockname, SYS_getpeername,
-    SYS_getsockopt, SYS_setsockopt, SYS_shutdown, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg,
-    SYS_recvmmsg,
-    // Shared memory and semaphores of this sandbox's own namespace.
-    SYS_shmget, SYS_shmat, SYS_shmctl, SYS_shmdt, SYS_semget, SYS_semop, SYS_semctl, SYS_semtimedop,
-];
-
-/// Calls that only x86-64 still has.
-#[cfg(target_arch = "x86_64")]
-#[rustfmt::skip]
-const ALLOWED_HERE: &[c_long] = &[
-    SYS_open, SYS_stat, SYS_lstat, SYS_access, SYS_readlink, SYS_getdents, SYS_creat, SYS_mkdir, SYS_rmdir, SYS_unlink,
-    SYS_symlink, SYS_link, SYS_rename, SYS_renameat, SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes,
-    SYS_futimesat, SYS_mknod, SYS_pipe, SYS_dup2, SYS_poll, SYS_select, SYS_epoll_create, SYS_epoll_wait, SYS_eventfd,
-    SYS_signalfd, SYS_inotify_init, SYS_fork, SYS_vfork, SYS_getpgrp, SYS_pause, SYS_alarm, SYS_time, SYS_arch_prctl,
-];
-#[cfg(not(target_arch = "x86_64"))]
-const ALLOWED_HERE: &[c_long] = &[SYS_renameat];
-
-const FAMILIES: &[c_int] = &[AF_UNIX, AF_INET, AF_INET6];
-
-/// The filters in the order in which they are installed; the strictest answer wins.
-pub fn compile() -> Result<Vec<BpfProgram>, seccompiler::Error> {
-    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
-    rules.insert(SYS_clone, vec![SeccompRule::new(vec![argument(0, SeccompCmpOp::MaskedEq(NEW_NAMESPACES), 0)?])?]);
-    let mut families = Vec::new();
-    for family in FAMILIES {
-        families.push(SeccompRule::new(vec![argument(0, SeccompCmpOp::Eq, *family as u64)?])?);
-    }
-    // libuv and Python ask for the interfaces of the machine over this socket.
-    families.push(SeccompRule::new(vec![
-        argument(0, SeccompCmpOp::Eq, AF_NETLINK as u64)?,
-        argument(2, SeccompCmpOp::Eq, NETLINK_ROUTE as u64)?,
-    ])?);
-    rules.insert(SYS_socket, families);
-    // Allowed here so that the second filter's answer counts: it must be ENOSYS, not EPERM.
-    rules.insert(SYS_clone3, Vec::new());
-    let allow = SeccompFilter::new(rules, SeccompAction::Errno(EPERM as u32), SeccompAction::Allow, architecture)?;
-    let absent = SeccompFilter::new(
-        BTreeMap::from([(SYS_clone3, Vec::new())]),
-        SeccompAction::Allow,
-        SeccompAction::Errno(ENOSYS as u32),
-        architecture,
-    )?;
-    Ok(vec![absent.try_into()?, allow.try_into()?])
+/// A processor architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    #[cfg_attr(not(any(test, target_arch = "x86_64")), expect(dead_code))]
+    X86_64,
+    #[cfg_attr(not(any(test, target_arch = "aarch64")), expect(dead_code))]
+    Aarch64,
 }
 
-fn argument(index: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, seccompiler::Error> {
-    Ok(SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)?)
+impl Architecture {
+    #[cfg(target_arch = "x86_64")]
+    const HERE: Self = Architecture::X86_64;
+    #[cfg(target_arch = "aarch64")]
+    const HERE: Self = Architecture::Aarch64;
+
+    /// As the kernel names it to a filter: ELF machine, 64 bits, little-endian.
+    const fn audit(self) -> u32 {
+        0xc000_0000
+            | match self {
+                Architecture::X86_64 => 62,
+                Architecture::Aarch64 => 183,
+            }
+    }
+
+    const fn number(self, call: &Call) -> Option<u32> {
+        match self {
+            Architecture::X86_64 => call.x86_64,
+            Architecture::Aarch64 => call.aarch64,
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_filters_compile_and_stay_small_enough_for_the_kernel() {
-        let filters = super::compile().unwrap();
-        assert!(filters.iter().all(|filter| filter.len() < 4096));
+/// The filter of this machine's architecture.
+pub fn compile() -> Result<BpfProgram, Error> {
+    compile_for(Architecture::HERE)
+}
+
+/// What is to be done about a range of numbers.
+#[derive(Clone, Copy)]
+enum Verdict {
+    Return(u32),
+    Look(&'static Rules),
+}
+
+const fn errno(error: i32) -> u32 {
+    SECCOMP_RET_ERRNO | error.cast_unsigned()
+}
+
+fn compile_for(architecture: Architecture) -> Result<BpfProgram, Error> {
+    let mut program = vec![
+        statement(LOAD, ARCHITECTURE),
+        jump(JUMP_EQUAL, architecture.audit(), 1, 0),
+        statement(RETURN, SECCOMP_RET_KILL_PROCESS),
+        statement(LOAD, NUMBER),
+    ];
+    program.extend(search(&ranges(architecture))?);
+    Ok(program)
+}
+
+/// Every number there is, as ranges with one verdict each: first number, verdict.
+fn ranges(architecture: Architecture) -> Vec<(u32, Verdict)> {
+    let known: BTreeMap<u32, &Call> =
+        CALLS.iter().filter_map(|call| Some((architecture.number(call)?, call))).collect();
+    let mut ranges: Vec<(u32, Verdict)> = Vec::new();
+    for number in 0..=NEWEST {
+        let verdict = match known.get(&number).map(|call| &call.arguments) {
+            Some(Arguments::Any) => Verdict::Return(SECCOMP_RET_ALLOW),
+            Some(Arguments::Only(rules)) => Verdict::Look(rules),
+            Some(Arguments::Never(error)) => Verdict::Return(errno(*error)),
+            None => Verdict::Return(errno(EPERM)),
+        };
+        match (ranges.last(), verdict) {
+            (Some((_, Verdict::Return(last))), Verdict::Return(this)) if *last == this => {}
+            _ => ranges.push((number, verdict)),
+        }
     }
+    // The table's own end; also the numbers of the x32 variant, which begin far above.
+    ranges.push((NEWEST + 1, Verdict::Return(errno(ENOSYS))));
+    ranges
+}
+
+/// Instructions that find the range of the number in the accumulator and act on it.
+fn search(ranges: &[(u32, Verdict)]) -> Result<BpfProgram, Error> {
+    match ranges {
+        [] => Ok(Vec::new()),
+        [(_, Verdict::Return(action))] => Ok(vec![statement(RETURN, *action)]),
+        [(_, Verdict::Look(rules))] => look(rules),
+        _ => {
+            let (below, from) = ranges.split_at(ranges.len() / 2);
+            let (below, middle) = (search(below)?, from[0].0);
+            let mut program = match u8::try_from(below.len()) {
+                Ok(distance) => vec![jump(JUMP_NOT_BELOW, middle, distance, 0)],
+                Err(_) => vec![jump(JUMP_NOT_BELOW, middle, 0, 1), statement(JUMP, below.len() as u32)],
+            };
+            program.extend(below);
+            program.extend(search(from)?);
+            Ok(program)
+        }
+    }
+}
+
+/// Instructions that allow the call if one of the rules holds.
+fn look(rules: &Rules) -> Result<BpfProgram, Error> {
+    let mut program = Vec::new();
+    for rule in rules.allowed {
+        for conditions in combinations(rule)? {
+            // A rule goes on to the next instruction if it holds, and to the one after that if not.
+            program.extend(BpfProgram::from(SeccompRule::new(conditions)?));
+            program.push(statement(RETURN, SECCOMP_RET_ALLOW));
+        }
+    }
+    program.push(statement(RETURN, errno(rules.otherwise)));
+    Ok(program)
+}
+
+/// A rule with every choice of its alternatives.
+fn combinations(rule: &[Condition]) -> Result<Vec<Vec<SeccompCondition>>, Error> {
+    let mut all = vec![Vec::new()];
+    for condition in rule {
+        let choices = choices(condition)?;
+        all = all
+            .iter()
+            .flat_map(|begun| choices.iter().map(|choice| [begun.as_slice(), std::slice::from_ref(choice)].concat()))
+            .collect();
+    }
+    Ok(all)
+}
+
+fn choices(condition: &Condition) -> Result<Vec<SeccompCondition>, Error> {
+    use SeccompCmpOp::{Eq, MaskedEq, Ne};
+    let compare = |length, operator, value: u64| SeccompCondition::new(condition.argument, length, operator, value);
+    let integer = |operator, value: u32| compare(SeccompCmpArgLen::Dword, operator, u64::from(value));
+    Ok(match condition.test {
+        Test::Is(value) => vec![integer(Eq, value)?],
+        Test::IsNot(value) => vec![integer(Ne, value)?],
+        Test::OneOf(values) => values.iter().map(|value| integer(Eq, *value)).collect::<Result<_, _>>()?,
+        Test::Bits { mask, are } => vec![integer(MaskedEq(u64::from(mask)), are)?],
+        Test::Null => vec![compare(SeccompCmpArgLen::Qword, Eq, 0)?],
+    })
+}
+
+/// Offsets into what the kernel shows a filter.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+
+/// Instructions of classic BPF.
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const JUMP_NOT_BELOW: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+const fn statement(code: u16, k: u32) -> sock_filter {
+    sock_filter { code, jt: 0, jf: 0, k }
+}
+
+const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code, jt, jf, k }
 }

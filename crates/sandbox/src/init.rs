@@ -18,6 +18,7 @@ use rustix::thread::CapabilitySet;
 use seccompiler::BpfProgram;
 
 use crate::cgroup::PROCESSES_MAX;
+use crate::layers::{Layer, stands};
 use crate::packet::{Packet, Writer, answer};
 use crate::sys::{self, Fork, Program, Resource};
 use crate::walls::Walls;
@@ -52,6 +53,9 @@ const BUFFER: usize = 256 * 1024;
 /// Limits of a process (spec 3.1): open descriptors, locked memory and stack in bytes. Memory has none, for runtimes
 /// reserve far more address space than they use.
 const FILES_MAX: u64 = 1024;
+/// Longest core file, bytes. Too short for one, and the only value at which the kernel does not start the host's crash
+/// handler either: with 0 it would.
+const CORE_MAX: u64 = 1;
 const LOCKED_MAX: u64 = 64 << 10;
 const STACK: u64 = 8 << 20;
 /// How long the kernel may take from saying that memory is short to killing somebody: so many looks, so far apart.
@@ -71,15 +75,17 @@ pub struct Confinement<'a> {
 
 struct Init<'a> {
     control: OwnedFd,
+    /// The sandbox's `/proc`, writable.
+    proc: OwnedFd,
     confinement: &'a Confinement<'a>,
-    memory: Option<Memory>,
 }
 
 type Done = (u32, Option<OwnedFd>);
 
 /// Serves until the server lets go of the control socket. Its end ends every process of the sandbox.
-pub fn run(control: OwnedFd, confinement: &Confinement<'_>) -> ! {
-    let mut init = Init { control, confinement, memory: None };
+pub fn run(control: &OwnedFd, proc: &OwnedFd, confinement: &Confinement<'_>) -> ! {
+    let Ok([control, proc]) = sys::keep_only([control.as_fd(), proc.as_fd()]) else { sys::exit_now(1) };
+    let init = Init { control, proc, confinement };
     let served = init.serve();
     if !confinement.namespaces {
         // No namespace ends with this process, and takes its processes along.
@@ -89,19 +95,20 @@ pub fn run(control: OwnedFd, confinement: &Confinement<'_>) -> ! {
 }
 
 impl Init<'_> {
-    fn serve(&mut self) -> io::Result<()> {
+    fn serve(&self) -> io::Result<()> {
         sys::set_name(c"hearth-init")?;
-        let control = sys::keep_only(self.control.as_fd())?;
+        let control = &self.control;
+        let mut memory: Option<Memory> = None;
         let children = sys::child_signals()?;
         Writer::new(answer::DONE).u32(0).u32(0).send(control.as_fd(), &[], SendFlags::empty())?;
         loop {
-            let mut ready = vec![PollFd::new(&control, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
-            ready.extend(self.memory.as_ref().map(Memory::poll));
+            let mut ready = vec![PollFd::new(control, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
+            ready.extend(memory.as_ref().map(Memory::poll));
             rustix::io::retry_on_intr(|| rustix::event::poll(&mut ready, None))?;
             let is_ready = |at: usize| ready.get(at).is_some_and(|fd| !fd.revents().is_empty());
             let (asked, ended, short) = (is_ready(0), is_ready(1), is_ready(2));
             drop(ready);
-            if short && self.memory.as_mut().is_some_and(Memory::has_killed) {
+            if short && memory.as_mut().is_some_and(Memory::has_killed) {
                 // A function dies as one: none of its processes goes on without another that it counts on.
                 let _ = self.signal_all(libc::SIGKILL);
             }
@@ -109,12 +116,12 @@ impl Init<'_> {
                 let mut information = [0; 1024];
                 let _ = rustix::io::read(&children, &mut information);
                 while let Some((pid, status)) = sys::reap()? {
-                    announce(&control, pid, status)?;
+                    announce(control, pid, status)?;
                 }
             }
             if asked {
                 match Packet::receive(control.as_fd(), RecvFlags::DONTWAIT) {
-                    Ok(Some(packet)) => self.answer(&control, packet)?,
+                    Ok(Some(packet)) => self.answer(packet, &mut memory)?,
                     Ok(None) => return Ok(()),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                     Err(e) => return Err(e),
@@ -123,12 +130,13 @@ impl Init<'_> {
         }
     }
 
-    fn answer(&mut self, control: &OwnedFd, mut packet: Packet) -> io::Result<()> {
+    fn answer(&self, mut packet: Packet, memory: &mut Option<Memory>) -> io::Result<()> {
+        let control = &self.control;
         let tag = packet.u32()?;
         let (step, done) = match packet.kind {
             request::LISTEN => ("listen", self.listen(&mut packet).map(|socket| (0, Some(socket)))),
             request::DIAL => ("dial", dial(&mut packet).map(|socket| (0, Some(socket)))),
-            request::ATTACH => ("mount /var/task", self.attach(&mut packet)),
+            request::ATTACH => ("mount /var/task", self.attach(&mut packet, memory)),
             request::SPAWN => ("execute", self.spawn(&mut packet, Program::execute)),
             request::TRY => ("try", self.spawn(&mut packet, Program::try_out)),
             request::KILL => ("kill processes", self.kill_processes(control)),
@@ -149,14 +157,13 @@ impl Init<'_> {
         }
     }
 
-    fn attach(&mut self, packet: &mut Packet) -> io::Result<Done> {
+    fn attach(&self, packet: &mut Packet, memory: &mut Option<Memory>) -> io::Result<Done> {
         if self.confinement.namespaces {
             let mount = packet.descriptor()?;
             let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
             rustix::mount::move_mount(&mount, "", rustix::fs::CWD, "/var/task", flags)?;
         }
-        self.memory =
-            packet.descriptor().ok().map(|counts| Memory { counts, event: packet.descriptor().ok(), kills: 0 });
+        *memory = packet.descriptor().ok().map(|counts| Memory { counts, event: packet.descriptor().ok(), kills: 0 });
         Ok((0, None))
     }
 
@@ -194,7 +201,9 @@ impl Init<'_> {
     ) -> io::Error {
         let confine = || -> io::Result<()> {
             // When memory runs out, these processes go and never the init.
-            fs::write("/proc/self/oom_score_adj", "1000")?;
+            let score = OFlags::WRONLY | OFlags::CLOEXEC;
+            let score = rustix::fs::openat(&self.proc, "self/oom_score_adj", score, Mode::empty())?;
+            rustix::io::write(&score, b"1000")?;
             let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
             rustix::stdio::dup2_stdin(&null)?;
             rustix::stdio::dup2_stdout(output)?;
@@ -202,20 +211,25 @@ impl Init<'_> {
             rustix::process::setsid()?;
             rustix::process::chdir(directory)?;
             sys::limit(Resource::Files, FILES_MAX)?;
-            sys::limit(Resource::Core, 0)?;
+            sys::limit(Resource::Core, if stands(Layer::Core) { CORE_MAX } else { u64::MAX })?;
             sys::limit(Resource::Locked, LOCKED_MAX)?;
             sys::limit_softly(Resource::Stack, STACK)?;
             sys::reset_signals();
             if let Some(user) = self.confinement.user {
                 // Counted in this namespace alone, by kernels since 5.14.
                 sys::limit(Resource::Processes, PROCESSES_MAX.into())?;
-                sys::become_user(user, user)?;
+                if stands(Layer::Privileges) {
+                    sys::become_user(user, user)?;
+                }
             }
-            privilege::retain(CapabilitySet::empty())?;
-            if let Some(walls) = walls {
+            if stands(Layer::Privileges) {
+                privilege::retain(CapabilitySet::empty())?;
+            }
+            if let Some(walls) = walls.as_ref().filter(|_| stands(Layer::Walls)) {
                 walls.raise()?;
             }
-            for filter in self.confinement.filters {
+            sys::inherit_nothing()?;
+            for filter in self.confinement.filters.iter().filter(|_| stands(Layer::Filter)) {
                 sys::apply_filter(filter)?;
             }
             Ok(())
@@ -253,6 +267,9 @@ impl Init<'_> {
     fn signal_all(&self, signal: i32) -> io::Result<()> {
         if !self.confinement.namespaces {
             return descendants::signal(signal);
+        }
+        if !stands(Layer::Pids) {
+            return Err(io::ErrorKind::Unsupported.into());
         }
         match sys::signal(-1, signal) {
             Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),

@@ -6,6 +6,7 @@
 mod compose;
 mod create;
 mod place;
+mod proc;
 mod request;
 mod serve;
 mod standing;
@@ -103,6 +104,8 @@ pub fn start(orders: &Orders) -> io::Result<Started> {
         .env_clear()
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null());
+    #[cfg(feature = "weaken")]
+    crate::layers::weaken::tell(&mut command);
     // A signal to the server's group (Ctrl-C in a terminal) is the server's to answer: sandboxes live until it has
     // drained. The launcher ends when the socket does.
     command.process_group(0);

@@ -21,6 +21,7 @@ mod filter;
 mod init;
 mod isolation;
 pub mod launcher;
+mod layers;
 mod narrow;
 mod packet;
 pub mod privilege;
@@ -32,6 +33,9 @@ mod sys;
 mod uids;
 mod unavailable;
 mod walls;
+
+#[cfg(feature = "weaken")]
+pub use layers::{Layer, weaken};
 
 pub use driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
 pub use isolation::Isolation;

@@ -9,13 +9,18 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use seccompiler::BpfProgram;
 use tokio::io::unix::AsyncFd;
 
+use crate::layers::{Layer, stands};
+
 /// Namespaces of a sandbox that exist from its first instruction; the cgroup namespace follows once it has joined.
-const NAMESPACES: c_int = libc::CLONE_NEWUSER
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS;
+fn namespaces() -> c_int {
+    let with = |layer, flag| if stands(layer) { flag } else { 0 };
+    libc::CLONE_NEWNS
+        | libc::CLONE_NEWUTS
+        | with(Layer::Users, libc::CLONE_NEWUSER)
+        | with(Layer::Pids, libc::CLONE_NEWPID)
+        | with(Layer::Network, libc::CLONE_NEWNET)
+        | with(Layer::Ipc, libc::CLONE_NEWIPC)
+}
 
 fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -46,7 +51,7 @@ struct CloneArgs {
 /// Forks into new namespaces and, where there is one, a control group of version 2 (its directory). Only for a process
 /// with one thread.
 pub fn fork_into_namespaces(group: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
-    clone(into_group(CloneArgs { flags: NAMESPACES as u64, ..CloneArgs::default() }, group))
+    clone(into_group(CloneArgs { flags: namespaces() as u64, ..CloneArgs::default() }, group))
 }
 
 fn into_group(arguments: CloneArgs, group: Option<BorrowedFd<'_>>) -> CloneArgs {
@@ -80,6 +85,8 @@ fn clone(arguments: CloneArgs) -> io::Result<Fork> {
     }
 }
 
+const RDONLY: u64 = 1;
+
 #[repr(C)]
 struct MountAttr {
     set: u64,
@@ -90,10 +97,10 @@ struct MountAttr {
 
 /// Makes a detached mount tree read-only (if `reading`), without set-user-id programs and (unless `devices`) devices.
 pub fn seal_mount(mount: BorrowedFd<'_>, reading: bool, devices: bool) -> io::Result<()> {
-    const RDONLY: u64 = 1;
     const NOSUID: u64 = 2;
     const NODEV: u64 = 4;
     let set = NOSUID | if reading { RDONLY } else { 0 } | if devices { 0 } else { NODEV };
+    let set = if stands(Layer::Seal) { set } else { 0 };
     set_mount(mount, MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE, userns: 0 })
 }
 
@@ -104,17 +111,20 @@ pub fn map_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<()
     set_mount(mount, MountAttr { set: IDMAP, clear: 0, propagation: 0, userns: users.as_raw_fd() as u64 })
 }
 
+/// Makes the mount at this path read-only, but not what is mounted on it.
+pub fn seal_path(path: &CStr) -> io::Result<()> {
+    set_mount_at(libc::AT_FDCWD, path, 0, MountAttr { set: RDONLY, clear: 0, propagation: 0, userns: 0 })
+}
+
 fn set_mount(mount: BorrowedFd<'_>, attributes: MountAttr) -> io::Result<()> {
-    // SAFETY: the path is an empty C string, the structure is valid and its size is passed.
+    set_mount_at(mount.as_raw_fd(), c"", libc::AT_EMPTY_PATH | libc::AT_RECURSIVE, attributes)
+}
+
+fn set_mount_at(directory: RawFd, path: &CStr, flags: c_int, attributes: MountAttr) -> io::Result<()> {
+    let attributes = &raw const attributes;
+    // SAFETY: the path is a C string, the structure is valid and its size is passed.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
-            &raw const attributes,
-            size_of::<MountAttr>(),
-        )
+        libc::syscall(libc::SYS_mount_setattr, directory, path.as_ptr(), flags, attributes, size_of::<MountAttr>())
     };
     check(result).map(drop)
 }
@@ -430,7 +440,7 @@ pub fn unshare_mounts() -> io::Result<()> {
 /// there.
 pub fn unshare_all() -> io::Result<()> {
     // SAFETY: plain integer; this process has one thread.
-    check(c_long::from(unsafe { libc::unshare(NAMESPACES | libc::CLONE_NEWCGROUP) })).map(drop)
+    check(c_long::from(unsafe { libc::unshare(namespaces() | libc::CLONE_NEWCGROUP) })).map(drop)
 }
 
 /// Makes the caller's cgroups the roots of what it sees.
@@ -439,14 +449,47 @@ pub fn unshare_cgroups() -> io::Result<()> {
     check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })).map(drop)
 }
 
-/// Moves `kept` to descriptor 3 and closes every later one: a fork of a busy parent begins with nothing of its own.
-pub fn keep_only(kept: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    if kept.as_raw_fd() != 3 {
-        // SAFETY: plain integers; what was descriptor 3 belongs to frames of the parent that are never returned to.
-        check(c_long::from(unsafe { libc::dup3(kept.as_raw_fd(), 3, libc::O_CLOEXEC) }))?;
+/// Moves `kept` to the descriptors from 3 on and closes every later one: a fork of a busy parent begins with nothing of
+/// its own.
+pub fn keep_only<const N: usize>(kept: [BorrowedFd<'_>; N]) -> io::Result<[OwnedFd; N]> {
+    const HIGH: c_int = 512;
+    let mut aside = [0; N];
+    for (place, fd) in aside.iter_mut().zip(kept) {
+        // SAFETY: plain integers.
+        *place = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, HIGH) };
+        check(c_long::from(*place))?;
     }
-    close_from(4)?;
-    Ok(take_inherited(3))
+    if !stands(Layer::Descriptors) {
+        return Ok(aside.map(take_inherited));
+    }
+    for (number, fd) in (3..).zip(aside) {
+        // SAFETY: plain integers; what had this number belongs to frames of the parent that are never returned to.
+        check(c_long::from(unsafe { libc::dup3(fd, number, libc::O_CLOEXEC) }))?;
+    }
+    close_from(3 + N as RawFd)?;
+    Ok(std::array::from_fn(|index| take_inherited(3 + index as RawFd)))
+}
+
+/// Whatever is open beside the standard streams ends with the next program.
+pub fn inherit_nothing() -> io::Result<()> {
+    if !stands(Layer::Descriptors) {
+        return leave_directories_open();
+    }
+    // SAFETY: plain integers.
+    check(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+fn leave_directories_open() -> io::Result<()> {
+    for fd in 3..1024 {
+        // SAFETY: all-zero bytes are a valid value of this plain structure, and the call writes a whole one.
+        unsafe {
+            let mut information: libc::stat = std::mem::zeroed();
+            if libc::fstat(fd, &raw mut information) == 0 && information.st_mode & libc::S_IFMT == libc::S_IFDIR {
+                libc::fcntl(fd, libc::F_SETFD, 0);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Lets a command's process find `fd` under the number `number`.
@@ -479,4 +522,30 @@ pub fn end_with_starter(command: &mut std::process::Command) {
 pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd names the same open descriptor for as long as it lives, and the result owns it.
     Ok(unsafe { AsyncFd::register(fd) }?)
+}
+
+/// What the escape suite needs of the kernel on its own side.
+#[cfg(feature = "weaken")]
+pub mod weaken {
+    use super::*;
+
+    /// Leaves the host's network for an empty one in which loopback has a second address. Before any thread exists.
+    pub fn own_network(second: Ipv4Addr) -> io::Result<()> {
+        // SAFETY: plain integer; this process has one thread.
+        check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNET) }))?;
+        let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM);
+        let socket = rustix::net::socket(family, kind, None)?;
+        bring_loopback_up(std::os::fd::AsFd::as_fd(&socket), second)
+    }
+
+    /// A terminal: the side of its user, and that of programs.
+    pub fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+        let (mut ours, mut theirs) = (0, 0);
+        let null = std::ptr::null_mut();
+        // SAFETY: writes two integers; name, settings and size are not asked for.
+        let opened = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, null, null.cast(), null.cast()) };
+        check(c_long::from(opened))?;
+        // SAFETY: both descriptors are new and owned by the result.
+        Ok(unsafe { (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) })
+    }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hearth_sandbox::Exit;
-use support::{Test, World, command, python, run_all, shell};
+use support::{Ground, Test, command, python, run_all, shell};
 
 const TESTS: &[(&str, Test)] = &[
     ("a_function_is_nobody_without_privileges", |w| Box::pin(a_function_is_nobody_without_privileges(w))),
@@ -23,7 +23,7 @@ fn main() {
     run_all(TESTS);
 }
 
-async fn a_function_is_nobody_without_privileges(world: &World) {
+async fn a_function_is_nobody_without_privileges(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     let (status, exit) = shell(&*sandbox, "cat /proc/self/status; id -u; id -G; hostname; echo $PATH").await;
     assert_eq!(exit, Exit::Code(0), "{status}");
@@ -33,7 +33,7 @@ async fn a_function_is_nobody_without_privileges(world: &World) {
     assert!(status.ends_with("1051\n1051\nlocalhost\n/usr/bin:/bin\n"), "{status}");
 }
 
-async fn a_function_sees_only_its_own_files(world: &World) {
+async fn a_function_sees_only_its_own_files(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     let script = "cat index.txt; touch x; touch /x; touch /etc/x; ls /; ls /root; ls /proc | grep -c '^[0-9]'; ls /dev; \
                   cat /proc/1/environ; kill -9 1; echo > /dev/null && echo fine";
@@ -47,7 +47,7 @@ async fn a_function_sees_only_its_own_files(world: &World) {
     assert_eq!(owners.matches(" 0:0\n").count(), 5, "as on AWS: {owners}");
 }
 
-async fn exits_signals_and_exec_errors_are_told_apart(world: &World) {
+async fn exits_signals_and_exec_errors_are_told_apart(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     assert_eq!(shell(&*sandbox, "exit 3").await.1, Exit::Code(3));
     assert_eq!(shell(&*sandbox, "kill -9 $$").await.1, Exit::Signal(9));
@@ -58,7 +58,7 @@ async fn exits_signals_and_exec_errors_are_told_apart(world: &World) {
     assert!(error.to_string().starts_with("fork/exec /var/task/bootstrap: No such file"), "{error}");
 }
 
-async fn a_frozen_function_makes_no_progress(world: &World) {
+async fn a_frozen_function_makes_no_progress(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     let (mut reader, writer) = std::io::pipe().unwrap();
     let script = "import sys\nwhile True: sys.stdout.write('x' * 64); sys.stdout.flush()";
@@ -91,7 +91,7 @@ async fn a_frozen_function_makes_no_progress(world: &World) {
     }
 }
 
-async fn sockets_are_made_inside(world: &World) {
+async fn sockets_are_made_inside(world: &Ground) {
     let (one, two) = (world.sandbox(256).await, world.sandbox(256).await);
     for address in ["127.0.0.1:9001", "169.254.100.1:9001"] {
         let address: SocketAddr = address.parse().unwrap();
@@ -113,7 +113,7 @@ async fn sockets_are_made_inside(world: &World) {
     assert!(said.contains("Network is unreachable"), "{said}");
 }
 
-async fn killed_processes_leave_temporary_storage(world: &World) {
+async fn killed_processes_leave_temporary_storage(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     let (_, writer) = std::io::pipe().unwrap();
     let process = sandbox.spawn(command("/bin/sh", &["-c", "sleep 1000"], writer.into())).await.unwrap();
@@ -123,7 +123,7 @@ async fn killed_processes_leave_temporary_storage(world: &World) {
     assert_eq!(shell(&*sandbox, "cat /tmp/kept").await.0, "kept\n");
 }
 
-async fn dangerous_calls_are_refused(world: &World) {
+async fn dangerous_calls_are_refused(world: &Ground) {
     let sandbox = world.sandbox(256).await;
     let script = "import ctypes, errno\nc = ctypes.CDLL(None, use_errno=True)\n\
         def call(name, *a):\n  r = c.syscall(*a); print(name, errno.errorcode.get(ctypes.get_errno()) if r < 0 else r)\n\

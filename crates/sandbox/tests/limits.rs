@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use hearth_sandbox::Exit;
-use support::{Test, World, begin, command, python, run_all, runs, shell};
+use support::{Ground, Test, begin, command, python, run_all, runs, shell};
 
 const TESTS: &[(&str, Test)] = &[
     ("temporary_storage_is_disk_and_has_its_size", |w| Box::pin(temporary_storage_is_disk_and_has_its_size(w))),
@@ -33,7 +33,7 @@ fn main() {
 /// Spins on one CPU until it is killed.
 const SPIN: &str = "import os\nos.sched_setaffinity(0, {0})\nprint('spins', flush=True)\nwhile True: pass";
 
-async fn temporary_storage_is_disk_and_has_its_size(world: &World) {
+async fn temporary_storage_is_disk_and_has_its_size(world: &Ground) {
     let sandbox = world.sandbox(128).await;
     let (said, _) = shell(&*sandbox, "stat -f -c '%a %S' /tmp; stat -c '%a' /tmp; ls -A /tmp").await;
     assert_eq!(said, "131072 4096\n1777\n", "512 MiB to the block, and nothing in it");
@@ -50,7 +50,7 @@ async fn temporary_storage_is_disk_and_has_its_size(world: &World) {
     assert_eq!(sandbox.usage().unwrap().oom_kills, 0);
 }
 
-async fn memory_is_limited_and_only_the_function_dies(world: &World) {
+async fn memory_is_limited_and_only_the_function_dies(world: &Ground) {
     let (sandbox, neighbour) = (world.sandbox(128).await, world.sandbox(128).await);
     let (mut reader, writer) = std::io::pipe().unwrap();
     let lives = "import sys\nx = bytearray(60 << 20)\nprint('lives', flush=True)\nsys.stdout.buffer.raw.write(b'')\nimport time\ntime.sleep(600)";
@@ -70,7 +70,7 @@ async fn memory_is_limited_and_only_the_function_dies(world: &World) {
     assert_ne!(exit, Exit::Code(0), "nobody spares himself");
 }
 
-async fn a_function_of_many_processes_dies_as_one(world: &World) {
+async fn a_function_of_many_processes_dies_as_one(world: &Ground) {
     let sandbox = world.sandbox(128).await;
     let script = "import os, time\nfor n in range(3):\n  if os.fork() == 0: time.sleep(600)\n\
                   if os.fork() == 0: x = bytearray(200 << 20)\ntime.sleep(600)";
@@ -81,7 +81,7 @@ async fn a_function_of_many_processes_dies_as_one(world: &World) {
     }
 }
 
-async fn nothing_that_a_function_shared_outlives_its_processes(world: &World) {
+async fn nothing_that_a_function_shared_outlives_its_processes(world: &Ground) {
     let sandbox = world.sandbox(128).await;
     let script = "import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nc.shmat.restype = ctypes.c_void_p\n\
         id = c.shmget(0, 64 << 20, 0o600)\nctypes.memset(c.shmat(id, 0, 0), 1, 64 << 20)\nsets = 0\n\
@@ -91,7 +91,7 @@ async fn nothing_that_a_function_shared_outlives_its_processes(world: &World) {
     assert!(left < 32 << 20, "{left} bytes");
 }
 
-async fn page_cache_is_reclaimed_and_not_counted(world: &World) {
+async fn page_cache_is_reclaimed_and_not_counted(world: &Ground) {
     let sandbox = world.sandbox(128).await;
     let script = "dd if=/dev/zero of=/tmp/a bs=1M count=300 2>/dev/null; cat /tmp/a /tmp/a | wc -c";
     assert_eq!(shell(&*sandbox, script).await.0, "629145600\n");
@@ -100,7 +100,7 @@ async fn page_cache_is_reclaimed_and_not_counted(world: &World) {
     assert!(usage.memory < 32 << 20, "{usage:?}");
 }
 
-async fn socket_memory_is_limited(world: &World) {
+async fn socket_memory_is_limited(world: &Ground) {
     let sandbox = world.sandbox(128).await;
     // What is sent and never received stays in the kernel's buffers.
     let script = "import socket\nkept = []\nlistener = socket.create_server(('127.0.0.1', 0), backlog=500)\n\
@@ -115,7 +115,7 @@ async fn socket_memory_is_limited(world: &World) {
     }
 }
 
-async fn processes_and_threads_are_limited(world: &World) {
+async fn processes_and_threads_are_limited(world: &Ground) {
     let sandbox = world.sandbox(1024).await;
     let script = "import os, signal\nn = 1\ntry:\n  while n < 2000:\n    if os.fork() == 0: signal.pause()\n    n += 1\n\
                   except OSError as e: print(n, e.errno)\nos.kill(-1, 9)";
@@ -139,7 +139,7 @@ async fn processes_and_threads_are_limited(world: &World) {
     assert_eq!(shell(&*sandbox, "set -- /proc/[0-9]*; echo $#").await.0, "1\n", "the shell");
 }
 
-async fn descriptors_and_other_resources_are_limited(world: &World) {
+async fn descriptors_and_other_resources_are_limited(world: &Ground) {
     let sandbox = world.sandbox(128).await;
     let script = "import os, resource as r\nn = 0\ntry:\n  while True: os.dup(0); n += 1\nexcept OSError as e: print(n, e.errno)\n\
         for name in ('NOFILE', 'CORE', 'MEMLOCK', 'AS', 'DATA', 'STACK'): print(name, *r.getrlimit(getattr(r, 'RLIMIT_' + name)))";
@@ -153,7 +153,7 @@ async fn descriptors_and_other_resources_are_limited(world: &World) {
 
 /// What spinning at the limit gets is measured against the wall, again where the host itself gave too little: a host
 /// that is busy with other things may give less than the limit, never more.
-async fn cpu_is_in_proportion_to_memory(world: &World) {
+async fn cpu_is_in_proportion_to_memory(world: &Ground) {
     for memory in [128, 512] {
         let sandbox = world.sandbox(memory).await;
         let group = world.newest_group();
@@ -176,7 +176,7 @@ async fn cpu_is_in_proportion_to_memory(world: &World) {
     }
 }
 
-async fn a_little_work_after_idling_is_not_held_back(world: &World) {
+async fn a_little_work_after_idling_is_not_held_back(world: &Ground) {
     let sandbox = world.sandbox(128).await;
     let group = world.newest_group();
     let listener = sandbox.listen("127.0.0.1:9001".parse().unwrap()).await.unwrap();
@@ -201,7 +201,7 @@ async fn a_little_work_after_idling_is_not_held_back(world: &World) {
     assert!(throttled(60) > 0, "more than that has to wait");
 }
 
-async fn a_function_keeps_its_share_beside_a_spinning_one(world: &World) {
+async fn a_function_keeps_its_share_beside_a_spinning_one(world: &Ground) {
     let (ours, neighbours) = (world.sandbox(1769).await, world.sandbox(1769).await);
     let group = world.newest_group();
     let our_group = group.before();

@@ -1,4 +1,5 @@
-//! Invariants 1 and 2: crates depend only on rows beneath them; only the edge names HTTP; only `sandbox` has `unsafe`.
+//! Invariants 1 and 2: crates depend only on rows beneath them; only the edge names HTTP; only `sandbox` has `unsafe`,
+//! and only its own tests take layers of confinement away.
 
 use std::fs;
 use std::path::Path;
@@ -38,6 +39,9 @@ pub fn run() -> Result<()> {
         };
         let manifest: toml::Table = fs::read_to_string(folder.join("Cargo.toml"))?.parse()?;
         let dependencies = manifest.get("dependencies").and_then(|d| d.as_table()).context("no dependencies")?;
+        if name != "sandbox" && manifest.to_string().contains("weaken") {
+            broken.push(format!("{name} names the feature that takes layers of confinement away"));
+        }
         for dependency in dependencies.keys() {
             let other = dependency.strip_prefix("hearth-");
             if let Some(other) = other

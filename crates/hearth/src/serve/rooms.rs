@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
-use hearth_images::Images;
+use hearth_images::{Closed, Images};
 use hearth_model::{BoxFuture, Clock, Functions, Quotas, SystemClock};
 use hearth_observe::Logs;
 use hearth_placement::Placement;
@@ -50,6 +50,8 @@ impl Endpoint for Inside {
 pub struct Made {
     pub launcher: Started,
     pub way: &'static str,
+    /// Interpreters that only root could reach.
+    pub closed: Closed,
 }
 
 pub struct Rooms {
@@ -86,7 +88,7 @@ impl Rooms {
         let launcher = host.launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
         let launcher_ended = Box::pin(launcher.ended());
         let driver = driver(settings.isolation, folder, launcher).await;
-        let images = images(settings, blobs.clone()).await?;
+        let images = images(settings, host.closed, blobs.clone()).await?;
         let ports = hearth_control::Ports {
             records,
             packages: Arc::new(images.clone()),
@@ -148,9 +150,10 @@ fn said(isolation: Isolation) -> Option<&'static str> {
 }
 
 /// Looks for runtimes, which takes a moment.
-async fn images(settings: &Settings, blobs: Arc<dyn Blobs>) -> Result<Images, Failure> {
+async fn images(settings: &Settings, closed: Closed, blobs: Arc<dyn Blobs>) -> Result<Images, Failure> {
     let config = hearth_images::Config {
         cache_dir: settings.cache_dir.clone(),
+        closed,
         substitute: settings.runtimes_substitute,
         fetch: settings.runtimes_fetch,
     };

@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
+};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use rustix::thread::CapabilitySet;
 
@@ -14,6 +16,7 @@ use super::request::{self, Scratch};
 use super::serve::{Failure, Reply, State, at};
 use super::standing::Users;
 use crate::init::{self, Confinement};
+use crate::layers::{Layer, stands};
 use crate::packet::{Writer, answer};
 use crate::privilege;
 use crate::sys::{self, Fork};
@@ -84,9 +87,14 @@ fn create_bare(
     match sys::fork_into_group(unified.map(AsFd::as_fd)).map_err(at("fork"))? {
         Fork::Child => {
             // Not tied to the launcher: it must outlive it for the moment in which it ends what it started.
-            let built = join(tasks).and_then(|()| sys::adopt_orphans().map_err(at("adopt orphans")));
+            let built = join(tasks)
+                .and_then(|()| sys::adopt_orphans().map_err(at("adopt orphans")))
+                .and_then(|()| super::proc::of_the_host());
             match built {
-                Ok(()) => init::run(control, &Confinement { filters: &state.filters, user: None, namespaces: false }),
+                Ok(proc) => {
+                    let confinement = Confinement { filters: &state.filters, user: None, namespaces: false };
+                    init::run(&control, &proc, &confinement)
+                }
                 Err(failure) => give_up(&control, &failure),
             }
         }
@@ -124,12 +132,18 @@ fn mount_image(image: &OwnedFd) -> Result<OwnedFd, Failure> {
     rustix::mount::fsconfig_set_string(context.as_fd(), "source", &*name).map_err(at("configure /tmp"))?;
     rustix::mount::fsconfig_set_flag(context.as_fd(), "discard").map_err(at("configure /tmp"))?;
     rustix::mount::fsconfig_create(context.as_fd()).map_err(at("open the image of /tmp"))?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let attributes = match stands(Layer::Seal) {
+        true => MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
+        false => MountAttrFlags::empty(),
+    };
     rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(at("mount /tmp"))
 }
 
 /// Who the child is: only the launcher can say that.
 fn map_users(pid: i32, map: &str) -> Result<(), Failure> {
+    if !stands(Layer::Users) {
+        return Ok(());
+    }
     fs::write(format!("/proc/{pid}/uid_map"), map).map_err(at("map users"))?;
     fs::write(format!("/proc/{pid}/gid_map"), map).map_err(at("map groups"))
 }
@@ -137,6 +151,9 @@ fn map_users(pid: i32, map: &str) -> Result<(), Failure> {
 /// Lets files of the host's root appear as those of the sandbox's, as on AWS. Where a file system cannot, they are
 /// nobody's: readable all the same.
 pub fn show_owners(mount: &OwnedFd, pid: i32) -> Result<(), Failure> {
+    if !stands(Layer::Users) {
+        return Ok(());
+    }
     let users = rustix::fs::open(format!("/proc/{pid}/ns/user"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(at("open the user namespace"))?;
     match sys::map_owners(mount.as_fd(), users.as_fd()) {
@@ -151,10 +168,8 @@ fn begin(go: &OwnedFd, world: &World, control: OwnedFd, state: &State) -> ! {
     if !matches!(rustix::io::retry_on_intr(|| rustix::io::read(go, &mut byte)), Ok(1)) {
         sys::exit_now(1);
     }
-    if let Err(failure) = build(world) {
-        give_up(&control, &failure);
-    }
-    init::run(control, &Confinement { filters: &state.filters, user: Some(USER), namespaces: true })
+    let proc = build(world).unwrap_or_else(|failure| give_up(&control, &failure));
+    init::run(&control, &proc, &Confinement { filters: &state.filters, user: Some(USER), namespaces: true })
 }
 
 fn give_up(control: &OwnedFd, failure: &Failure) -> ! {
@@ -176,12 +191,15 @@ fn join(tasks: &[OwnedFd]) -> Result<(), Failure> {
 
 /// What outlives processes must not outlive a RESET: shared memory goes with its last user, and there are few
 /// semaphores. Kernels before 5.19 keep these files from a sandbox's root.
-fn bound_shared_objects() {
-    let _ = fs::write("proc/sys/kernel/shm_rmid_forced", "1");
-    let _ = fs::write("proc/sys/kernel/sem", "250 32000 32 128");
+fn bound_shared_objects(proc: &OwnedFd) {
+    for (name, value) in [("sys/kernel/shm_rmid_forced", "1"), ("sys/kernel/sem", "250 32000 32 128")] {
+        let file = rustix::fs::openat(proc, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        let _ = file.map(|file| rustix::io::write(&file, value.as_bytes()));
+    }
 }
 
-fn build(world: &World) -> Result<(), Failure> {
+/// What comes back is the sandbox's `/proc` as its init needs it.
+fn build(world: &World) -> Result<OwnedFd, Failure> {
     join(&world.tasks)?;
     if world.own_root {
         sys::become_user(0, 0).map_err(at("become the sandbox's root"))?;
@@ -189,22 +207,40 @@ fn build(world: &World) -> Result<(), Failure> {
     sys::own_proc_files().map_err(at("own the files in /proc"))?;
     sys::die_with_parent().map_err(at("tie the sandbox to the launcher"))?;
     sys::unshare_cgroups().map_err(at("unshare cgroups"))?;
-    rustix::mount::move_mount(&world.root, "", rustix::fs::CWD, "/mnt", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(at("mount the root"))?;
-    rustix::process::chdir("/mnt").map_err(at("enter the root"))?;
+    if stands(Layer::Root) {
+        rustix::mount::move_mount(&world.root, "", rustix::fs::CWD, "/mnt", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(at("mount the root"))?;
+        rustix::process::chdir("/mnt").map_err(at("enter the root"))?;
+    } else {
+        stay_in_the_hosts_root()?;
+    }
     rustix::mount::move_mount(&world.scratch, "", rustix::fs::CWD, "tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(at("mount /tmp"))?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount("proc", "proc", "proc", flags, Some(c"hidepid=invisible")).map_err(at("mount /proc"))?;
-    bound_shared_objects();
-    rustix::process::pivot_root(".", ".").map_err(at("change the root"))?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(at("leave the host's root"))?;
+    let proc = super::proc::mount()?;
+    bound_shared_objects(&proc);
+    if stands(Layer::Root) {
+        rustix::process::pivot_root(".", ".").map_err(at("change the root"))?;
+        rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(at("leave the host's root"))?;
+    }
     rustix::process::chdir("/").map_err(at("enter the root"))?;
     rustix::system::sethostname(b"localhost").map_err(at("set the host name"))?;
-    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-        .map_err(at("open a socket"))?;
-    sys::bring_loopback_up(socket.as_fd(), LINK_LOCAL).map_err(at("bring loopback up"))?;
-    privilege::empty_bounding_set(CapabilitySet::empty()).map_err(at("empty the bounding set"))?;
-    sys::no_new_privileges().map_err(at("forbid new privileges"))?;
-    Ok(())
+    if stands(Layer::Network) {
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+            .map_err(at("open a socket"))?;
+        sys::bring_loopback_up(socket.as_fd(), LINK_LOCAL).map_err(at("bring loopback up"))?;
+    }
+    if stands(Layer::Gaining) {
+        privilege::empty_bounding_set(CapabilitySet::empty()).map_err(at("empty the bounding set"))?;
+        sys::no_new_privileges().map_err(at("forbid new privileges"))?;
+    }
+    Ok(proc)
+}
+
+/// Without a root of its own: everything of the host, but for a place to put the code.
+fn stay_in_the_hosts_root() -> Result<(), Failure> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(at("make mounts private"))?;
+    rustix::mount::mount("tmpfs", "/var", "tmpfs", MountFlags::empty(), None).map_err(at("mount /var"))?;
+    rustix::fs::mkdir("/var/task", Mode::from_raw_mode(0o755)).map_err(at("make /var/task"))?;
+    rustix::process::chdir("/").map_err(at("enter the root"))
 }

@@ -17,6 +17,7 @@ use super::request::Request;
 use super::standing::{self, Standing, Users};
 use crate::cgroup::{self, Cgroups, Hierarchies};
 use crate::isolation::Isolation;
+use crate::layers::{Layer, stands};
 use crate::packet::{Packet, Writer, answer};
 use crate::uids::Pair;
 use crate::{privilege, sys};
@@ -163,7 +164,9 @@ impl State {
             (false, true) => privilege::MAKING_INSIDE,
             (false, false) => rustix::thread::CapabilitySet::empty(),
         };
-        if standing.namespaces {
+        if !(stands(Layer::Gaining) && stands(Layer::Users)) {
+            // What a test takes away needs more of the host's privileges, not fewer.
+        } else if standing.namespaces {
             privilege::keep_only(kept).map_err(at("give up privileges"))?;
         } else {
             privilege::become_unprivileged(None).map_err(at("give up privileges"))?;
@@ -237,13 +240,9 @@ impl State {
 
 fn filters(isolation: Isolation) -> Result<Vec<BpfProgram>, seccompiler::Error> {
     match isolation {
-        Isolation::Process => crate::filter::compile(),
-        Isolation::Landlock => {
-            // First: the other lets none be installed after it.
-            let mut filters = vec![crate::narrow::compile()?];
-            filters.extend(crate::filter::compile()?);
-            Ok(filters)
-        }
+        Isolation::Process => Ok(vec![crate::filter::compile()?]),
+        // In this order: the second lets none be installed after it.
+        Isolation::Landlock => Ok(vec![crate::narrow::compile()?, crate::filter::compile()?]),
         Isolation::None => Ok(Vec::new()),
     }
 }

@@ -1,83 +1,110 @@
-//! What the tests in real sandboxes share. Needs root, as Hearth does in this version.
+//! A driver on a folder of its own, whose sandboxes show the system folders of this host, and what tests do with it.
+//! Needs root, as these tests do.
 //!
 //! Not libtest: the launcher must be started before any thread exists.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hearth_model::{BoxFuture, CodeTree, Memory, Root, RootBind};
 use hearth_sandbox::privilege::Owner;
 use hearth_sandbox::process::{Config, ProcessDriver};
-use hearth_sandbox::{Class, Command, Driver, Exit, Identity, Isolation, Process, Sandbox, launcher};
+use hearth_sandbox::{Class, Command, Driver, Error, Exit, Identity, Isolation, Process, Sandbox, launcher};
 
-pub struct World {
-    pub driver: ProcessDriver,
-    pub class: Class,
-    pub code: CodeTree,
-    pub instance: String,
-    _folder: tempfile::TempDir,
-}
-
-pub type Test = for<'a> fn(&'a World) -> BoxFuture<'a, ()>;
+pub type Test = for<'a> fn(&'a Ground) -> BoxFuture<'a, ()>;
 
 /// Runs the tests whose names hold the first argument, or all.
 pub fn run_all(tests: &[(&str, Test)]) {
     launcher::main_if_asked();
+    let started = start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let wanted = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
+    runtime.block_on(async {
+        let ground = Ground::new(started, |code| std::fs::write(code.join("index.txt"), "code").unwrap()).await;
+        for (name, test) in tests {
+            if wanted.as_deref().is_none_or(|wanted| name.contains(wanted)) {
+                let began = Instant::now();
+                test(&ground).await;
+                println!("test {name} ... ok ({} ms)", began.elapsed().as_millis());
+            }
+        }
+        let instance = ground.instance.clone();
+        leaves_nothing_behind(ground, &instance).await;
+        println!("test leaves_nothing_behind ... ok");
+    });
+}
+
+/// The launcher of a server that stays root, as that of a test does.
+pub fn start() -> launcher::Started {
     let orders = launcher::Orders {
         isolation: Isolation::Process,
         uids: 1_879_048_192..=1_879_113_727,
         run: PathBuf::from("/run/hearth"),
         server: Owner { uid: 0, gid: 0 },
     };
-    let started = launcher::start(&orders).expect("start the launcher");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let wanted = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
-    runtime.block_on(async {
-        let world = world(started).await;
-        for (name, test) in tests {
-            if wanted.as_deref().is_none_or(|wanted| name.contains(wanted)) {
-                let began = Instant::now();
-                test(&world).await;
-                println!("test {name} ... ok ({} ms)", began.elapsed().as_millis());
+    launcher::start(&orders).expect("start the launcher")
+}
+
+pub struct Ground {
+    pub driver: ProcessDriver,
+    pub instance: String,
+    pub class: Class,
+    pub code: CodeTree,
+    _folder: tempfile::TempDir,
+}
+
+impl Ground {
+    /// `fill` makes the package in an empty folder. Needs a running async runtime.
+    pub async fn new(started: launcher::Started, fill: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (skeleton, code) = (folder.path().join("skeleton"), folder.path().join("code"));
+        for name in ["bin", "lib", "lib64", "usr", "dev", "proc", "sys", "tmp", "var/task", "etc", "mnt", "opt"] {
+            std::fs::create_dir_all(skeleton.join(name)).unwrap();
+        }
+        std::fs::write(skeleton.join("etc/hosts"), "127.0.0.1 localhost\n").unwrap();
+        std::fs::write(skeleton.join("etc/passwd"), "sbx_user1051:x:1051:1051::/tmp:/sbin/nologin\n").unwrap();
+        std::fs::create_dir(&code).unwrap();
+        for open in [folder.path(), &skeleton, &code] {
+            std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        fill(&code);
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let instance = format!("test{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let config = Config {
+            isolation: Isolation::Process,
+            instance: instance.clone(),
+            scratch: folder.path().join("scratch"),
+        };
+        let mut binds: Vec<_> = ["bin", "lib", "lib64", "usr"].map(PathBuf::from).into();
+        // Where Debian keeps settings of Java.
+        for name in ["etc/java-17-openjdk", "etc/ssl"].map(PathBuf::from) {
+            if Path::new("/").join(&name).exists() {
+                std::fs::create_dir(skeleton.join(&name)).unwrap();
+                binds.push(name);
             }
         }
-        let instance = world.instance.clone();
-        leaves_nothing_behind(world, &instance).await;
-        println!("test leaves_nothing_behind ... ok");
-    });
-}
+        let binds = binds.into_iter().map(|target| RootBind { source: Path::new("/").join(&target), target }).collect();
+        Ground {
+            driver: ProcessDriver::open(started.attach().unwrap(), config).await.unwrap(),
+            instance,
+            class: Class { root: Arc::new(Root { skeleton, binds }), ephemeral_storage: Memory::mib(512) },
+            code: CodeTree { path: code, lease: Arc::new(()) },
+            _folder: folder,
+        }
+    }
 
-async fn world(started: launcher::Started) -> World {
-    let folder = tempfile::tempdir().unwrap();
-    let skeleton = folder.path().join("skeleton");
-    for name in ["bin", "lib", "lib64", "usr", "dev", "proc", "tmp", "var/task", "etc", "mnt", "opt"] {
-        std::fs::create_dir_all(skeleton.join(name)).unwrap();
+    pub async fn sandbox(&self, memory: u32) -> Box<dyn Sandbox> {
+        let prepared = self.driver.prepare(self.class.clone()).await.unwrap();
+        let identity = Identity { memory: Memory::mib(memory), code: self.code.clone() };
+        prepared.bind(identity).await.unwrap()
     }
-    let code = folder.path().join("code");
-    std::fs::create_dir(&code).unwrap();
-    std::fs::write(code.join("index.txt"), "code").unwrap();
-    for open in [folder.path(), &skeleton, &code] {
-        std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let binds =
-        ["bin", "lib", "lib64", "usr"].map(|name| RootBind { source: Path::new("/").join(name), target: name.into() });
-    let instance = format!("test{}", std::process::id());
-    let config =
-        Config { instance: instance.clone(), scratch: folder.path().join("scratch"), isolation: Isolation::Process };
-    World {
-        driver: ProcessDriver::open(started.attach().unwrap(), config).await.unwrap(),
-        class: Class { root: Arc::new(Root { skeleton, binds: binds.into() }), ephemeral_storage: Memory::mib(512) },
-        code: CodeTree { path: code, lease: Arc::new(()) },
-        instance,
-        _folder: folder,
-    }
-}
 
-impl World {
     /// The group of the sandbox that was made last.
     pub fn newest_group(&self) -> Group {
         let folder = Path::new("/sys/fs/cgroup/cpu").join(format!("hearth-{}", self.instance));
@@ -91,10 +118,9 @@ impl World {
         self.newest_group().read("memory", "memory.kmem.tcp.max_usage_in_bytes")?.trim().parse().ok()
     }
 
-    pub async fn sandbox(&self, memory: u32) -> Box<dyn Sandbox> {
-        let prepared = self.driver.prepare(self.class.clone()).await.unwrap();
-        let identity = Identity { memory: Memory::mib(memory), code: self.code.clone() };
-        prepared.bind(identity).await.unwrap()
+    /// Ready when nothing of it is left.
+    pub async fn end(self) {
+        self.driver.closed().await;
     }
 }
 
@@ -140,22 +166,33 @@ impl Group {
 
 /// Runs a program to its end; its output and how it ended.
 pub async fn run(sandbox: &dyn Sandbox, program: &str, arguments: &[&str]) -> (String, Exit) {
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let process = sandbox.spawn(command(program, arguments, writer.into())).await.unwrap();
-    let output = tokio::task::spawn_blocking(move || {
-        let mut output = String::new();
-        reader.read_to_string(&mut output).unwrap();
-        output
-    });
-    let exit = process.exit.await.unwrap();
-    (output.await.unwrap(), exit)
+    let (reader, writer) = pipe();
+    run_command(sandbox, command(program, arguments, writer), reader).await.unwrap()
 }
 
-pub fn command(program: &str, arguments: &[&str], output: std::os::fd::OwnedFd) -> Command {
+/// Runs a program to its end; what it wrote, and how it ended. An error when it could not be started.
+pub async fn run_command(sandbox: &dyn Sandbox, command: Command, reader: OwnedFd) -> Result<(String, Exit), Error> {
+    let process = sandbox.spawn(command).await?;
+    let output = tokio::task::spawn_blocking(move || {
+        let (mut bytes, mut reader) = (Vec::new(), std::fs::File::from(reader));
+        // A terminal ends with an error.
+        let _ = reader.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let exit = process.exit.await?;
+    Ok((output.await.unwrap(), exit))
+}
+
+pub fn pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    (reader.into(), writer.into())
+}
+
+pub fn command(program: &str, arguments: &[&str], output: OwnedFd) -> Command {
     Command {
         program: program.to_owned(),
         arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
-        environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+        environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("HOME".to_owned(), "/tmp".to_owned())],
         working_directory: "/var/task".to_owned(),
         output,
     }
@@ -183,8 +220,8 @@ pub fn runs(exit: &mut BoxFuture<'static, Result<Exit, hearth_sandbox::Error>>) 
     exit.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending()
 }
 
-async fn leaves_nothing_behind(world: World, instance: &str) {
-    drop(world);
+async fn leaves_nothing_behind(ground: Ground, instance: &str) {
+    drop(ground);
     let deadline = Instant::now() + Duration::from_secs(10);
     let left = || {
         let found = std::process::Command::new("find")
