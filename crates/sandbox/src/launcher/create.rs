@@ -189,15 +189,6 @@ fn join(tasks: &[OwnedFd]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What outlives processes must not outlive a RESET: shared memory goes with its last user, and there are few
-/// semaphores. Kernels before 5.19 keep these files from a sandbox's root.
-fn bound_shared_objects(proc: &OwnedFd) {
-    for (name, value) in [("sys/kernel/shm_rmid_forced", "1"), ("sys/kernel/sem", "250 32000 32 128")] {
-        let file = rustix::fs::openat(proc, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-        let _ = file.map(|file| rustix::io::write(&file, value.as_bytes()));
-    }
-}
-
 /// What comes back is the sandbox's `/proc` as its init needs it.
 fn build(world: &World) -> Result<OwnedFd, Failure> {
     join(&world.tasks)?;
@@ -217,7 +208,6 @@ fn build(world: &World) -> Result<OwnedFd, Failure> {
     rustix::mount::move_mount(&world.scratch, "", rustix::fs::CWD, "tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(at("mount /tmp"))?;
     let proc = super::proc::mount()?;
-    bound_shared_objects(&proc);
     if stands(Layer::Root) {
         rustix::process::pivot_root(".", ".").map_err(at("change the root"))?;
         rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(at("leave the host's root"))?;
