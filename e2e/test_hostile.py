@@ -244,7 +244,7 @@ def neighbour(make, call):
 
     def calls(until):
         times = []
-        while not until():
+        while not times or not until():
             began = time.monotonic()
             assert call(name, len(times)).payload == {"healthy": len(times)}
             times.append(time.monotonic() - began)
@@ -267,7 +267,6 @@ def ordeal(server, make, call, neighbour):
             harm = pool.submit(call, name, {"do": what} | (event or {}), LogType="Tail")
             served = neighbour(harm.done)
             answer = harm.result()
-        assert served, "the neighbour was served"
         if RATIO:
             assert p99(served) <= RATIO * p99(alone), f"{what}: {p99(alone):.4f} s, then {p99(served):.4f} s"
         assert resident(server) - before < GROWTH_MAX, what
