@@ -22,7 +22,7 @@ pub type Test = for<'a> fn(&'a Ground) -> BoxFuture<'a, ()>;
 /// Runs the tests whose names hold the first argument, or all.
 pub fn run_all(tests: &[(&str, Test)]) {
     launcher::main_if_asked();
-    let started = start();
+    let started = start(Path::new(RUN));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let wanted = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
     runtime.block_on(async {
