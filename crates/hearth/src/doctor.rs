@@ -66,8 +66,9 @@ pub fn examine_host(settings: &Settings) -> Result<Doctor, Failure> {
 async fn driver(started: launcher::Started, isolation: Isolation, folder: &Path) -> Result<Arc<dyn Driver>, Failure> {
     let instance = format!("doctor{}", std::process::id());
     let config = process::Config { instance, scratch: folder.join("scratch"), isolation };
-    match ProcessDriver::open(started.attach()?, config).await {
+    let launcher = started.attach()?;
+    match ProcessDriver::open(launcher.clone(), config).await {
         Ok(driver) => Ok(Arc::new(driver)),
-        Err(error) => Ok(Arc::new(Unavailable::new(&error))),
+        Err(error) => Ok(Arc::new(Unavailable::new(&error, launcher))),
     }
 }

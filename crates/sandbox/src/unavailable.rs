@@ -5,14 +5,17 @@ use std::sync::Arc;
 use hearth_model::BoxFuture;
 
 use crate::driver::{Class, Driver, Error, Prepared, Promise};
+use crate::launcher::Launcher;
 
 pub struct Unavailable {
     reason: Arc<str>,
+    /// It lives on: that it ends means something else.
+    _launcher: Launcher,
 }
 
 impl Unavailable {
-    pub fn new(error: &Error) -> Self {
-        Unavailable { reason: error.to_string().into() }
+    pub fn new(error: &Error, launcher: Launcher) -> Self {
+        Unavailable { reason: error.to_string().into(), _launcher: launcher }
     }
 }
 

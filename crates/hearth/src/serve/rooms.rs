@@ -135,11 +135,11 @@ impl Rooms {
 async fn driver(isolation: Isolation, folder: &DataDir, launcher: Launcher) -> Arc<dyn Driver> {
     let config =
         process::Config { instance: folder.instance().to_owned(), scratch: folder.path().join("scratch"), isolation };
-    match ProcessDriver::open(launcher, config).await {
+    match ProcessDriver::open(launcher.clone(), config).await {
         Ok(driver) => Arc::new(driver),
         Err(error) => {
             tracing::error!(%error, "functions cannot run: see hearth doctor");
-            Arc::new(Unavailable::new(&error))
+            Arc::new(Unavailable::new(&error, launcher))
         }
     }
 }
