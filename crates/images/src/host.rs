@@ -156,12 +156,34 @@ fn public(path: &Path) -> bool {
 pub fn folders() -> Vec<PathBuf> {
     let mut folders = vec![PathBuf::from("/usr/bin")];
     let path = std::env::var_os("PATH").unwrap_or_default();
-    for folder in std::env::split_paths(&path) {
+    for folder in std::env::split_paths(&path).flat_map(behind_shims) {
         if folder.is_absolute() && !folders.contains(&folder) {
             folders.push(folder);
         }
     }
     folders
+}
+
+/// Version managers have launch scripts on `PATH`, in a folder `shims`, each of which takes a tenth of a second and more.
+/// What these launch lies beside it, by version: the newest first.
+fn behind_shims(folder: PathBuf) -> Vec<PathBuf> {
+    let Some(manager) = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == "shims")) else {
+        return vec![folder];
+    };
+    let below = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let languages: Vec<PathBuf> = below(&manager.join("installs"));
+    let versions = languages.into_iter().chain([manager.join("versions")]);
+    let mut versions: Vec<PathBuf> = versions.flat_map(|folder: PathBuf| -> Vec<PathBuf> { below(&folder) }).collect();
+    versions.sort_by_cached_key(|folder| std::cmp::Reverse(numbers(folder)));
+    let programs: Vec<PathBuf> =
+        versions.iter().map(|version| version.join("bin")).filter(|bin| bin.is_dir()).collect();
+    if programs.is_empty() { vec![folder] } else { programs }
+}
+
+/// Of a folder named after a version.
+fn numbers(folder: &Path) -> Vec<u32> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    name.split('.').map_while(|number| number.parse().ok()).collect()
 }
 
 /// The first program of that name.
@@ -173,8 +195,7 @@ fn executable(program: &Path) -> bool {
     fs::metadata(program).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// The interpreters in these folders, by runtime; of two for one runtime the first. All are asked at once: the launch
-/// scripts of version managers take a tenth of a second each.
+/// The interpreters in these folders, by runtime; of two for one runtime the first. All are asked at once.
 pub fn find(folders: &[PathBuf]) -> BTreeMap<&'static str, (Runtime, Interpreter)> {
     let mut names = HashSet::new();
     let all = folders.iter().flat_map(|folder| programs(folder));
@@ -206,7 +227,7 @@ fn programs(folder: &Path) -> Vec<PathBuf> {
     programs
 }
 
-/// Asks an interpreter what it is. Launch scripts of version managers answer for the one that they choose.
+/// Asks an interpreter what it is. A launch script answers for the one that it chooses.
 fn ask(program: &Path) -> Option<(Runtime, Interpreter)> {
     let python = program.file_name()?.to_str()?.starts_with("python");
     let mut command = Command::new(program);
@@ -233,6 +254,20 @@ mod tests {
         let path = folder.join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn what_launch_scripts_launch_is_found_behind_them() {
+        let manager = tempfile::tempdir().unwrap();
+        let place = |path: &str| manager.path().join(path);
+        let shims = place("shims");
+        assert_eq!(behind_shims(shims.clone()), [shims.clone()], "nothing is behind it");
+        for version in ["versions/3.9.2/bin", "versions/3.12.1/bin", "versions/system", "installs/nodejs/22.1.0/bin"] {
+            fs::create_dir_all(place(version)).unwrap();
+        }
+        let expected = ["installs/nodejs/22.1.0/bin", "versions/3.12.1/bin", "versions/3.9.2/bin"].map(place);
+        assert_eq!(behind_shims(shims), expected);
+        assert_eq!(behind_shims(place("bin")), [place("bin")]);
     }
 
     #[test]
