@@ -261,7 +261,7 @@ mod tests {
         let manager = tempfile::tempdir().unwrap();
         let place = |path: &str| manager.path().join(path);
         let shims = place("shims");
-        assert_eq!(behind_shims(shims.clone()), [shims.clone()], "nothing is behind it");
+        assert!(behind_shims(shims.clone()) == [&*shims], "nothing is behind it");
         for version in ["versions/3.9.2/bin", "versions/3.12.1/bin", "versions/system", "installs/nodejs/22.1.0/bin"] {
             fs::create_dir_all(place(version)).unwrap();
         }
