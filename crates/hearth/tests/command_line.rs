@@ -111,7 +111,7 @@ fn wrong_usage_is_status_two_and_says_what_is_wrong() {
         (&["serve", "--data-dri", "x"], "--data-dir"),
         (&["serve", "--environments-wait", "soon"], "environments.wait"),
         (&["serve", "--pools-enabled", "true"], "pools.enabled is not built yet"),
-        (&["serve", "--isolation", "none"], "not built yet"),
+        (&["serve", "--isolation", "docker"], "isolation"),
         (&["serve", "--config", "/nowhere.toml"], "/nowhere.toml"),
     ];
     for (arguments, named) in cases {
