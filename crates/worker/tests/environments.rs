@@ -367,7 +367,6 @@ async fn a_process_finds_awss_variables_and_its_own() {
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
         ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/f"),
-        ("AWS_ENDPOINT_URL", "http://127.0.0.1:4566"),
         ("LAMBDA_TASK_ROOT", "/var/task"),
         ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
         ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),

@@ -43,7 +43,7 @@ def say(text):
 "#;
 
 /// Longest that a test waits for anything.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct World {
     pub worker: Worker,
