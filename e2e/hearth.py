@@ -27,6 +27,10 @@ def eventually(what, check, patience=None):
         time.sleep(0.01)
 
 
+# Where a host's own interpreters are, without those of version managers, of which a machine may have many.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
 def environment(**more):
     """What a command is started with: nothing of the caller's settings."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
@@ -56,7 +60,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment(**self.variables),
+                env=environment(**{"PATH": SYSTEM_PATH} | self.variables),
                 cwd=self.data.parent,
                 start_new_session=True,
             )

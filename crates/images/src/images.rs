@@ -84,9 +84,15 @@ impl Images {
         self.inner.found.iter().map(describe).collect()
     }
 
-    /// Makes every runtime ready ahead of need, one after another; what fails is logged, and tried again when needed.
+    /// Makes runtimes ready ahead of need, one after another: those that lie open on the host, and the newest of each
+    /// language; a version manager may have many more. What fails is logged, and tried again when needed.
     pub async fn prepare(&self) {
-        for found in &self.inner.found {
+        let (at_hand, others): (Vec<_>, Vec<_>) = self.inner.found.iter().partition(|found| found.is_at_hand());
+        let is_newest = |found: &&Found| {
+            self.inner.found.iter().find(|other| other.runtime.family() == found.runtime.family()).map(|f| f.runtime)
+                == Some(found.runtime)
+        };
+        for found in at_hand.into_iter().chain(others.into_iter().filter(is_newest)) {
             if let Err(error) = self.inner.ready(found).await {
                 tracing::warn!(runtime = %found.runtime, %error, "a runtime could not be made ready");
             }

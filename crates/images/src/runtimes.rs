@@ -109,6 +109,15 @@ fn packaged(package: fetch::NodePackage) -> Option<Found> {
 }
 
 impl Found {
+    /// Whether little is left to make: the interpreter is used where it is, instead of a copy.
+    pub fn is_at_hand(&self) -> bool {
+        match &self.kind {
+            Kind::Python(interpreter) | Kind::Node(Node::Host(interpreter)) => interpreter.is_public(),
+            Kind::Node(Node::Package(_)) => false,
+            Kind::Custom => true,
+        }
+    }
+
     pub fn describe(&self, sdk: Option<String>) -> InstalledRuntime {
         let (version, source) = match &self.kind {
             Kind::Python(interpreter) => (interpreter.version.clone(), Source::Host),
