@@ -143,6 +143,8 @@ def measure_hearth(folder, runtimes):
         for label, (runtime, handler, code) in runtimes.items():
             name = f"warm-{slug(label)}"
             create(base, name, runtime, handler, code)
+            # On a fresh cache the first call of all waits until its runtime is made ready.
+            bench("once", f"{base}/2015-03-31/functions/{name}/invocations", PAYLOAD)
             results["warm"][label] = warm(f"{base}/2015-03-31/functions/{name}/invocations")
             call(base, "DELETE", f"/2015-03-31/functions/{name}")
         for label, (runtime, handler, code) in runtimes.items():
@@ -182,7 +184,13 @@ def measure_emulator(folder):
     try:
         until_open(port, process)
         cold = bench("once", url, PAYLOAD)["us"]
-        return {"warm": {"c1": bench("load", url, PAYLOAD, 1, SECONDS), "c32": bench("load", url, PAYLOAD, 32, SECONDS)}, "coldUs": cold}
+        c1 = bench("load", url, PAYLOAD, 1, SECONDS)
+        try:
+            c32 = bench("load", url, PAYLOAD, 32, SECONDS)
+        except subprocess.CalledProcessError:
+            # It ends at the first call that comes while it serves another.
+            c32 = {"requests": 0, "failed": "it ended", "perSecond": 0, "p50Us": None, "p90Us": None, "p99Us": None}
+        return {"warm": {"c1": c1, "c32": c32}, "coldUs": cold}
     finally:
         end(process)
 
@@ -209,7 +217,7 @@ def functions():
 def row(name, result, echo):
     c1, c32 = result["c1"], result["c32"]
     ratio = c32["perSecond"] / echo["c32"]["perSecond"] * 100
-    return (f"| {name} | {c1['p50Us']} | {c1['p90Us']} | {c1['p99Us']} | {c1['perSecond']:.0f} | {c32['p50Us']} | {c32['p99Us']} "
+    return (f"| {name} | {c1['p50Us']} | {c1['p90Us']} | {c1['p99Us']} | {c1['perSecond']:.0f} | {c32['p50Us'] or '–'} | {c32['p99Us'] or '–'} "
             f"| {c32['perSecond']:.0f} | {ratio:.0f} % | {c32['failed']} |")
 
 
@@ -233,7 +241,7 @@ def table(results):
         "Hearth's p50 at one caller over the raw echo: "
         + ", ".join(f"{label} {result['c1']['p50Us'] - echo['c1']['p50Us']} µs" for label, result in hearth["warm"].items())
         + ".", "",
-        "The emulator serves one call at a time: of 32 callers most are refused, which its `failed` column counts.", "",
+        "The emulator serves one call at a time: with 32 callers it refuses most, or ends.", "",
         "## Cold", "",
         "From the request's first byte to the answer's last, into a new environment: sandbox, runtime, init, call.", "",
         "| | p50 ms | p90 ms | n | first ever ms |", "|---|---|---|---|---|",
@@ -259,7 +267,9 @@ def table(results):
 def main():
     model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
     results = {"machine": {"cpus": os.cpu_count(), "cpu": model, "kernel": platform.release(), "forkExecUs": fork_exec()}}
-    with tempfile.TemporaryDirectory(dir=TARGET) as folder:
+    # Where the server's own user can go, too.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        os.chmod(folder, 0o755)
         results["echo"] = measure_echo()
         results["sandbox"] = measure_sandbox()
         results["hearth"] = measure_hearth(folder, functions())
