@@ -315,14 +315,16 @@ impl PreparedProcess {
             let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
             confined.control.ask(request::ATTACH, &descriptors, |packet| packet.u32(parts)).await?;
         }
-        let (cpu_limited, ports) = (AtomicBool::new(false), Mutex::default());
-        Ok(ProcessSandbox { confined, cpu_limited, ports, code: code_path, _trees: leases })
+        let (cpu_limited, oom_kills, ports) = (AtomicBool::new(false), AtomicU64::new(0), Mutex::default());
+        Ok(ProcessSandbox { confined, cpu_limited, oom_kills, ports, code: code_path, _trees: leases })
     }
 }
 
 struct ProcessSandbox {
     confined: Confined,
     cpu_limited: AtomicBool,
+    /// As last seen.
+    oom_kills: AtomicU64,
     /// Of its listening sockets: without a network namespace, the only ones that it may connect to.
     ports: Mutex<Vec<u16>>,
     code: PathBuf,
@@ -428,7 +430,12 @@ impl Sandbox for ProcessSandbox {
     fn usage(&self) -> Result<Usage, Error> {
         let remains = self.confined.remains()?;
         if remains.group.weighs() {
-            remains.group.usage().map_err(step("read usage"))
+            let usage = remains.group.usage().map_err(step("read usage"))?;
+            if usage.oom_kills > self.oom_kills.swap(usage.oom_kills, Ordering::Relaxed) {
+                // All of them are dying, which takes CPU too. The limit is back when they are gone.
+                remains.group.unlimit_cpu().map_err(step("lift the limit of CPU"))?;
+            }
+            Ok(usage)
         } else {
             Ok(Usage { memory: descendants::memory(remains.pid), ..Usage::default() })
         }
