@@ -25,6 +25,8 @@ use crate::{privilege, sys};
 
 /// How long inits without namespaces have to end what they started, once the server is gone.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a launcher waits for that of a killed server, which ends what is left of it.
+const HANDOVER: Duration = Duration::from_secs(30);
 
 /// A step that failed.
 #[derive(Debug)]
@@ -268,7 +270,7 @@ impl Instance {
     /// Sweeps what ended instances left, and makes the folders of control groups.
     fn claim(orders: &Orders, standing: Standing, name: &str) -> Result<Self, Failure> {
         let hierarchies = Hierarchies::detect(standing.reach()).map_err(at("look for control groups"))?;
-        let claimed = claim(orders, name).map_err(at("lock the instance"))?;
+        let claimed = outlast(orders, name).map_err(at("lock the instance"))?;
         for other in Cgroups::instances(&hierarchies) {
             if other == name || claim(orders, &other).is_ok() {
                 Cgroups::sweep(&hierarchies, &other);
@@ -289,11 +291,24 @@ impl Instance {
     }
 }
 
+/// An instance's own lock. The launcher of a killed server holds it until it has ended what that left.
+fn outlast(orders: &Orders, instance: &str) -> io::Result<std::fs::File> {
+    let deadline = Instant::now() + HANDOVER;
+    loop {
+        match claim(orders, instance) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            claimed => return claimed,
+        }
+    }
+}
+
 /// An instance's lock; an error when somebody else holds it.
 fn claim(orders: &Orders, instance: &str) -> io::Result<std::fs::File> {
     let folder = orders.run.join("instances");
     std::fs::create_dir_all(&folder)?;
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(instance))?;
-    file.try_lock().map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
+    file.try_lock().map_err(|_| io::Error::from(rustix::io::Errno::WOULDBLOCK))?;
     Ok(file)
 }
