@@ -207,7 +207,13 @@ async fn response(door: &Door, id: &str, head: &Parts, mut body: Incoming) -> Re
     };
     let told = door.runtime.answer(id, RESPONSE, answer).map_or_else(reply::refused, |()| told);
     drop(turn);
+    callers_first().await;
     door.end(body, told).await
+}
+
+/// Lets the caller's connection, which was just woken, write the answer before this one thanks the runtime for it.
+async fn callers_first() {
+    tokio::task::yield_now().await;
 }
 
 fn too_large() -> Answer {
