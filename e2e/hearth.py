@@ -171,8 +171,10 @@ def start_of(pid):
 
 def children(pid):
     found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(child) for child in read(task).split()]
+    # It may end meanwhile.
+    with contextlib.suppress(FileNotFoundError):
+        for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+            found += [int(child) for child in read(task).split()]
     return found
 
 

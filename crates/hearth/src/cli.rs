@@ -10,6 +10,7 @@ mod deploy;
 mod doctor;
 mod env;
 mod invoke;
+mod keys;
 mod list;
 mod logs;
 mod output;
@@ -78,6 +79,7 @@ pub fn run(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Coverage { markdown } => return coverage::run(global, markdown),
         Command::Doctor(options) => return doctor::run(global, &options),
         Command::Env => return env::run(global),
+        Command::Keys(command) => return keys::run(global, command),
         Command::Version => return version::run(global),
         Command::Completions { shell } => return arguments::completions(shell),
         _ => {}
@@ -96,6 +98,7 @@ pub fn run(global: &Global, command: Command) -> Result<(), Failure> {
             | Command::Coverage { .. }
             | Command::Doctor(_)
             | Command::Env
+            | Command::Keys(_)
             | Command::Version
             | Command::Completions { .. } => Ok(()),
         }

@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod doctor;
 mod documents;
+mod keys;
 mod pack;
 mod serve;
 mod settings;

@@ -126,6 +126,10 @@ settings! {
         "Execution environments that may be started for one function in 10 s.";
     sandbox_uids: UidRange = "sandbox.uids", Default::Text("1879048192-1879113727"),
         "As root: host user ids that functions run as; two for each execution environment. Servers on one host may share a range. Nothing but servers runs as the first.";
+    encryption_key_file: Option<PathBuf> = "encryption.key_file", Default::OfHost {
+        said: "`key` in the data folder",
+        find: |_| Ok(String::new()),
+    }, "The file with the key that encrypts the data folder: 64 hexadecimal digits. Made where nothing is encrypted yet. Keep a copy: without it nothing in the data folder can be read. The variable `HEARTH_ENCRYPTION_KEY` holds the key itself, and counts before the file.";
     runtimes_substitute: bool = "runtimes.substitute", Default::Text("false"),
         "Runs a function whose runtime is not installed on the nearest one that is, and says so in its log.";
     runtimes_fetch: bool = "runtimes.fetch", Default::Text("true"),
@@ -148,8 +152,6 @@ pub const UNBUILT: &[&str] = &[
     "iam.check_roles",
     "auth.local_secret",
     "egress.allow",
-    "encryption.key_file",
-    "encryption.key",
     "store.url",
     "endpoints.s3",
     "endpoints.sns",
@@ -165,7 +167,10 @@ pub fn keys() -> impl Iterator<Item = &'static str> {
 }
 
 /// Variables that begin with `HEARTH_` and are not settings of the server.
-pub const OTHER_VARIABLES: &[&str] = &["HEARTH_CONFIG", "HEARTH_ENDPOINT"];
+pub const OTHER_VARIABLES: &[&str] = &["HEARTH_CONFIG", "HEARTH_ENDPOINT", ENCRYPTION_KEY];
+
+/// The key that encrypts the data folder. No setting: a flag would show it to everybody on the host.
+pub const ENCRYPTION_KEY: &str = "HEARTH_ENCRYPTION_KEY";
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,14 @@
-//! Durable state: ports for records and blobs, the engines behind them, and the folder that holds both.
+//! Durable state: ports for records and blobs, the engines behind them, what seals them, and the folder that holds all.
 //!
 //! Knows nothing of functions: records are addressed bytes, blobs are bytes named by their hash.
 
 mod blobs;
 mod files;
 mod folder;
+mod keys;
 mod memory;
 mod records;
+mod sealed;
 mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -14,6 +16,8 @@ mod suite;
 pub use blobs::{Blobs, BlobsError};
 pub use files::Files;
 pub use folder::{DataDir, FolderError};
+pub use keys::{KeyError, Keyring, MasterKey, turn_over, turn_over_file};
 pub use memory::{MemoryBlobs, MemoryRecords};
 pub use records::{Expect, Key, Record, Records, RecordsError, Write};
+pub use sealed::SealedRecords;
 pub use sqlite::Sqlite;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -70,9 +71,15 @@ async fn blobs_suite(blobs: &dyn Blobs) {
     assert!(matches!(blobs.open(hash).await, Err(BlobsError::Missing(missing)) if missing == hash));
 }
 
+async fn sealed(inner: Arc<dyn Records>) -> SealedRecords {
+    let keys = Keyring::open(inner.clone(), MasterKey::generate()).await.unwrap();
+    SealedRecords::new(inner, Arc::new(keys))
+}
+
 #[tokio::test]
-async fn the_memory_engines_pass() {
+async fn the_memory_engines_pass_also_sealed() {
     records_suite(&MemoryRecords::default()).await;
+    records_suite(&sealed(Arc::new(MemoryRecords::default())).await).await;
     blobs_suite(&MemoryBlobs::default()).await;
 }
 

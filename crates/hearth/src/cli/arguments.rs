@@ -9,6 +9,7 @@ use super::Failure;
 use super::deploy::DeployOptions;
 use super::doctor::DoctorOptions;
 use super::invoke::InvokeOptions;
+use super::keys::KeysCommand;
 use super::logs::LogsOptions;
 use crate::settings::{self, TABLE, UNBUILT};
 
@@ -66,6 +67,9 @@ pub enum Command {
     Runtimes,
     /// Say what this host enforces and what not
     Doctor(DoctorOptions),
+    /// Make and change the key that encrypts a data folder
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// List every operation of AWS Lambda, and what Hearth does of it
     Coverage {
         /// Print the page docs/coverage.md

@@ -14,8 +14,21 @@ use crate::cli::Failure;
 use crate::settings::Settings;
 
 /// What data folders hold, and what cache folders do: a folder of root's with anything else in it is not given away.
-const OF_DATA: &[&str] =
-    &["blobs", "format", "format.new", "instance", "instance.new", "lock", "logs", "records.sqlite", "scratch"];
+const OF_DATA: &[&str] = &[
+    "blobs",
+    "format",
+    "format.new",
+    "instance",
+    "instance.new",
+    "key",
+    "key.new",
+    "key.next",
+    "key.next.new",
+    "lock",
+    "logs",
+    "records.sqlite",
+    "scratch",
+];
 const OF_CACHE: &[&str] = &["code", "runtimes"];
 
 /// Where instances meet when there is root.

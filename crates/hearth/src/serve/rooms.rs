@@ -15,13 +15,14 @@ use hearth_placement::Placement;
 use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_sandbox::{Driver, Isolation, Unavailable};
-use hearth_store::{Blobs, DataDir, Files, Records, Sqlite};
+use hearth_store::{Blobs, DataDir, Files, Records, SealedRecords, Sqlite};
 use hearth_worker::{Endpoint, EndpointIdentity, Worker};
 use tokio::sync::{OnceCell, watch};
 
 use super::operator::ServerOperator;
 use super::probe::Probe;
 use crate::cli::Failure;
+use crate::keys;
 use crate::settings::Settings;
 
 /// The port of the Hearth endpoint inside every environment.
@@ -80,8 +81,10 @@ impl Rooms {
         ended: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let records: Arc<dyn Records> =
+        let bare: Arc<dyn Records> =
             Arc::new(Sqlite::open(&folder.records()).map_err(|e| failed("open the records")(&e))?);
+        let keys = Arc::new(keys::Source::of(settings, folder)?.open(bare.clone()).await?);
+        let records: Arc<dyn Records> = Arc::new(SealedRecords::new(bare, keys));
         let blobs: Arc<dyn Blobs> = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
         let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;

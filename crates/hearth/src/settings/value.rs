@@ -88,6 +88,14 @@ impl Value for PathBuf {
     }
 }
 
+impl Value for Option<PathBuf> {
+    const KIND: &'static str = PathBuf::KIND;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { PathBuf::parse(text).map(Some) }
+    }
+}
+
 impl Value for bool {
     const KIND: &'static str = "true|false";
 
