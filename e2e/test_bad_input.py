@@ -217,7 +217,7 @@ def test_services_that_are_not_there(server):
         ("dynamodb", "list_tables", "dynamodb:ListTables"),
         ("logs", "describe_log_groups", "logs:DescribeLogGroups"),
         ("sns", "list_topics", "sns:ListTopics"),
-        ("s3", "list_buckets", "s3"),
+        ("route53", "list_hosted_zones", "route53"),
         ("scheduler", "list_schedules", "scheduler"),
     ],
 )

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_model::{AccountId, AdmitError, Admitted, FunctionArn, Qualifier};
+use hearth_model::{
+    AccountId, AdmitError, Checked, FunctionArn, Package, Qualifier, StoredPackageError, StoredPackageRef,
+};
 use hearth_wire::{Blob, Context, Error, MessageKey};
 use hearth_wire_lambda::errors::{
     code_storage_exceeded_exception, invalid_parameter_value_exception as invalid, precondition_failed_exception,
@@ -11,7 +13,7 @@ use hearth_wire_lambda::errors::{
 };
 
 use crate::control::Control;
-use crate::record::{Definition, FUNCTION, Owner, Update};
+use crate::record::{Definition, FUNCTION, Owner, StoredAt, Update};
 use crate::state::WriteError;
 use crate::state::account::Promise;
 use crate::state::function::{Changes, Function, Published, number};
@@ -75,8 +77,24 @@ impl Control {
         Ok(written.unwrap_or_else(|| function.clone()))
     }
 
-    /// A package as it came, not looked into yet.
-    pub(crate) fn package(&self, zip: Option<Blob>) -> Result<Bytes, Error> {
+    /// A package as it came, not looked into yet. What lies in S3 is found there, and read while it is checked.
+    pub(crate) async fn package(&self, owner: &Owner, source: Source) -> Result<Incoming, Error> {
+        let Source { zip, bucket, key, version, mode } = source;
+        let Some((bucket, key)) = stored_in(bucket, key, zip.is_some())? else {
+            let zip = self.uploaded(zip)?;
+            return Ok(Incoming { zipped: zip.len() as u64, package: Package::Whole(zip), reference: None });
+        };
+        let (account, region) = (owner.account.clone(), owner.region.clone());
+        let at = StoredPackageRef { account, region, bucket: bucket.clone(), key: key.clone(), version };
+        let found = self.inner.ports.stored.open(at).await.map_err(|StoredPackageError { code, message }| {
+            invalid(format!("Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: {message}"))
+        })?;
+        let by_reference = mode.as_deref() == Some("REFERENCE");
+        let reference = by_reference.then(|| Box::new(StoredAt { bucket, key, version: found.version }));
+        Ok(Incoming { zipped: found.size, package: Package::Pieces(found.pieces), reference })
+    }
+
+    fn uploaded(&self, zip: Option<Blob>) -> Result<Bytes, Error> {
         let zip = zip.map(|zip| zip.0).unwrap_or_default();
         if zip.is_empty() {
             return Err(invalid("Uploaded file must be a non-empty zip"));
@@ -95,21 +113,14 @@ impl Control {
         promise.ok_or_else(|| code_storage_exceeded_exception("Code storage limit exceeded."))
     }
 
-    /// Checks a package and keeps it, or with `dry_run` does not.
-    pub(crate) async fn admit(&self, zip: Bytes, dry_run: bool) -> Result<Admitted, Error> {
-        let packages = &self.inner.ports.packages;
-        let admitted = if dry_run { packages.check(zip).await } else { packages.admit(zip).await };
-        admitted.map_err(|error| match error {
-            AdmitError::NotAZip(reason) => {
-                tracing::info!(%reason, "an uploaded package was refused");
-                invalid("Could not unzip uploaded file. Please check your file, then try to upload again.")
-            }
-            AdmitError::TooLarge { limit } => too_large(limit),
-            AdmitError::Io(cause) => {
-                tracing::error!(%cause, "a package could not be kept");
-                service_exception("The package could not be stored; Hearth's log says more.")
-            }
-        })
+    /// Looks into a package.
+    pub(crate) async fn check(&self, package: Package) -> Result<Checked, Error> {
+        self.inner.ports.packages.check(package).await.map_err(refused)
+    }
+
+    /// Keeps a package. The caller sees to it that it is not removed before its record is written.
+    pub(crate) async fn keep(&self, checked: Checked) -> Result<(), Error> {
+        checked.keep.await.map_err(refused)
     }
 
     /// Code and layers together (spec 1.4).
@@ -117,6 +128,47 @@ impl Control {
         let limit = self.inner.config.quotas.code_size_unzipped;
         let all = definition.unzipped + definition.layers.iter().map(|layer| layer.unzipped).sum::<u64>();
         if all > limit { Err(too_large(limit)) } else { Ok(()) }
+    }
+}
+
+/// Where a request says that a package is.
+pub(crate) struct Source {
+    pub zip: Option<Blob>,
+    pub bucket: Option<String>,
+    pub key: Option<String>,
+    pub version: Option<String>,
+    pub mode: Option<String>,
+}
+
+/// A package on its way in, as far as it is known before it is read.
+pub(crate) struct Incoming {
+    pub zipped: u64,
+    pub package: Package,
+    pub reference: Option<Box<StoredAt>>,
+}
+
+/// Bucket and key, where they are the source.
+fn stored_in(bucket: Option<String>, key: Option<String>, has_zip: bool) -> Result<Option<(String, String)>, Error> {
+    match (bucket, key) {
+        (None, None) => Ok(None),
+        _ if has_zip => Err(invalid("Please do not provide other FunctionCode parameters when providing a ZipFile.")),
+        (Some(bucket), Some(key)) => Ok(Some((bucket, key))),
+        (Some(_), None) => Err(invalid("Please provide S3Key when providing S3Bucket.")),
+        (None, Some(_)) => Err(invalid("Please provide S3Bucket when providing S3Key.")),
+    }
+}
+
+fn refused(error: AdmitError) -> Error {
+    match error {
+        AdmitError::NotAZip(reason) => {
+            tracing::info!(%reason, "an uploaded package was refused");
+            invalid("Could not unzip uploaded file. Please check your file, then try to upload again.")
+        }
+        AdmitError::TooLarge { limit } => too_large(limit),
+        AdmitError::Io(cause) => {
+            tracing::error!(%cause, "a package could not be kept");
+            service_exception("The package could not be stored; Hearth's log says more.")
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use hearth_wire_lambda::CodeApi;
 use hearth_wire_lambda::errors::invalid_parameter_value_exception as invalid;
 use hearth_wire_lambda::types::*;
 
+use crate::access::Source;
 use crate::control::Control;
 use crate::coverage::COVERAGE;
 use crate::functions::define_code;
@@ -28,27 +29,34 @@ impl CodeApi for Control {
         }
         check::refuse(
             "UpdateFunctionCode",
-            &[
-                (input.s3_bucket.is_some() || input.s3_key.is_some(), "S3Bucket"),
-                (input.publish_to.is_some(), "PublishTo"),
-                (input.source_kms_key_arn.is_some(), "SourceKMSKeyArn"),
-            ],
+            &[(input.publish_to.is_some(), "PublishTo"), (input.source_kms_key_arn.is_some(), "SourceKMSKeyArn")],
         )?;
         let arn = self.asked(cx, input.function_name.as_deref(), None, "UpdateFunctionCode")?;
         let arn = names::of_latest(&arn)?;
         // Before the package is looked into, and again when its turn comes.
         let function = self.to_update(&arn, input.revision_id.as_deref())?;
-        let zip = self.package(input.zip_file)?;
+        let source = Source {
+            zip: input.zip_file,
+            bucket: input.s3_bucket,
+            key: input.s3_key,
+            version: input.s3_object_version,
+            mode: input.s3_object_storage_mode,
+        };
+        let incoming = self.package(&function.owner, source).await?;
         self.verify_signature(&function.owner, function.record.code_signing.as_deref())?;
         let dry_run = input.dry_run == Some(true);
         let publish = input.publish == Some(true);
-        let _room = self.room(&function.owner, zip.len() as u64 * if publish { 2 } else { 1 })?;
+        let _room = self.room(&function.owner, incoming.zipped * if publish { 2 } else { 1 })?;
+        let checked = self.check(incoming.package).await?;
+        let admitted = checked.admitted.clone();
         let _in_use = self.inner.packages_in_use.read().await;
-        let admitted = self.admit(zip, dry_run).await?;
+        if !dry_run {
+            self.keep(checked).await?;
+        }
         let _turn = self.turn(&arn).await;
         let function = self.to_update(&arn, input.revision_id.as_deref())?;
         let mut definition = Definition::clone(&function.record.intent);
-        define_code(&mut definition, &admitted);
+        define_code(&mut definition, &admitted, incoming.reference);
         if let Some(architecture) = check::architecture(input.architectures.as_ref()) {
             definition.architecture = architecture;
         }

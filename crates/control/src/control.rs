@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use hearth_model::{
     AccountId, Clock, CodeHash, FunctionArn, FunctionName, Functions, LookupError, MaterialsError, Packages, Quotas,
-    Reservation, Target, VersionKey,
+    Reservation, StoredPackages, Target, VersionKey,
 };
 use hearth_store::{Blobs, Records};
 use tokio::sync::mpsc;
@@ -30,6 +30,8 @@ pub struct Config {
 pub struct Ports {
     pub records: Arc<dyn Records>,
     pub packages: Arc<dyn Packages>,
+    /// Packages that lie in buckets.
+    pub stored: Arc<dyn StoredPackages>,
     pub blobs: Arc<dyn Blobs>,
     pub clock: Arc<dyn Clock>,
 }
@@ -99,7 +101,7 @@ impl Control {
     /// The package that a link of `Code.Location` leads to.
     pub async fn download(&self, token: &str) -> Result<std::fs::File, DownloadError> {
         let code = self.inner.signer.open(token, self.inner.ports.clock.wall())?;
-        self.inner.ports.blobs.open(code).await.map_err(|_| DownloadError::Missing)
+        self.inner.ports.blobs.open(code.into()).await.map_err(|_| DownloadError::Missing)
     }
 
     /// A URL from which a package downloads, by the door that was asked.
@@ -179,7 +181,7 @@ impl Inner {
     pub async fn remove_unused_packages(&self, only: Option<Vec<CodeHash>>) {
         let mut candidates = match only {
             Some(codes) => codes,
-            None => self.ports.blobs.list().await.unwrap_or_default(),
+            None => self.ports.blobs.list().await.unwrap_or_default().into_iter().map(CodeHash::from).collect(),
         };
         candidates.retain(|code| !self.state.is_needed(*code));
         if candidates.is_empty() {

@@ -11,12 +11,12 @@ use hearth_wire_lambda::errors::{
 };
 use hearth_wire_lambda::types::*;
 
-use crate::access::{Found, no_function, stored};
+use crate::access::{Found, Source, no_function, stored};
 use crate::control::{Control, revision};
 use crate::coverage::COVERAGE;
 use crate::page::{MOST, Page, bad_marker};
 use crate::parameters::Parameters;
-use crate::record::{CODE_SIGNING, Definition, FunctionRecord, Owner, Readiness, RuntimeManagement, Update};
+use crate::record::{CODE_SIGNING, Definition, FunctionRecord, Owner, Readiness, RuntimeManagement, StoredAt, Update};
 use crate::state::WriteError;
 use crate::state::function::{Changes, Function, number};
 use crate::{check, names, present, versions};
@@ -46,17 +46,18 @@ impl FunctionsApi for Control {
             return Err(exists());
         }
         let code_signing = input.code_signing_config_arn.as_deref().map(|arn| self.attachable(cx, arn)).transpose()?;
-        let zip = self.package(code.zip_file)?;
+        let incoming = self.package(&owner, source_of(code)).await?;
         self.verify_signature(&owner, code_signing.as_deref())?;
         let publish = input.publish == Some(true);
-        let _room = self.room(&owner, zip.len() as u64 * if publish { 2 } else { 1 })?;
+        let _room = self.room(&owner, incoming.zipped * if publish { 2 } else { 1 })?;
         parameters.warn_of_kept(&arn.name);
-        let _in_use = self.inner.packages_in_use.read().await;
-        let admitted = self.admit(zip, false).await?;
+        let checked = self.check(incoming.package).await?;
         definition.architecture = check::architecture(input.architectures.as_ref()).unwrap_or(definition.architecture);
         definition.generation = self.first_generation();
-        define_code(&mut definition, &admitted);
+        define_code(&mut definition, &checked.admitted, incoming.reference);
         self.within_unzipped(&definition)?;
+        let _in_use = self.inner.packages_in_use.read().await;
+        self.keep(checked).await?;
         let record = FunctionRecord {
             intent: Arc::new(definition),
             update: Update::Creating,
@@ -102,17 +103,18 @@ impl FunctionsApi for Control {
         let function = self.function(&arn)?;
         let record = &function.record;
         let qualifier = arn.qualifier.as_ref().map(hearth_model::Qualifier::as_str);
-        let (configuration, code) = match function.found(qualifier).ok_or_else(|| no_function(&arn))? {
-            Found::Latest => (present::latest(&function, qualifier), record.intent.code),
+        let (configuration, definition) = match function.found(qualifier).ok_or_else(|| no_function(&arn))? {
+            Found::Latest => (present::latest(&function, qualifier), &record.intent),
             Found::Published(number, version) => {
-                (present::published(&function, number, version, qualifier), version.record.definition.code)
+                (present::published(&function, number, version, qualifier), &version.record.definition)
             }
         };
         Ok(GetFunctionResponse {
             configuration: Some(configuration),
             code: Some(FunctionCodeLocation {
                 repository_type: Some("S3".to_owned()),
-                location: Some(self.location(&cx.host, code)),
+                location: Some(self.location(&cx.host, definition.code)),
+                resolved_s3_object: definition.reference.as_ref().map(|reference| reference.shown()),
                 ..FunctionCodeLocation::default()
             }),
             tags: Some(record.tags.clone()).filter(|tags| !tags.is_empty()),
@@ -243,10 +245,25 @@ impl Control {
     }
 }
 
-pub(crate) fn define_code(definition: &mut Definition, admitted: &hearth_model::Admitted) {
+pub(crate) fn define_code(
+    definition: &mut Definition,
+    admitted: &hearth_model::Admitted,
+    reference: Option<Box<StoredAt>>,
+) {
+    definition.reference = reference;
     definition.code = admitted.code;
     definition.code_size = admitted.zipped;
     definition.unzipped = admitted.unzipped;
+}
+
+fn source_of(code: FunctionCode) -> Source {
+    Source {
+        zip: code.zip_file,
+        bucket: code.s3_bucket,
+        key: code.s3_key,
+        version: code.s3_object_version,
+        mode: code.s3_object_storage_mode,
+    }
 }
 
 /// Where a page of functions ended: a name, and 0 or the number of a version.
@@ -261,7 +278,6 @@ fn refuse_creation(input: &CreateFunctionRequest, code: &FunctionCode) -> Result
         "CreateFunction",
         &[
             (input.package_type.as_deref() == Some("Image") || code.image_uri.is_some(), "PackageType Image"),
-            (code.s3_bucket.is_some() || code.s3_key.is_some(), "Code.S3Bucket"),
             (code.source_kms_key_arn.is_some(), "Code.SourceKMSKeyArn"),
             (input.publish_to.is_some(), "PublishTo"),
             (input.image_config.is_some(), "ImageConfig"),

@@ -12,13 +12,13 @@ use hearth_wire_lambda::errors::{
 };
 use hearth_wire_lambda::types::*;
 
-use crate::access::{denied, same_revision, stored_resource};
+use crate::access::{Source, denied, same_revision, stored_resource};
 use crate::control::Control;
 use crate::coverage::COVERAGE;
 use crate::page::{MOST, Page, bad_marker};
 use crate::record::{LAYER, LayerRecord, LayerUse, LayerVersionRecord, Owner, PolicyRecord};
 use crate::state::account::Layer;
-use crate::{check, names, present, statements};
+use crate::{names, present, statements};
 
 /// Layers of one function (spec 11.1).
 const LAYERS_MAX: usize = 5;
@@ -36,16 +36,21 @@ impl LayersApi for Control {
         input: PublishLayerVersionRequest,
     ) -> Result<PublishLayerVersionResponse, Error> {
         let content = input.content.unwrap_or_default();
-        check::refuse(
-            "PublishLayerVersion",
-            &[(content.s3_bucket.is_some() || content.s3_key.is_some(), "Content.S3Bucket")],
-        )?;
         let mut arn = names::own_layer(cx, input.layer_name.as_deref())?;
         let owner = names::owner(cx);
-        let zip = self.package(content.zip_file)?;
-        let _room = self.room(&owner, zip.len() as u64)?;
+        let source = Source {
+            zip: content.zip_file,
+            bucket: content.s3_bucket,
+            key: content.s3_key,
+            version: content.s3_object_version,
+            mode: content.s3_object_storage_mode,
+        };
+        let incoming = self.package(&owner, source).await?;
+        let _room = self.room(&owner, incoming.zipped)?;
+        let checked = self.check(incoming.package).await?;
+        let admitted = checked.admitted.clone();
         let _in_use = self.inner.packages_in_use.read().await;
-        let admitted = self.admit(zip, false).await?;
+        self.keep(checked).await?;
         let record = LayerVersionRecord {
             description: input.description.unwrap_or_default(),
             license_info: input.license_info,
@@ -55,6 +60,7 @@ impl LayersApi for Control {
             code: admitted.code,
             code_size: admitted.zipped,
             unzipped: admitted.unzipped,
+            reference: incoming.reference,
             policy: None,
         };
         let _turn = self.inner.state.turn(&owner, LAYER, &arn.name).await;
@@ -241,6 +247,7 @@ impl Control {
                 location: Some(self.location(&cx.host, version.code)),
                 code_sha256: Some(present::sha256(version.code)),
                 code_size: i64::try_from(version.code_size).ok(),
+                resolved_s3_object: version.reference.as_ref().map(|reference| reference.shown()),
                 ..LayerVersionContentOutput::default()
             }),
             layer_arn: Some(LayerArn { version: None, ..arn.clone() }.to_string()),

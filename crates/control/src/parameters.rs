@@ -99,6 +99,7 @@ impl Parameters {
             code: CodeHash([0; 32]),
             code_size: 0,
             unzipped: 0,
+            reference: None,
             layers: Vec::new(),
             kept: None,
         };

@@ -134,6 +134,9 @@ pub struct Definition {
     pub code_size: u64,
     /// Bytes of its files.
     pub unzipped: u64,
+    /// The object that it was told to refer to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Box<StoredAt>>,
     pub layers: Vec<LayerUse>,
     /// Absent when no such member was given: most functions have none.
     pub kept: Option<Box<Kept>>,
@@ -175,6 +178,24 @@ impl Definition {
     /// Packages that it needs.
     pub fn codes(&self) -> impl Iterator<Item = CodeHash> {
         std::iter::once(self.code).chain(self.layers.iter().map(|layer| layer.code))
+    }
+}
+
+/// An object that a package came from.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredAt {
+    pub bucket: String,
+    pub key: String,
+    pub version: Option<String>,
+}
+
+impl StoredAt {
+    pub fn shown(&self) -> types::ResolvedS3Object {
+        types::ResolvedS3Object {
+            s3_bucket: Some(self.bucket.clone()),
+            s3_key: Some(self.key.clone()),
+            s3_object_version: self.version.clone(),
+        }
     }
 }
 
@@ -291,6 +312,8 @@ pub struct LayerVersionRecord {
     pub code: CodeHash,
     pub code_size: u64,
     pub unzipped: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Box<StoredAt>>,
     pub policy: Option<PolicyRecord>,
 }
 

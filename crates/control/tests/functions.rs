@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hearth_model::{Functions, LookupError};
 use hearth_store::Blobs;
 use hearth_wire_lambda::types::*;
-use hearth_wire_lambda::{AccountApi, FunctionsApi};
+use hearth_wire_lambda::{AccountApi, CodeApi, FunctionsApi};
 
 use support::{World, a_function, arn, blob, refusal};
 
@@ -73,7 +73,50 @@ async fn what_was_left_undone_is_resumed_after_a_restart() {
     world.let_go();
     let restarted = world.restarted().await;
     restarted.until_settled("f").await;
-    assert!(!restarted.blobs.list().await.unwrap().contains(&orphan));
+    assert!(!restarted.blobs.list().await.unwrap().contains(&orphan.into()));
+}
+
+#[tokio::test]
+async fn code_may_lie_in_a_bucket() {
+    let world = World::new().await;
+    world.stored.0.lock().unwrap().extend([("b/a".to_owned(), "PK-a"), ("b/bad".to_owned(), "no zip")]);
+    let from = |key: &str, mode: Option<&str>| CreateFunctionRequest {
+        code: Some(FunctionCode {
+            s3_bucket: Some("b".to_owned()),
+            s3_key: Some(key.to_owned()),
+            s3_object_storage_mode: mode.map(str::to_owned),
+            ..FunctionCode::default()
+        }),
+        ..a_function("f")
+    };
+    let text = |key: &str| {
+        let (world, input) = (&world, from(key, None));
+        async move { refusal(world.control.create_function(&world.cx, input).await) }
+    };
+    let missing =
+        "Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist.";
+    assert_eq!(text("none").await, (400, missing.to_owned()));
+    assert_eq!(text("bad").await.0, 400);
+    assert!(world.blobs.list().await.unwrap().is_empty());
+    let created = world.control.create_function(&world.cx, from("a", Some("REFERENCE"))).await.ok().unwrap();
+    assert_eq!(created.code_size, Some(4));
+    world.until_settled("f").await;
+    let input = GetFunctionRequest { function_name: Some("f".to_owned()), qualifier: None };
+    let resolved =
+        world.control.get_function(&world.cx, input.clone()).await.ok().unwrap().code.unwrap().resolved_s3_object;
+    assert_eq!(resolved.unwrap().s3_object_version.as_deref(), Some("v1"));
+    let other = UpdateFunctionCodeRequest {
+        function_name: Some("f".to_owned()),
+        s3_bucket: Some("b".to_owned()),
+        s3_key: Some("a".to_owned()),
+        ..UpdateFunctionCodeRequest::default()
+    };
+    let dry = UpdateFunctionCodeRequest { dry_run: Some(true), ..other.clone() };
+    world.control.update_function_code(&world.cx, dry).await.ok().unwrap();
+    world.control.update_function_code(&world.cx, other).await.ok().unwrap();
+    world.until_settled("f").await;
+    let found = world.control.get_function(&world.cx, input).await.ok().unwrap();
+    assert!(found.code.unwrap().resolved_s3_object.is_none());
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ enum Protocol<'a> {
     },
     /// Query: the operation is in the form.
     Form,
-    /// REST-XML: only S3 and what signs like it.
+    /// REST-XML.
     Xml,
     RestJson,
 }
@@ -66,7 +66,7 @@ fn protocol<'a>(service: &str, headers: &'a HeaderMap) -> Protocol<'a> {
     }
     match service {
         _ if has_form(headers) => Protocol::Form,
-        "s3" | "s3express" | "s3-object-lambda" | "route53" | "cloudfront" => Protocol::Xml,
+        "s3express" | "s3-object-lambda" | "route53" | "cloudfront" => Protocol::Xml,
         _ => Protocol::RestJson,
     }
 }
@@ -101,9 +101,9 @@ mod tests {
         let (status, text) = refused("sns", &form, "Action=ListTopics&Version=2010-03-31");
         assert!(status == 501 && text.contains("<Code>NotImplementedException</Code>"), "{text}");
         assert!(text.contains("<Message>Hearth does not support sns:ListTopics.</Message>"), "{text}");
-        let (_, text) = refused("s3", &[], "");
+        let (_, text) = refused("route53", &[], "");
         assert!(
-            text.contains("<Error><Code>NotImplementedException</Code><Message>Hearth does not support s3."),
+            text.contains("<Error><Code>NotImplementedException</Code><Message>Hearth does not support route53."),
             "{text}"
         );
         assert_eq!(refused("scheduler", &[], "").1, r#"{"message":"Hearth does not support scheduler."}"#);

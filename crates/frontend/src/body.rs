@@ -1,6 +1,5 @@
 //! Bodies: of answers, whole or by pieces, and of requests, within a limit.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -17,7 +16,12 @@ pub enum Body {
     Whole(Option<Bytes>),
     /// The sender bounds what waits.
     Pieces(mpsc::Receiver<Bytes>),
+    /// Of S3.
+    Objects(hearth_objects::Body),
 }
+
+/// Why an answer ended early.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Body {
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
@@ -27,25 +31,31 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Body::Whole(bytes) => {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(|b| Ok(Frame::data(b))))
             }
             Body::Pieces(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece)))),
+            Body::Objects(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Body::Whole(bytes) if bytes.as_ref().is_none_or(Bytes::is_empty))
+        match self {
+            Body::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Body::Pieces(_) => false,
+            Body::Objects(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Body::Pieces(_) => SizeHint::default(),
+            Body::Objects(body) => http_body::Body::size_hint(body),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which service and which operation a request means, so that services can live side by side on one port.
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HOST};
 use http::request;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -22,6 +22,8 @@ use crate::operator::{self, LogsRequest};
 const REQUEST_MAX: usize = 70_167_211;
 /// Largest form of the Query protocol, bytes.
 const FORM_MAX: usize = 1024 * 1024;
+/// Most memory that a request of S3 takes, bytes: objects go in pieces, documents are read whole.
+const S3_ROOM: usize = 4 << 20;
 
 /// Answers one request. `inside` is set for requests of functions.
 pub async fn answer(services: &Services, inside: Option<&Inside>, request: Request<Incoming>) -> Response<Body> {
@@ -29,6 +31,12 @@ pub async fn answer(services: &Services, inside: Option<&Inside>, request: Reque
     let (head, body) = request.into_parts();
     let reply = match who(&head, inside) {
         Err(error) => error.rest_json(),
+        Ok(caller) if is_s3(&caller, &head) => {
+            let request = Request::from_parts(head, body);
+            let mut response = answer_s3(services, inside, &caller, request, &request_id).await;
+            stamp(&mut response, &request_id);
+            return response;
+        }
         Ok(caller) if head.uri.path().starts_with("/_hearth/") => {
             let request = LogsRequest {
                 account: caller.account.to_string(),
@@ -93,6 +101,37 @@ async fn serve(
             absent::refuse(other, &head.headers, &read.unwrap_or_default(), request_id)
         }
     }
+}
+
+/// Requests of S3 are signed for it; those that are not signed at all name it in their host.
+fn is_s3(caller: &Caller, head: &request::Parts) -> bool {
+    match caller.service.as_deref() {
+        Some(service) => service == "s3",
+        None => {
+            let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+            name.split('.').rev().skip(1).take(2).any(|label| label.eq_ignore_ascii_case("s3"))
+        }
+    }
+}
+
+async fn answer_s3(
+    services: &Services,
+    inside: Option<&Inside>,
+    caller: &Caller,
+    request: Request<Incoming>,
+    request_id: &str,
+) -> Response<Body> {
+    let _room = match inside {
+        Some(inside) => inside.room(http_body::Body::size_hint(request.body()).exact(), S3_ROOM).await,
+        None => None,
+    };
+    let caller = hearth_objects::Caller {
+        account: caller.account.clone(),
+        region: caller.region.clone(),
+        is_signed: caller.service.is_some(),
+    };
+    services.objects.answer(&caller, request, request_id).await.map(Body::Objects)
 }
 
 async fn answer_sts(inside: Option<&Inside>, caller: &Caller, body: Incoming, request_id: &str) -> Reply {

@@ -50,6 +50,7 @@ const HEAD_MAX: usize = 64 * 1024;
 /// Who answers.
 pub struct Services {
     pub lambda: hearth_wire_lambda::Service,
+    pub objects: hearth_objects::Objects,
     pub operator: Arc<dyn Operator>,
 }
 

@@ -82,9 +82,30 @@ pub fn coverage() -> CoverageList {
     CoverageList {
         services: vec![
             Service { service: "lambda", operations: lambda.collect() },
+            Service { service: "s3", operations: s3() },
             Service { service: "sts", operations: vec![identity] },
         ],
     }
+}
+
+/// Every operation of S3. Of its parameters only those are told that do less than AWS's.
+fn s3() -> Vec<Operation> {
+    let operations = hearth_objects::OPERATIONS.iter().map(|operation| {
+        let covered = hearth_objects::COVERAGE.iter().find(|covered| covered.operation == *operation);
+        let told = covered.into_iter().flat_map(|covered| covered.parameters).map(|parameter| Parameter {
+            name: parameter.name.to_owned(),
+            status: parameter.status.as_str(),
+            note: parameter.note,
+        });
+        let parameters: Vec<Parameter> = told.collect();
+        let status = match covered {
+            None => "refused",
+            Some(_) if parameters.is_empty() => "works",
+            Some(_) => "partial",
+        };
+        Operation { operation, status, parameters }
+    });
+    operations.collect()
 }
 
 /// Every parameter of the model: those that do less than AWS's as the table says, all others work.

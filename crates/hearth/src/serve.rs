@@ -125,6 +125,7 @@ impl Running {
     fn begin(rooms: Rooms, listener: TcpListener, ending: watch::Sender<bool>, ended: watch::Receiver<bool>) -> Self {
         let mut background = JoinSet::new();
         background.spawn(rooms.control.clone().run());
+        background.spawn(rooms.objects.clone().run());
         background.spawn(rooms.placement.clone().run());
         let images = rooms.images.clone();
         background.spawn(async move { images.prepare().await });
@@ -175,8 +176,8 @@ fn refuse_others(listen: SocketAddr) -> Result<(), Failure> {
 
 fn begin_log(settings: &Settings) {
     use std::io::IsTerminal;
-    // The level is one of the words that a filter knows.
-    let filter = EnvFilter::new(settings.log_level.to_string());
+    // The level is one of the words that a filter knows. What the protocol of S3 logs by itself are whole requests.
+    let filter = EnvFilter::new(format!("{},s3s=off", settings.log_level));
     // A reader of stderr that goes away ends nothing: what cannot be written is not complained about there.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(std::io::stderr);
     match settings.log_format {

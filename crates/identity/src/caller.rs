@@ -29,6 +29,16 @@ pub fn identify(authorization: Option<&str>, query: &str) -> Result<Caller, Iden
         Some(value) => Some(of_header(value)?),
         None => of_query(query),
     };
+    if credential.is_none()
+        && let Some(key) = of_version_2(authorization, query)
+    {
+        return Ok(Caller {
+            account: AccountId::parse(&key).unwrap_or_else(AccountId::default_account),
+            region: Region::default_region(),
+            service: Some("s3".to_owned()),
+            access_key: Some(key),
+        });
+    }
     let Some(credential) = credential else {
         return Ok(Caller {
             account: AccountId::default_account(),
@@ -53,6 +63,16 @@ fn of_header(value: &str) -> Result<String, IdentifyError> {
 fn of_query(query: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Credential="))?;
     Some(value.replace("%2F", "/").replace("%2f", "/")).filter(|value| value.len() <= LENGTH_MAX)
+}
+
+/// The key of a signature of the second version, which only S3 still has: it names no service, and no region.
+fn of_version_2(authorization: Option<&str>, query: &str) -> Option<String> {
+    let of_header = authorization.and_then(|value| Some(value.strip_prefix("AWS ")?.split_once(':')?.0));
+    let of_query = || {
+        let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        value("Signature").and(value("AWSAccessKeyId"))
+    };
+    of_header.or_else(of_query).map(str::to_owned).filter(|key| !key.is_empty() && key.len() <= LENGTH_MAX)
 }
 
 fn of_scope(credential: &str) -> Result<Caller, IdentifyError> {
@@ -97,6 +117,15 @@ mod tests {
         assert_eq!(caller.region.as_str(), "us-west-2");
         assert_eq!(identify(None, "").unwrap().service, None);
         assert_eq!(identify(Some("Basic abc"), "").unwrap().service, None);
+    }
+
+    #[test]
+    fn signatures_of_the_second_version_are_of_s3() {
+        let caller = identify(Some("AWS 123456789012:abc="), "").unwrap();
+        assert_eq!((caller.account.as_str(), caller.service.as_deref()), ("123456789012", Some("s3")));
+        let caller = identify(None, "AWSAccessKeyId=test&Signature=a%3D&Expires=1").unwrap();
+        assert_eq!((caller.access_key.as_deref(), caller.service.as_deref()), (Some("test"), Some("s3")));
+        assert_eq!(identify(None, "AWSAccessKeyId=test").unwrap().service, None);
     }
 
     #[test]

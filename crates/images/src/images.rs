@@ -6,13 +6,14 @@ use std::io::{self, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hearth_model::{
-    AdmitError, Admitted, BoxFuture, CodeHash, CodeTree, Family, Materials, MaterialsError, Packages, Runtime,
-    RuntimeTree,
+    AdmitError, Admitted, BoxFuture, Checked, CodeHash, CodeTree, Family, Materials, MaterialsError, Package, Packages,
+    Pieces, Runtime, RuntimeTree,
 };
-use hearth_store::{Blobs, BlobsError};
+use hearth_store::{Blobs, BlobsError, Draft, Naming};
 use rustix::fs::MemfdFlags;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -24,6 +25,13 @@ use crate::unpacker::{self, What};
 
 /// Largest sum of a package's files, bytes (AWS's quota, which is never raised).
 const UNZIPPED_MAX: u64 = 262_144_000;
+/// Largest package that is read at all, bytes: no smaller one can hold more than that, and one that holds less has no
+/// use for it.
+const ZIPPED_MAX: u64 = UNZIPPED_MAX + (16 << 20);
+/// What is written at once of a package that comes in pieces, bytes.
+const PIECE: usize = 1 << 20;
+/// How long the next piece of a package may take.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Unpacked code in the cache, bytes; above it what was unused for longest goes, and is unpacked again when needed.
 const CODE_MAX: u64 = 20 << 30;
 /// Interpreters, SDKs and roots in the cache, bytes.
@@ -140,7 +148,7 @@ impl Inner {
             return Ok(tree);
         }
         let _worker = self.workers.acquire().await.map_err(|e| failed(e.to_string()))?;
-        let zip = self.blobs.open(code).await.map_err(|e| failed(e.to_string()))?;
+        let zip = self.blobs.open(code.into()).await.map_err(|e| failed(e.to_string()))?;
         let trees = self.code.clone();
         let unpacked = tokio::task::spawn_blocking(move || {
             trees.make(&name, |folder| unpacker::read(What::Unpack, &zip, &File::open(folder)?, UNZIPPED_MAX).map(drop))
@@ -177,25 +185,30 @@ impl Inner {
         merged.await.map_err(|e| failed(e.to_string()))?.map(Some).map_err(|e| failed(e.to_string()))
     }
 
+    /// A package that comes in pieces goes to disk as it comes; only then it is looked into, and only then it counts.
+    async fn take(&self, pieces: Pieces) -> Result<(Admitted, Box<dyn Draft>), AdmitError> {
+        let mut draft = self.blobs.create(Naming::OfContent).await.map_err(kept)?;
+        let (zipped, code) = copy(pieces, &mut *draft).await?;
+        let _worker = self.workers.acquire().await.map_err(failed)?;
+        let (file, empty) = (draft.open().await.map_err(kept)?, self.empty.clone());
+        let checked = tokio::task::spawn_blocking(move || unpacker::read(What::Check, &file, &empty, UNZIPPED_MAX));
+        let unzipped = checked.await.map_err(failed)?.map_err(refused)?;
+        Ok((Admitted { code, zipped, unzipped }, draft))
+    }
+
     async fn check(&self, zip: Bytes) -> Result<Admitted, AdmitError> {
-        let _worker = self.workers.acquire().await.map_err(|e| AdmitError::Io(e.to_string().into()))?;
+        let _worker = self.workers.acquire().await.map_err(failed)?;
         let empty = self.empty.clone();
         let checked = tokio::task::spawn_blocking(move || {
             use sha2::Digest;
             let unzipped = unpacker::read(What::Check, &in_memory(&zip)?, &empty, UNZIPPED_MAX)?;
             Ok(Admitted { code: CodeHash(sha2::Sha256::digest(&zip).into()), zipped: zip.len() as u64, unzipped })
         });
-        match checked.await {
-            Ok(Ok(admitted)) => Ok(admitted),
-            Ok(Err(unpacker::Error::TooLarge { limit })) => Err(AdmitError::TooLarge { limit }),
-            Ok(Err(unpacker::Error::Io(e))) => Err(AdmitError::Io(e.into())),
-            Ok(Err(unpacker::Error::Refused(reason))) => Err(AdmitError::NotAZip(reason)),
-            Err(e) => Err(AdmitError::Io(e.to_string().into())),
-        }
+        checked.await.map_err(failed)?.map_err(refused)
     }
 
     async fn release(&self, code: CodeHash) {
-        match self.blobs.delete(code).await {
+        match self.blobs.delete(code.into()).await {
             Ok(()) | Err(BlobsError::Missing(_)) => {}
             Err(error) => tracing::warn!(%error, "a package could not be deleted"),
         }
@@ -205,6 +218,47 @@ impl Inner {
         if let Ok(Err(error)) = removed {
             tracing::warn!(%error, "an unpacked package could not be deleted");
         }
+    }
+}
+
+/// Writes all pieces; answers how many bytes they were, and their hash.
+async fn copy(mut pieces: Pieces, draft: &mut dyn Draft) -> Result<(u64, CodeHash), AdmitError> {
+    use sha2::Digest;
+    let (mut hash, mut zipped, mut waiting) = (sha2::Sha256::new(), 0, BytesMut::new());
+    loop {
+        let next = tokio::time::timeout(SILENCE_MAX, std::future::poll_fn(|cx| pieces.as_mut().poll_next(cx)));
+        let piece = next.await.map_err(|_| AdmitError::Io("the package did not come to its end in time".into()))?;
+        let end = piece.is_none();
+        if let Some(piece) = piece.transpose().map_err(failed)? {
+            zipped += piece.len() as u64;
+            if zipped > ZIPPED_MAX {
+                return Err(AdmitError::TooLarge { limit: UNZIPPED_MAX });
+            }
+            hash.update(&piece);
+            waiting.extend_from_slice(&piece);
+        }
+        if waiting.len() >= PIECE || (end && !waiting.is_empty()) {
+            draft.write(waiting.split().freeze()).await.map_err(kept)?;
+        }
+        if end {
+            return Ok((zipped, CodeHash(hash.finalize().into())));
+        }
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> AdmitError {
+    AdmitError::Io(error.to_string().into())
+}
+
+fn kept(error: BlobsError) -> AdmitError {
+    failed(error)
+}
+
+fn refused(error: unpacker::Error) -> AdmitError {
+    match error {
+        unpacker::Error::TooLarge { limit } => AdmitError::TooLarge { limit },
+        unpacker::Error::Refused(reason) => AdmitError::NotAZip(reason),
+        unpacker::Error::Io(cause) => AdmitError::Io(cause.into()),
     }
 }
 
@@ -226,16 +280,22 @@ fn distance(one: Runtime, other: Runtime) -> u32 {
 }
 
 impl Packages for Images {
-    fn admit(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>> {
+    fn check(&self, zip: Package) -> BoxFuture<'_, Result<Checked, AdmitError>> {
         Box::pin(async move {
-            let admitted = self.inner.check(zip.clone()).await?;
-            self.inner.blobs.put(zip).await.map_err(|e| AdmitError::Io(e.to_string().into()))?;
-            Ok(admitted)
+            match zip {
+                Package::Whole(zip) => {
+                    let admitted = self.inner.check(zip.clone()).await?;
+                    let blobs = self.inner.blobs.clone();
+                    let keep = async move { blobs.put(zip).await.map(drop).map_err(kept) };
+                    Ok(Checked { admitted, keep: Box::pin(keep) })
+                }
+                Package::Pieces(pieces) => {
+                    let (admitted, draft) = self.inner.take(pieces).await?;
+                    let keep = async move { draft.finish().await.map(drop).map_err(kept) };
+                    Ok(Checked { admitted, keep: Box::pin(keep) })
+                }
+            }
         })
-    }
-
-    fn check(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>> {
-        Box::pin(self.inner.check(zip))
     }
 
     fn unpack(&self, code: CodeHash) -> BoxFuture<'_, Result<(), MaterialsError>> {

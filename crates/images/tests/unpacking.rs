@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hearth_images::{Closed, Config, Images};
-use hearth_model::{AdmitError, CodeTree, Materials, Packages};
+use hearth_model::{AdmitError, CodeTree, Materials, Package, Packages};
 use hearth_store::{Blobs, Files};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -54,8 +54,23 @@ impl World {
 
     fn admit(&self, zip: Vec<u8>) -> Result<CodeTree, AdmitError> {
         self.runtime.block_on(async {
-            let admitted = self.images.admit(Bytes::from(zip)).await?;
-            Ok(self.images.code(admitted.code).await.expect("what was admitted can be unpacked"))
+            // Whole, and in pieces as from a bucket: the same in every way.
+            let whole = self.images.check(Package::Whole(Bytes::from(zip.clone()))).await;
+            let pieces = self.images.check(Package::Pieces(Box::pin(Chunks(zip, 0)))).await;
+            let (whole, pieces) = match (whole, pieces) {
+                (Ok(whole), Ok(pieces)) => (whole, pieces),
+                (Err(whole), Err(pieces)) => {
+                    assert_eq!(whole.to_string(), pieces.to_string());
+                    return Err(whole);
+                }
+                _ => panic!("a package is the same however it comes"),
+            };
+            assert_eq!(
+                (whole.admitted.code, whole.admitted.unzipped),
+                (pieces.admitted.code, pieces.admitted.unzipped)
+            );
+            pieces.keep.await?;
+            Ok(self.images.code(whole.admitted.code).await.expect("what was admitted can be unpacked"))
         })
     }
 
@@ -64,6 +79,23 @@ impl World {
         let below = |name: &str| walk(&self.folder.path().join(name));
         let all = below("cache/code").into_iter().chain(below("cache/empty")).chain(below("blobs"));
         all.filter(|path| !path.ends_with("blobs/new")).collect()
+    }
+}
+
+/// Bytes in small pieces, and where they go on.
+struct Chunks(Vec<u8>, usize);
+
+impl futures_core::Stream for Chunks {
+    type Item = std::io::Result<Bytes>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        let end = (self.1 + 1000).min(self.0.len());
+        let piece = Bytes::copy_from_slice(&self.0[self.1..end]);
+        self.1 = end;
+        std::task::Poll::Ready((!piece.is_empty()).then_some(Ok(piece)))
     }
 }
 
@@ -149,7 +181,10 @@ fn the_limit_is_exact(world: &World) {
             }
         })
     };
-    let check = |zip: Vec<u8>| world.runtime.block_on(Packages::check(&world.images, Bytes::from(zip)));
+    let check = |zip: Vec<u8>| {
+        let checked = world.runtime.block_on(world.images.check(Package::Whole(Bytes::from(zip))));
+        checked.map(|checked| checked.admitted)
+    };
     assert_eq!(check(of(&[LIMIT - 5, 5])).unwrap().unzipped, LIMIT as u64);
     assert!(matches!(check(of(&[LIMIT - 5, 6])), Err(AdmitError::TooLarge { limit: 262_144_000 })));
     assert_eq!(world.left(), [] as [PathBuf; 0]);

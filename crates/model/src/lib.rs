@@ -30,7 +30,10 @@ pub use invoke::{
 };
 pub use limits::{ASYNC_PAYLOAD_MAX, CLIENT_CONTEXT_MAX, Quotas, RESPONSE_PAYLOAD_MAX, SYNC_PAYLOAD_MAX};
 pub use logs::{LogEvent, LogGroup, LogStreamName};
-pub use materials::{AdmitError, Admitted, CodeTree, Materials, MaterialsError, Packages, Root, RootBind, RuntimeTree};
+pub use materials::{
+    AdmitError, Admitted, Checked, CodeTree, Materials, MaterialsError, Package, Packages, Pieces, Root, RootBind,
+    RuntimeTree, StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages,
+};
 pub use report::{ErrorType, InitPhase, InitReport, PlatformRecord, Report, Status};
 pub use resource::{LayerArn, ResourceArn};
 pub use runtime::{Family, RUNTIMES, Runtime, UnknownRuntime};

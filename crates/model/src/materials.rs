@@ -1,11 +1,13 @@
 //! What an environment is made of: code trees and runtime trees. `images` makes them, `worker` uses them.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_core::Stream;
 
-use crate::{BoxFuture, CodeHash, Runtime};
+use crate::{AccountId, BoxFuture, CodeHash, Region, Runtime};
 
 /// A read-only directory that appears at `/var/task` or `/opt`. It stays on disk at least while the value lives.
 #[derive(Clone, Debug)]
@@ -67,7 +69,7 @@ pub trait Materials: Send + Sync + 'static {
     fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>>;
 }
 
-/// A package that was checked and is on disk.
+/// A package that was looked into.
 #[derive(Clone, Debug)]
 pub struct Admitted {
     pub code: CodeHash,
@@ -89,13 +91,57 @@ pub enum AdmitError {
     Io(Arc<str>),
 }
 
+/// An object in a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPackageRef {
+    pub account: AccountId,
+    pub region: Region,
+    pub bucket: String,
+    pub key: String,
+    pub version: Option<String>,
+}
+
+/// An object that is being read.
+pub struct StoredPackage {
+    pub size: u64,
+    /// Where the bucket has versions.
+    pub version: Option<String>,
+    pub pieces: Pieces,
+}
+
+/// Bytes as they come; what ends early ends with an error.
+pub type Pieces = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
+
+/// As S3 says it: AWS's services repeat both.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct StoredPackageError {
+    pub code: String,
+    pub message: String,
+}
+
+/// Packages that lie in buckets.
+pub trait StoredPackages: Send + Sync + 'static {
+    fn open(&self, at: StoredPackageRef) -> BoxFuture<'_, Result<StoredPackage, StoredPackageError>>;
+}
+
+/// A package that was looked into and is not kept yet. Dropped, it leaves nothing.
+pub struct Checked {
+    pub admitted: Admitted,
+    /// `Ok` once the bytes are on disk.
+    pub keep: BoxFuture<'static, Result<(), AdmitError>>,
+}
+
+/// A package on its way in.
+pub enum Package {
+    Whole(Bytes),
+    Pieces(Pieces),
+}
+
 /// Packages on their way in.
 pub trait Packages: Send + Sync + 'static {
-    /// Checks a zip and keeps it; when it answers `Ok` the bytes are on disk (durable).
-    fn admit(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>>;
-
-    /// Checks a zip and keeps nothing (`DryRun`).
-    fn check(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>>;
+    /// Takes a zip and looks into it.
+    fn check(&self, zip: Package) -> BoxFuture<'_, Result<Checked, AdmitError>>;
 
     /// Makes the tree of a kept package, so that the first invocation finds it.
     fn unpack(&self, code: CodeHash) -> BoxFuture<'_, Result<(), MaterialsError>>;

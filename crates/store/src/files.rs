@@ -1,7 +1,7 @@
-//! Blobs as files named by their SHA-256: `aa/bb/HEX` below one folder.
+//! Blobs as files: `aa/bb/HEX` below one folder.
 //!
-//! A blob is written beside its place, flushed, and renamed, and both folders are flushed before `put` answers: a
-//! crash leaves a whole blob, or a file in `new/` that the next opening removes.
+//! A blob is written beside its place, flushed, and renamed, and the folders are flushed before it counts: a crash leaves
+//! a whole blob, or a file in `new/` that the next opening removes.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,10 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use hearth_model::{BoxFuture, CodeHash};
+use hearth_model::BoxFuture;
 use sha2::{Digest, Sha256};
 
-use crate::{Blobs, BlobsError};
+use crate::{BlobId, Blobs, BlobsError, Draft, Naming};
+
+/// Room on the disk that blobs leave to records and logs: this, or that share of the disk where it is less.
+const RESERVE_MAX: u64 = 1 << 30;
+const RESERVE_SHARE: u64 = 20;
+/// Bytes of a blob between two looks at the room that is left.
+const LOOK_EVERY: u64 = 64 << 20;
 
 /// The embedded engine of [`Blobs`].
 #[derive(Clone)]
@@ -38,43 +44,75 @@ impl Files {
 
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<T, BlobsError> + Send + 'static,
+        work: impl FnOnce(&Arc<Inner>) -> Result<T, BlobsError> + Send + 'static,
     ) -> Result<T, BlobsError> {
         let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || work(&inner))
-            .await
-            .unwrap_or_else(|e| Err(BlobsError::Io(e.to_string().into())))
+        blocking(move || work(&inner)).await
     }
 }
 
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BlobsError> + Send + 'static,
+) -> Result<T, BlobsError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(BlobsError::Io(e.to_string().into())))
+}
+
 impl Inner {
-    fn place(&self, hash: CodeHash) -> PathBuf {
-        let hex = hash.to_hex();
+    fn place(&self, id: BlobId) -> PathBuf {
+        let hex = id.to_hex();
         self.root.join(&hex[..2]).join(&hex[2..4]).join(hex)
     }
 
-    fn put(&self, bytes: &Bytes) -> io::Result<CodeHash> {
-        let hash = CodeHash(Sha256::digest(bytes).into());
-        let place = self.place(hash);
+    /// A file in `new/`, for one blob.
+    fn beside(&self) -> PathBuf {
+        self.root.join("new").join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    fn draft(self: &Arc<Self>, naming: Naming) -> Result<Writing, BlobsError> {
+        self.has_room()?;
+        let path = self.beside();
+        let file = File::create_new(&path).map_err(failed)?;
+        let hash = (naming == Naming::OfContent).then(Sha256::new);
+        Ok(Writing { store: self.clone(), path, file, hash, written: 0, looked: 0 })
+    }
+
+    fn has_room(&self) -> Result<(), BlobsError> {
+        let disk = rustix::fs::statvfs(&self.root).map_err(|e| failed(e.into()))?;
+        let reserve = (disk.f_blocks.saturating_mul(disk.f_frsize) / RESERVE_SHARE).min(RESERVE_MAX);
+        let left = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if left < reserve { Err(BlobsError::Full) } else { Ok(()) }
+    }
+
+    /// Gives a flushed file its name.
+    fn settle(&self, beside: &Path, id: BlobId) -> io::Result<()> {
+        let place = self.place(id);
         let Some(folder) = place.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
         if !place.exists() {
-            let beside = self.root.join("new").join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-            let written = write_whole(&beside, bytes).and_then(|()| {
-                fs::create_dir_all(folder)?;
-                fs::rename(&beside, &place)
-            });
-            if let Err(error) = written {
-                let _ = fs::remove_file(&beside);
-                return Err(error);
-            }
+            fs::create_dir_all(folder)?;
+            fs::rename(beside, &place)?;
         }
         for folder in folder.ancestors().take(3) {
             File::open(folder)?.sync_all()?;
         }
-        Ok(hash)
+        Ok(())
     }
 
-    fn list(&self) -> io::Result<Vec<CodeHash>> {
+    fn copy(&self, id: BlobId) -> io::Result<BlobId> {
+        let (from, beside) = (self.place(id), self.beside());
+        let made = fs::hard_link(&from, &beside).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Err(error),
+            // Too many names, or a file system without such names.
+            _ => fs::copy(&from, &beside).and_then(|_| File::open(&beside)?.sync_all()),
+        });
+        let copied = made.and_then(|()| {
+            let copy = drawn()?;
+            self.settle(&beside, copy).map(|()| copy)
+        });
+        let _ = fs::remove_file(&beside);
+        copied
+    }
+
+    fn list(&self) -> io::Result<Vec<BlobId>> {
         let mut found = Vec::new();
         for first in fs::read_dir(&self.root)? {
             let first = first?;
@@ -83,7 +121,7 @@ impl Inner {
             }
             for second in fs::read_dir(first.path())? {
                 for file in fs::read_dir(second?.path())? {
-                    found.extend(file?.file_name().to_str().and_then(CodeHash::from_hex));
+                    found.extend(file?.file_name().to_str().and_then(BlobId::from_hex));
                 }
             }
         }
@@ -92,10 +130,10 @@ impl Inner {
     }
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn drawn() -> io::Result<BlobId> {
+    let mut bytes = [0; 32];
+    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(BlobId::from_bytes(bytes))
 }
 
 fn failed(error: io::Error) -> BlobsError {
@@ -105,26 +143,116 @@ fn failed(error: io::Error) -> BlobsError {
     }
 }
 
+/// As [`failed`], where it is about one blob.
+fn failed_with(id: BlobId) -> impl Fn(io::Error) -> BlobsError {
+    move |error| match error.kind() {
+        io::ErrorKind::NotFound => BlobsError::Missing(id),
+        _ => failed(error),
+    }
+}
+
 impl Blobs for Files {
-    fn put(&self, bytes: Bytes) -> BoxFuture<'_, Result<CodeHash, BlobsError>> {
-        Box::pin(self.blocking(move |inner| inner.put(&bytes).map_err(failed)))
+    fn create(&self, naming: Naming) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
+        Box::pin(async move {
+            let writing = self.blocking(move |inner| inner.draft(naming)).await?;
+            Ok(Box::new(FileDraft { writing: Some(writing) }) as Box<dyn Draft>)
+        })
     }
 
-    fn open(&self, hash: CodeHash) -> BoxFuture<'_, Result<File, BlobsError>> {
-        Box::pin(self.blocking(move |inner| match File::open(inner.place(hash)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(BlobsError::Missing(hash)),
-            other => other.map_err(failed),
-        }))
+    fn open(&self, id: BlobId) -> BoxFuture<'_, Result<File, BlobsError>> {
+        Box::pin(self.blocking(move |inner| File::open(inner.place(id)).map_err(failed_with(id))))
     }
 
-    fn delete(&self, hash: CodeHash) -> BoxFuture<'_, Result<(), BlobsError>> {
-        Box::pin(self.blocking(move |inner| match fs::remove_file(inner.place(hash)) {
+    fn copy(&self, id: BlobId) -> BoxFuture<'_, Result<BlobId, BlobsError>> {
+        Box::pin(self.blocking(move |inner| inner.copy(id).map_err(failed_with(id))))
+    }
+
+    fn delete(&self, id: BlobId) -> BoxFuture<'_, Result<(), BlobsError>> {
+        Box::pin(self.blocking(move |inner| match fs::remove_file(inner.place(id)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
             _ => Ok(()),
         }))
     }
 
-    fn list(&self) -> BoxFuture<'_, Result<Vec<CodeHash>, BlobsError>> {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<BlobId>, BlobsError>> {
         Box::pin(self.blocking(|inner| inner.list().map_err(failed)))
+    }
+}
+
+struct FileDraft {
+    /// Away while a piece is written; lost with a piece that could not be.
+    writing: Option<Writing>,
+}
+
+/// A file in `new/`, which goes with this value.
+struct Writing {
+    store: Arc<Inner>,
+    path: PathBuf,
+    file: File,
+    hash: Option<Sha256>,
+    written: u64,
+    /// How much was written when the room was last looked at.
+    looked: u64,
+}
+
+impl Writing {
+    fn write(&mut self, piece: &[u8]) -> Result<(), BlobsError> {
+        self.file.write_all(piece).map_err(failed)?;
+        if let Some(hash) = &mut self.hash {
+            hash.update(piece);
+        }
+        self.written += piece.len() as u64;
+        if self.written - self.looked >= LOOK_EVERY {
+            self.looked = self.written;
+            self.store.has_room()?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<BlobId> {
+        self.file.sync_all()?;
+        let id = match self.hash.take() {
+            Some(hash) => BlobId::from_bytes(hash.finalize().into()),
+            None => drawn()?,
+        };
+        self.store.settle(&self.path, id)?;
+        Ok(id)
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        // Nothing is there where it was renamed.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn broken() -> BlobsError {
+    BlobsError::Io("an earlier piece of this blob could not be written".into())
+}
+
+impl Draft for FileDraft {
+    fn write(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), BlobsError>> {
+        Box::pin(async move {
+            let mut writing = self.writing.take().ok_or_else(broken)?;
+            let written = blocking(move || writing.write(&piece).map(|()| writing)).await?;
+            self.writing = Some(written);
+            Ok(())
+        })
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<File, BlobsError>> {
+        let path = self.writing.as_ref().map(|writing| writing.path.clone()).ok_or_else(broken);
+        Box::pin(async move {
+            let path = path?;
+            blocking(move || File::open(path).map_err(failed)).await
+        })
+    }
+
+    fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
+        Box::pin(async move {
+            let writing = self.writing.take().ok_or_else(broken)?;
+            blocking(move || writing.finish().map_err(failed)).await
+        })
     }
 }

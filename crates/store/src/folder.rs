@@ -37,7 +37,7 @@ impl DataDir {
         let lock = lock(&path)?;
         check_format(&path)?;
         let instance = instance(&path)?;
-        for sub in ["blobs", "logs"] {
+        for sub in ["blobs", "logs", "objects"] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join(sub)).map_err(io)?;
         }
         Ok(DataDir { path, instance, _lock: lock })
@@ -56,8 +56,14 @@ impl DataDir {
         self.path.join("records.sqlite")
     }
 
+    /// Packages of functions and layers.
     pub fn blobs(&self) -> PathBuf {
         self.path.join("blobs")
+    }
+
+    /// Contents of objects.
+    pub fn objects(&self) -> PathBuf {
+        self.path.join("objects")
     }
 
     pub fn logs(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! Durable state: ports for records and blobs, the engines behind them, what seals them, and the folder that holds all.
 //!
-//! Knows nothing of functions: records are addressed bytes, blobs are bytes named by their hash.
+//! Knows nothing of functions: records are addressed bytes, blobs are bytes under names.
 
 mod blobs;
 mod files;
@@ -13,7 +13,7 @@ mod sqlite;
 #[cfg(test)]
 mod suite;
 
-pub use blobs::{Blobs, BlobsError};
+pub use blobs::{BlobId, Blobs, BlobsError, Draft, Naming};
 pub use files::Files;
 pub use folder::{DataDir, FolderError};
 pub use keys::{KeyError, Keyring, MasterKey, turn_over, turn_over_file};

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, Write as _};
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use hearth_model::{BoxFuture, CodeHash};
+use hearth_model::BoxFuture;
 use sha2::{Digest, Sha256};
 
-use crate::{Blobs, BlobsError, Expect, Key, Record, Records, RecordsError, Write};
+use crate::{BlobId, Blobs, BlobsError, Draft, Expect, Key, Naming, Record, Records, RecordsError, Write};
 
 #[derive(Default)]
 pub struct MemoryRecords {
@@ -132,45 +133,93 @@ impl Records for MemoryRecords {
 
 #[derive(Default)]
 pub struct MemoryBlobs {
-    blobs: Mutex<BTreeMap<CodeHash, Bytes>>,
+    inner: Arc<Shelf>,
 }
 
-impl MemoryBlobs {
-    fn blobs(&self) -> MutexGuard<'_, BTreeMap<CodeHash, Bytes>> {
+#[derive(Default)]
+struct Shelf {
+    blobs: Mutex<BTreeMap<BlobId, Bytes>>,
+    drawn: AtomicU64,
+}
+
+impl Shelf {
+    fn blobs(&self) -> MutexGuard<'_, BTreeMap<BlobId, Bytes>> {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draw(&self) -> BlobId {
+        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
+        BlobId::from_bytes(Sha256::digest(format!("drawn {number}")).into())
     }
 }
 
 impl Blobs for MemoryBlobs {
-    fn put(&self, bytes: Bytes) -> BoxFuture<'_, Result<CodeHash, BlobsError>> {
+    fn create(&self, naming: Naming) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
+        let draft = MemoryDraft { shelf: self.inner.clone(), naming, bytes: Vec::new() };
+        Box::pin(async move { Ok(Box::new(draft) as Box<dyn Draft>) })
+    }
+
+    fn open(&self, id: BlobId) -> BoxFuture<'_, Result<File, BlobsError>> {
         Box::pin(async move {
-            let hash = CodeHash(Sha256::digest(&bytes).into());
-            self.blobs().insert(hash, bytes);
-            Ok(hash)
+            let bytes = self.inner.blobs().get(&id).cloned().ok_or(BlobsError::Missing(id))?;
+            file_of(&bytes)
         })
     }
 
-    fn open(&self, hash: CodeHash) -> BoxFuture<'_, Result<File, BlobsError>> {
+    fn copy(&self, id: BlobId) -> BoxFuture<'_, Result<BlobId, BlobsError>> {
         Box::pin(async move {
-            let bytes = self.blobs().get(&hash).cloned().ok_or(BlobsError::Missing(hash))?;
-            let file = || {
-                let mut file = tempfile::tempfile()?;
-                file.write_all(&bytes)?;
-                file.rewind()?;
-                Ok(file)
-            };
-            file().map_err(|e: std::io::Error| BlobsError::Io(e.to_string().into()))
+            let copy = self.inner.draw();
+            let mut blobs = self.inner.blobs();
+            let bytes = blobs.get(&id).cloned().ok_or(BlobsError::Missing(id))?;
+            blobs.insert(copy, bytes);
+            Ok(copy)
         })
     }
 
-    fn delete(&self, hash: CodeHash) -> BoxFuture<'_, Result<(), BlobsError>> {
+    fn delete(&self, id: BlobId) -> BoxFuture<'_, Result<(), BlobsError>> {
         Box::pin(async move {
-            self.blobs().remove(&hash);
+            self.inner.blobs().remove(&id);
             Ok(())
         })
     }
 
-    fn list(&self) -> BoxFuture<'_, Result<Vec<CodeHash>, BlobsError>> {
-        Box::pin(async move { Ok(self.blobs().keys().copied().collect()) })
+    fn list(&self) -> BoxFuture<'_, Result<Vec<BlobId>, BlobsError>> {
+        Box::pin(async move { Ok(self.inner.blobs().keys().copied().collect()) })
     }
+}
+
+struct MemoryDraft {
+    shelf: Arc<Shelf>,
+    naming: Naming,
+    bytes: Vec<u8>,
+}
+
+impl Draft for MemoryDraft {
+    fn write(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), BlobsError>> {
+        self.bytes.extend_from_slice(&piece);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<File, BlobsError>> {
+        Box::pin(async move { file_of(&self.bytes) })
+    }
+
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
+        let id = match self.naming {
+            Naming::OfContent => BlobId::from_bytes(Sha256::digest(&self.bytes).into()),
+            Naming::Drawn => self.shelf.draw(),
+        };
+        self.shelf.blobs().insert(id, self.bytes.into());
+        Box::pin(async move { Ok(id) })
+    }
+}
+
+fn file_of(bytes: &[u8]) -> Result<File, BlobsError> {
+    let file = || {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(bytes)?;
+        file.rewind()?;
+        Ok(file)
+    };
+    file().map_err(|e: std::io::Error| BlobsError::Io(e.to_string().into()))
 }

@@ -128,14 +128,14 @@ fn a_kill_loses_no_acknowledged_commit_and_leaves_nothing_half() {
             let now = records.commit(Vec::new()).await.unwrap();
             assert!(now > change, "change numbers only grow");
             change = now;
-            for hash in blobs.list().await.unwrap() {
+            for id in blobs.list().await.unwrap() {
                 let mut bytes = Vec::new();
-                blobs.open(hash).await.unwrap().read_to_end(&mut bytes).unwrap();
-                assert_eq!(CodeHash(Sha256::digest(&bytes).into()), hash, "a blob is whole");
+                blobs.open(id).await.unwrap().read_to_end(&mut bytes).unwrap();
+                assert_eq!(CodeHash(Sha256::digest(&bytes).into()), id.into(), "a blob is whole");
             }
             for step in [last.saturating_sub(1), last] {
                 let hash = CodeHash(Sha256::digest(blob_of(step)).into());
-                blobs.open(hash).await.expect("an acknowledged blob is there");
+                blobs.open(hash.into()).await.expect("an acknowledged blob is there");
             }
         });
     }

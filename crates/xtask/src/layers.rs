@@ -18,6 +18,7 @@ const ROWS: &[(&str, u8)] = &[
     ("sandbox", 3),
     ("runtime-api", 3),
     ("control", 4),
+    ("objects", 4),
     ("worker", 4),
     ("images", 4),
     ("frontend", 5),
@@ -25,7 +26,7 @@ const ROWS: &[(&str, u8)] = &[
     ("hearth", 6),
 ];
 
-const MAY_NAME_HTTP: &[&str] = &["wire", "wire-lambda", "frontend", "runtime-api", "hearth"];
+const MAY_NAME_HTTP: &[&str] = &["wire", "wire-lambda", "frontend", "objects", "runtime-api", "hearth"];
 
 pub fn run() -> Result<()> {
     let mut broken = Vec::new();

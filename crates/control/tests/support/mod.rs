@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,12 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth_control::{Config, Control, Ports};
 use hearth_model::{
-    AdmitError, Admitted, BoxFuture, CodeHash, FunctionArn, FunctionRef, MaterialsError, Packages, Quotas, SystemClock,
+    AdmitError, Admitted, BoxFuture, Checked, CodeHash, FunctionArn, FunctionRef, MaterialsError, Package, Packages,
+    Pieces, Quotas, StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages, SystemClock,
 };
 use hearth_store::{Blobs, MemoryBlobs, MemoryRecords, Records};
 use hearth_wire::{Blob, Context, Error};
 use hearth_wire_lambda::types::*;
 use hearth_wire_lambda::{AliasesApi, CodeApi, FunctionsApi, LayersApi, VersionsApi};
+use sha2::{Digest, Sha256};
 
 pub const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:";
 
@@ -34,20 +38,26 @@ impl TestPackages {
 }
 
 impl Packages for TestPackages {
-    fn admit(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>> {
+    fn check(&self, package: Package) -> BoxFuture<'_, Result<Checked, AdmitError>> {
         Box::pin(async move {
+            let zip = match package {
+                Package::Whole(zip) => zip,
+                Package::Pieces(pieces) => joined(pieces).await,
+            };
             if !zip.starts_with(b"PK") {
                 return Err(AdmitError::NotAZip("no".to_owned()));
             }
             let zipped = zip.len() as u64;
             // `PK+N` unpacks to N bytes.
             let told = zip.strip_prefix(b"PK+").and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
-            Ok(Admitted { code: self.blobs.put(zip).await.unwrap(), zipped, unzipped: told.unwrap_or(zipped) })
+            let code = CodeHash(Sha256::digest(&zip).into());
+            let (admitted, blobs) = (Admitted { code, zipped, unzipped: told.unwrap_or(zipped) }, self.blobs.clone());
+            let keep =
+                Box::pin(
+                    async move { blobs.put(zip).await.map(drop).map_err(|e| AdmitError::Io(e.to_string().into())) },
+                );
+            Ok(Checked { admitted, keep })
         })
-    }
-
-    fn check(&self, zip: Bytes) -> BoxFuture<'_, Result<Admitted, AdmitError>> {
-        self.admit(zip)
     }
 
     fn unpack(&self, _: CodeHash) -> BoxFuture<'_, Result<(), MaterialsError>> {
@@ -62,7 +72,43 @@ impl Packages for TestPackages {
     }
 
     fn release(&self, code: CodeHash) -> BoxFuture<'_, ()> {
-        Box::pin(async move { self.blobs.delete(code).await.unwrap() })
+        Box::pin(async move { self.blobs.delete(code.into()).await.unwrap() })
+    }
+}
+
+async fn joined(mut pieces: Pieces) -> Bytes {
+    let mut whole = Vec::new();
+    while let Some(piece) = std::future::poll_fn(|cx| pieces.as_mut().poll_next(cx)).await {
+        whole.extend_from_slice(&piece.unwrap());
+    }
+    whole.into()
+}
+
+/// Objects by `BUCKET/KEY`.
+#[derive(Default)]
+pub struct TestStored(pub std::sync::Mutex<BTreeMap<String, &'static str>>);
+
+impl StoredPackages for TestStored {
+    fn open(&self, at: StoredPackageRef) -> BoxFuture<'_, Result<StoredPackage, StoredPackageError>> {
+        Box::pin(async move {
+            let found = self.0.lock().unwrap().get(&format!("{}/{}", at.bucket, at.key)).copied();
+            let bytes = found.ok_or_else(|| StoredPackageError {
+                code: "NoSuchKey".to_owned(),
+                message: "The specified key does not exist.".to_owned(),
+            })?;
+            let pieces = Box::pin(Once(Some(Bytes::from_static(bytes.as_bytes()))));
+            Ok(StoredPackage { size: bytes.len() as u64, version: Some("v1".to_owned()), pieces })
+        })
+    }
+}
+
+struct Once(Option<Bytes>);
+
+impl futures_core::Stream for Once {
+    type Item = std::io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
+        std::task::Poll::Ready(self.0.take().map(Ok))
     }
 }
 
@@ -71,6 +117,7 @@ pub struct World {
     pub packages: Arc<TestPackages>,
     pub records: Arc<dyn Records>,
     pub blobs: Arc<MemoryBlobs>,
+    pub stored: Arc<TestStored>,
     pub cx: Context,
     pub reconciler: tokio::task::JoinHandle<()>,
 }
@@ -84,14 +131,16 @@ impl World {
         let blobs = Arc::new(MemoryBlobs::default());
         let opened = tokio::sync::Notify::new();
         let packages = Arc::new(TestPackages { blobs: blobs.clone(), open: AtomicBool::new(true), opened });
-        let (control, reconciler) = open(&records, &packages, &blobs, quotas).await;
-        World { control, packages, records, blobs, cx: context("000000000000"), reconciler }
+        let stored = Arc::new(TestStored::default());
+        let (control, reconciler) = open(&records, &packages, &blobs, &stored, quotas).await;
+        World { control, packages, records, blobs, stored, cx: context("000000000000"), reconciler }
     }
 
     /// The same store, opened again.
     pub async fn restarted(self) -> Self {
         self.reconciler.abort();
-        let (control, reconciler) = open(&self.records, &self.packages, &self.blobs, Quotas::default()).await;
+        let (control, reconciler) =
+            open(&self.records, &self.packages, &self.blobs, &self.stored, Quotas::default()).await;
         World { control, reconciler, ..self }
     }
 
@@ -182,12 +231,14 @@ async fn open(
     records: &Arc<dyn Records>,
     packages: &Arc<TestPackages>,
     blobs: &Arc<MemoryBlobs>,
+    stored: &Arc<TestStored>,
     quotas: Quotas,
 ) -> (Control, tokio::task::JoinHandle<()>) {
     let ports = Ports {
         records: records.clone(),
         packages: packages.clone(),
         blobs: blobs.clone(),
+        stored: stored.clone(),
         clock: Arc::new(SystemClock),
     };
     let control = Control::open(Config { quotas }, ports).await.unwrap();

@@ -55,7 +55,7 @@ fn page(coverage: &CoverageList) -> String {
                 "| {} | {} | {} | {} | {} |",
                 operation.operation,
                 operation.status,
-                cell(operation, "works"),
+                working(operation),
                 cell(operation, "kept"),
                 cell(operation, "refused")
             );
@@ -71,6 +71,11 @@ fn page(coverage: &CoverageList) -> String {
         }
     }
     page
+}
+
+/// Where no parameter is told that works, those work that are not told at all.
+fn working(operation: &Operation) -> String {
+    Some(cell(operation, "works")).filter(|cell| !cell.is_empty()).unwrap_or_else(|| "all others".to_owned())
 }
 
 /// Parameters of one status, with their notes.

@@ -10,6 +10,7 @@ use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
 use hearth_images::{Closed, Images};
 use hearth_model::{BoxFuture, Clock, Functions, Quotas, SystemClock};
+use hearth_objects::Objects;
 use hearth_observe::Logs;
 use hearth_placement::Placement;
 use hearth_sandbox::launcher::{Launcher, Started};
@@ -62,6 +63,7 @@ pub struct Rooms {
     pub driver: Arc<dyn Driver>,
     /// Ready, with how it ended, when the launcher is gone.
     pub launcher_ended: BoxFuture<'static, ExitStatus>,
+    pub objects: Objects,
     pub control: Control,
     pub worker: Worker,
     pub placement: Placement,
@@ -86,6 +88,7 @@ impl Rooms {
         let keys = Arc::new(keys::Source::of(settings, folder)?.open(bare.clone()).await?);
         let records: Arc<dyn Records> = Arc::new(SealedRecords::new(bare, keys));
         let blobs: Arc<dyn Blobs> = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
+        let objects = objects(folder, &records, &clock).await?;
         let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
         let launcher = host.launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
@@ -96,6 +99,7 @@ impl Rooms {
             records,
             packages: Arc::new(images.clone()),
             blobs: blobs.clone(),
+            stored: Arc::new(objects.clone()),
             clock: clock.clone(),
         };
         let config = hearth_control::Config { quotas: quotas(settings) };
@@ -129,9 +133,16 @@ impl Rooms {
             doctor: OnceCell::new(),
             ended,
         };
-        frontend.open(Services { lambda: lambda(&control, &placement), operator: Arc::new(operator) });
-        Ok(Rooms { inside, logs, images, driver, launcher_ended, control, worker, placement, frontend })
+        let lambda = lambda(&control, &placement);
+        frontend.open(Services { lambda, objects: objects.clone(), operator: Arc::new(operator) });
+        Ok(Rooms { inside, logs, images, driver, launcher_ended, objects, control, worker, placement, frontend })
     }
+}
+
+async fn objects(folder: &DataDir, records: &Arc<dyn Records>, clock: &Arc<dyn Clock>) -> Result<Objects, Failure> {
+    let contents = Arc::new(Files::open(&folder.objects()).map_err(|e| failed("open the contents of objects")(&e))?);
+    let ports = hearth_objects::Ports { records: records.clone(), contents, clock: clock.clone() };
+    Objects::open(ports).await.map_err(|e| failed("open the objects")(&e))
 }
 
 /// Where functions cannot be confined, the server serves all but them, and says why.
