@@ -1,7 +1,7 @@
 //! Resource policies as documents: how they grow and shrink by statements (spec 1.8, 1.10). What they decide is the
 //! `policy` crate's.
 
-use hearth_policy::{Document, Facts, Principal, Request, evaluate};
+use hearth_policy::{Document, Facts, Kind, Principal, Request, evaluate};
 use hearth_wire::Error;
 use hearth_wire_lambda::errors::{
     invalid_parameter_value_exception as invalid, policy_length_exceeded_exception, resource_conflict_exception,
@@ -50,8 +50,8 @@ pub fn without(policy: Option<&PolicyRecord>, sid: &str) -> Result<Option<Policy
 /// A whole policy as a caller wrote it.
 pub fn whole(text: &str) -> Result<PolicyRecord, Error> {
     let document: Value = serde_json::from_str(text).map_err(|_| invalid("The provided policy is not valid JSON."))?;
-    let parsed =
-        Document::parse(&document).map_err(|error| invalid(format!("The provided policy is not valid: {error}.")))?;
+    let parsed = Document::parse(&document, Kind::Resource)
+        .map_err(|error| invalid(format!("The provided policy is not valid: {error}.")))?;
     if parsed.statements.is_empty() || parsed.statements.iter().any(|statement| !statement.has_principal()) {
         return Err(invalid(
             "The provided policy is not valid: every statement of a resource policy names a principal.",
@@ -132,9 +132,11 @@ pub fn allowing(
 
 /// Whether a policy lets somebody of `account` do something to the resource that has it.
 pub fn allows(policy: Option<&PolicyRecord>, account: &str, action: &str, resource: &str) -> bool {
-    let Some(document) = policy.and_then(|policy| Document::parse(&policy.document).ok()) else { return false };
+    let Some(document) = policy.and_then(|policy| Document::parse(&policy.document, Kind::Resource).ok()) else {
+        return false;
+    };
     let facts = Facts::default().with("aws:PrincipalAccount", account);
-    let principal = Principal::Account { id: account, arn: None };
+    let principal = Principal::Account { id: account, arns: &[] };
     evaluate(&[&document], &Request { principal, action, resource, facts: &facts }).is_allowed()
 }
 

@@ -7,6 +7,17 @@ use crate::condition::{Condition, Operator};
 /// Versions of the language.
 const VERSIONS: &[&str] = &["2012-10-17", "2008-10-17"];
 
+/// What a document is attached to, which decides what its statements must and must not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A resource: says who, and of what.
+    Resource,
+    /// An identity: is about whoever has it.
+    Identity,
+    /// A role, as who may take it on: says who, and is about that role.
+    Trust,
+}
+
 #[derive(Clone, Debug)]
 pub struct Document {
     pub statements: Vec<Statement>,
@@ -19,7 +30,8 @@ pub struct Statement {
     /// `None` in policies of identities, which are about whoever has them.
     pub(crate) principals: Option<Chosen<Vec<Named>>>,
     pub(crate) actions: Chosen<Vec<String>>,
-    pub(crate) resources: Chosen<Vec<String>>,
+    /// `None` where it is about what the document is attached to.
+    pub(crate) resources: Option<Chosen<Vec<String>>>,
     /// All must hold.
     pub(crate) conditions: Vec<Condition>,
 }
@@ -66,10 +78,20 @@ pub enum ParseError {
     Duplicate(String),
     #[error("{0} is not a condition operator")]
     UnknownOperator(String),
+    #[error("{0} has no place in such a policy")]
+    Prohibited(&'static str),
+    #[error("The action {0} does not begin with a service")]
+    Vendorless(String),
+    #[error("The resource {0} is no ARN")]
+    NotAnArn(String),
+    #[error("The principal {0} does not read")]
+    UnknownPrincipal(String),
+    #[error("A role's trust is about STS, not {0}")]
+    NotOfTrust(String),
 }
 
 impl Document {
-    pub fn parse(value: &Value) -> Result<Self, ParseError> {
+    pub fn parse(value: &Value, kind: Kind) -> Result<Self, ParseError> {
         let members = value.as_object().ok_or(ParseError::NotAnObject)?;
         known(members, &["Version", "Id", "Statement"])?;
         if members.get("Version").is_some_and(|version| !version.as_str().is_some_and(|v| VERSIONS.contains(&v))) {
@@ -79,8 +101,8 @@ impl Document {
             return Err(ParseError::Malformed("Id"));
         }
         let statements: Vec<Statement> = match members.get("Statement").ok_or(ParseError::Missing("Statement"))? {
-            Value::Array(statements) => statements.iter().map(Statement::parse).collect::<Result<_, _>>()?,
-            one => vec![Statement::parse(one)?],
+            Value::Array(all) => all.iter().map(|one| Statement::parse(one, kind)).collect::<Result<_, _>>()?,
+            one => vec![Statement::parse(one, kind)?],
         };
         let mut sids: Vec<&str> = statements.iter().filter_map(|statement| statement.sid.as_deref()).collect();
         sids.sort_unstable();
@@ -92,7 +114,7 @@ impl Document {
 }
 
 impl Statement {
-    pub fn parse(value: &Value) -> Result<Self, ParseError> {
+    fn parse(value: &Value, kind: Kind) -> Result<Self, ParseError> {
         let members = value.as_object().ok_or(ParseError::Malformed("Statement"))?;
         let names = [
             "Sid",
@@ -115,9 +137,24 @@ impl Statement {
             Some("Deny") => Effect::Deny,
             _ => return Err(ParseError::Malformed("Effect")),
         };
+        let prohibited: &[&str] = match kind {
+            Kind::Resource => &[],
+            Kind::Identity => &["Principal", "NotPrincipal"],
+            Kind::Trust => &["Resource", "NotResource"],
+        };
+        if let Some(name) = prohibited.iter().find(|name| members.contains_key(**name)) {
+            return Err(ParseError::Prohibited(name));
+        }
         let principals = chosen(members, "Principal", "NotPrincipal", principals)?;
         let actions = chosen(members, "Action", "NotAction", texts)?.ok_or(ParseError::Missing("Action"))?;
-        let resources = chosen(members, "Resource", "NotResource", texts)?.ok_or(ParseError::Missing("Resource"))?;
+        let resources = chosen(members, "Resource", "NotResource", texts)?;
+        match kind {
+            Kind::Resource if resources.is_none() => return Err(ParseError::Missing("Resource")),
+            Kind::Resource => {}
+            Kind::Identity => of_identity(&actions, resources.as_ref().ok_or(ParseError::Missing("Resource"))?)?,
+            Kind::Trust if principals.is_none() => return Err(ParseError::Missing("Principal")),
+            Kind::Trust => of_trust(&actions)?,
+        }
         let conditions = members.get("Condition").map_or(Ok(Vec::new()), conditions)?;
         Ok(Statement { sid, effect, principals, actions, resources, conditions })
     }
@@ -140,6 +177,34 @@ impl Statement {
     }
 }
 
+/// Actions name their service, resources are ARNs.
+fn of_identity(actions: &Chosen<Vec<String>>, resources: &Chosen<Vec<String>>) -> Result<(), ParseError> {
+    let (Chosen::Only(actions) | Chosen::Not(actions)) = actions;
+    if let Some(action) = actions.iter().find(|action| *action != "*" && !action.contains(':')) {
+        return Err(ParseError::Vendorless(shown(action)));
+    }
+    let (Chosen::Only(resources) | Chosen::Not(resources)) = resources;
+    let is_arn = |text: &str| text == "*" || (text.starts_with("arn:") && text.splitn(6, ':').count() == 6);
+    match resources.iter().find(|resource| !is_arn(resource)) {
+        Some(resource) => Err(ParseError::NotAnArn(shown(resource))),
+        None => Ok(()),
+    }
+}
+
+fn of_trust(actions: &Chosen<Vec<String>>) -> Result<(), ParseError> {
+    let (Chosen::Only(actions) | Chosen::Not(actions)) = actions;
+    let of_sts = |action: &&String| action.get(..4).is_some_and(|service| service.eq_ignore_ascii_case("sts:"));
+    match actions.iter().find(|action| !of_sts(action)) {
+        Some(action) => Err(ParseError::NotOfTrust(shown(action))),
+        None => Ok(()),
+    }
+}
+
+/// Text from outside, as an error repeats it.
+fn shown(text: &str) -> String {
+    text.chars().take(256).collect()
+}
+
 fn known(members: &Map<String, Value>, names: &[&str]) -> Result<(), ParseError> {
     match members.keys().find(|name| !names.contains(&name.as_str())) {
         Some(name) => Err(ParseError::UnknownMember(name.chars().take(64).collect())),
@@ -151,39 +216,41 @@ fn chosen<T>(
     members: &Map<String, Value>,
     name: &'static str,
     negated: &'static str,
-    read: impl Fn(&Value) -> Option<T>,
+    read: impl Fn(&'static str, &Value) -> Result<T, ParseError>,
 ) -> Result<Option<Chosen<T>>, ParseError> {
     match (members.get(name), members.get(negated)) {
         (Some(_), Some(_)) => Err(ParseError::Both(name, negated)),
-        (Some(value), None) => read(value).map(|read| Some(Chosen::Only(read))).ok_or(ParseError::Malformed(name)),
-        (None, Some(value)) => read(value).map(|read| Some(Chosen::Not(read))).ok_or(ParseError::Malformed(negated)),
+        (Some(value), None) => Ok(Some(Chosen::Only(read(name, value)?))),
+        (None, Some(value)) => Ok(Some(Chosen::Not(read(negated, value)?))),
         (None, None) => Ok(None),
     }
 }
 
 /// One text or a list of them, none empty.
-fn texts(value: &Value) -> Option<Vec<String>> {
-    let texts: Vec<String> = match value {
-        Value::String(one) => vec![one.clone()],
-        Value::Array(all) => all.iter().map(|text| text.as_str().map(str::to_owned)).collect::<Option<_>>()?,
-        _ => return None,
+fn texts(member: &'static str, value: &Value) -> Result<Vec<String>, ParseError> {
+    let texts: Option<Vec<String>> = match value {
+        Value::String(one) => Some(vec![one.clone()]),
+        Value::Array(all) => all.iter().map(|text| text.as_str().map(str::to_owned)).collect(),
+        _ => None,
     };
-    (!texts.is_empty() && texts.iter().all(|text| !text.is_empty())).then_some(texts)
+    let texts = texts.filter(|texts| !texts.is_empty() && texts.iter().all(|text| !text.is_empty()));
+    texts.ok_or(ParseError::Malformed(member))
 }
 
-fn principals(value: &Value) -> Option<Vec<Named>> {
+fn principals(member: &'static str, value: &Value) -> Result<Vec<Named>, ParseError> {
     match value {
-        Value::String(text) if text == "*" => Some(vec![Named::Everyone]),
+        Value::String(text) if text == "*" => Ok(vec![Named::Everyone]),
         Value::Object(kinds) if !kinds.is_empty() => {
             let mut all = Vec::new();
             for (kind, names) in kinds {
-                for name in texts(names)? {
-                    all.push(named(kind, name)?);
+                for name in texts(member, names)? {
+                    let unknown = || ParseError::UnknownPrincipal(format!("\"{}\":\"{}\"", shown(kind), shown(&name)));
+                    all.push(named(kind, name.clone()).ok_or_else(unknown)?);
                 }
             }
-            Some(all)
+            Ok(all)
         }
-        _ => None,
+        _ => Err(ParseError::Malformed(member)),
     }
 }
 

@@ -23,8 +23,8 @@ impl Facts {
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub enum Principal<'a> {
-    /// Somebody of an account; `arn` when more is known than the account.
-    Account { id: &'a str, arn: Option<&'a str> },
+    /// Somebody of an account; `arns` when more is known than the account: a session has its role's and its own.
+    Account { id: &'a str, arns: &'a [&'a str] },
     /// `s3.amazonaws.com`.
     Service(&'a str),
 }
@@ -85,7 +85,9 @@ impl Statement {
         });
         principal
             && among(&self.actions, |action| glob::matches_any_case(action, request.action))
-            && among(&self.resources, |resource| resource == "*" || glob::matches(resource, request.resource))
+            && self.resources.as_ref().is_none_or(|resources| {
+                among(resources, |resource| resource == "*" || glob::matches(resource, request.resource))
+            })
             && self.conditions.iter().all(|condition| condition.holds(request.facts))
     }
 }
@@ -101,7 +103,7 @@ fn is(named: &Named, principal: &Principal<'_>) -> bool {
     match (named, principal) {
         (Named::Everyone, _) => true,
         (Named::Account(account), Principal::Account { id, .. }) => account == id,
-        (Named::Arn(wanted), Principal::Account { arn: Some(arn), .. }) => wanted == arn,
+        (Named::Arn(wanted), Principal::Account { arns, .. }) => arns.contains(&wanted.as_str()),
         (Named::Service(wanted), Principal::Service(service)) => wanted == service,
         _ => false,
     }

@@ -2,12 +2,12 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::ParseError;
+use crate::{Kind, ParseError};
 
 const FUNCTION: &str = "arn:aws:lambda:us-east-1:111111111111:function:f";
 
 fn document(statements: Value) -> Document {
-    Document::parse(&json!({"Version": "2012-10-17", "Statement": statements})).unwrap()
+    Document::parse(&json!({"Version": "2012-10-17", "Statement": statements}), Kind::Resource).unwrap()
 }
 
 fn decide(statements: Value, principal: Principal<'_>, action: &str, facts: &Facts) -> Decision {
@@ -15,7 +15,7 @@ fn decide(statements: Value, principal: Principal<'_>, action: &str, facts: &Fac
 }
 
 fn account(id: &str) -> Principal<'_> {
-    Principal::Account { id, arn: None }
+    Principal::Account { id, arns: &[] }
 }
 
 fn allows(condition: Value, facts: Facts) -> bool {
@@ -38,7 +38,7 @@ fn principals_are_told_apart() {
     assert!(asks(json!({"Service": "s3.amazonaws.com"}), Principal::Service("s3.amazonaws.com")));
     assert!(!asks(json!({"Service": "s3.amazonaws.com"}), Principal::Service("sns.amazonaws.com")));
     let role = "arn:aws:iam::222222222222:role/r";
-    let who = Principal::Account { id: "222222222222", arn: Some(role) };
+    let who = Principal::Account { id: "222222222222", arns: &[role] };
     assert!(asks(json!({"AWS": role}), who) && !asks(json!({"AWS": role}), account("222222222222")));
 }
 
@@ -123,7 +123,7 @@ fn operators_are_as_the_reference_says() {
 
 #[test]
 fn what_is_not_understood_is_refused() {
-    let parse = |value: Value| Document::parse(&value).unwrap_err();
+    let parse = |value: Value| Document::parse(&value, Kind::Resource).unwrap_err();
     let statement = |change: Value| {
         let mut whole = json!({"Effect": "Allow", "Principal": "*", "Action": "a:b", "Resource": "*"});
         for (name, value) in change.as_object().unwrap() {
@@ -144,6 +144,51 @@ fn what_is_not_understood_is_refused() {
     assert_eq!(parse(statement(json!({"Condition": {"IpAddress": {"a": "x"}}}))), ParseError::Malformed("Condition"));
     let twice = json!({"Sid": "s", "Effect": "Allow", "Principal": "*", "Action": "a:b", "Resource": "*"});
     assert_eq!(parse(json!({"Statement": [twice, twice]})), ParseError::Duplicate("s".to_owned()));
+}
+
+#[test]
+fn each_kind_of_policy_says_what_it_must_and_nothing_else() {
+    let parse = |kind: Kind, statement: Value| Document::parse(&json!({"Statement": statement}), kind).map(|_| ());
+    let identity = json!({"Effect": "Allow", "Action": ["s3:Get*"], "Resource": "arn:aws:s3:::b/*"});
+    let trust =
+        json!({"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"});
+    assert_eq!(parse(Kind::Identity, identity.clone()), Ok(()));
+    assert_eq!(parse(Kind::Trust, trust.clone()), Ok(()));
+    assert_eq!(parse(Kind::Identity, trust), Err(ParseError::Prohibited("Principal")));
+    assert_eq!(parse(Kind::Trust, identity.clone()), Err(ParseError::Prohibited("Resource")));
+    let changed = |name: &str, value: Value| {
+        let mut changed = identity.clone();
+        changed[name] = value;
+        changed
+    };
+    let refused = |name, value| parse(Kind::Identity, changed(name, value)).unwrap_err();
+    assert_eq!(refused("Action", json!("GetObject")), ParseError::Vendorless("GetObject".to_owned()));
+    assert_eq!(refused("Resource", json!(["*", "b"])), ParseError::NotAnArn("b".to_owned()));
+    let of_trust = |principal: Value, action: &str| {
+        parse(Kind::Trust, json!({"Effect": "Allow", "Principal": principal, "Action": action}))
+    };
+    assert_eq!(of_trust(json!("*"), "lambda:*"), Err(ParseError::NotOfTrust("lambda:*".to_owned())));
+    let unknown = ParseError::UnknownPrincipal("\"AWS\":\"me\"".to_owned());
+    assert_eq!(of_trust(json!({"AWS": "me"}), "sts:AssumeRole"), Err(unknown));
+}
+
+#[test]
+fn a_session_is_its_role_and_itself_and_its_account() {
+    let (role, session) = ("arn:aws:iam::222222222222:role/r", "arn:aws:sts::222222222222:assumed-role/r/s");
+    let trusts = |who: &str| {
+        let statement = json!([{"Effect": "Allow", "Principal": {"AWS": who}, "Action": "sts:AssumeRole"}]);
+        let document = Document::parse(&json!({"Statement": statement}), Kind::Trust).unwrap();
+        let principal = Principal::Account { id: "222222222222", arns: &[role, session] };
+        let request = Request {
+            principal,
+            action: "sts:AssumeRole",
+            resource: "arn:aws:iam::1:role/x",
+            facts: &Facts::default(),
+        };
+        evaluate(&[&document], &request).is_allowed()
+    };
+    assert!(trusts(role) && trusts(session) && trusts("222222222222"));
+    assert!(!trusts("arn:aws:iam::222222222222:role/other") && !trusts("333333333333"));
 }
 
 fn statements() -> impl Strategy<Value = Vec<Value>> {
@@ -201,7 +246,7 @@ proptest! {
     #[test]
     fn no_json_makes_the_parser_fail_otherwise_than_by_an_error(text in "[\\[\\]{}\":,a-zA-Z*]{0,60}") {
         if let Ok(value) = serde_json::from_str::<Value>(&text) {
-            let _ = Document::parse(&value);
+            let _ = Document::parse(&value, Kind::Resource);
         }
     }
 }
