@@ -1,10 +1,12 @@
 """What code sees from inside."""
 
+import json
 import pathlib
 import re
 
 import boto3
 
+from conftest import Functions, accounts, caller, make_client
 from packages import python, zipped
 from test_invoke import REPORT
 
@@ -213,7 +215,7 @@ def package_of_boto3():
             if path.suffix not in (".py", ".json", ".gz", ".pem") or "__pycache__" in path.parts:
                 continue
             inside = relative.parts
-            if inside[:2] in (("botocore", "data"), ("boto3", "data")) and len(inside) > 3 and inside[2] not in ("lambda", "sts"):
+            if inside[:2] in (("botocore", "data"), ("boto3", "data")) and len(inside) > 3 and inside[2] not in ("iam", "lambda", "sts"):
                 continue
             files[str(relative)] = path.read_bytes()
     files["six.py"] = (site / "six.py").read_bytes()
@@ -232,6 +234,74 @@ return [json.load(answer['Payload']), event in names, account]
     files = package_of_boto3() | python(body, before="import json, boto3")
     name = make(zipped(files), MemorySize=1024, Timeout=60)
     assert call(name, other).payload == [42, True, "000000000000"]
+
+
+WHO = """
+def who(**settings):
+    return {key: value for key, value in boto3.client('sts', **settings).get_caller_identity().items() if key != 'ResponseMetadata'}
+"""
+
+
+def test_a_function_is_its_role(server):
+    """Its credentials say so, inside and outside, and it acts in its own account, whatever else it presents."""
+    number = str(next(accounts))
+    session = f"arn:aws:sts::{number}:assumed-role/runner/"
+    iam = make_client(server, "iam", account=number)
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    role = iam.create_role(RoleName="runner", Path="/x/", AssumeRolePolicyDocument=document)["Role"]
+    own = Functions(make_client(server, account=number))
+    body = """
+mine = [os.environ[name] for name in ('AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN')]
+other = {'aws_access_key_id': '999999999999', 'aws_secret_access_key': 'x'}
+names = [f['FunctionName'] for f in boto3.client('lambda').list_functions()['Functions']]
+roles = [r['RoleName'] for r in boto3.client('iam').list_roles()['Roles']]
+return {'mine': mine, 'who': who(), 'as_other': who(**other), 'names': names, 'roles': roles}
+"""
+    files = package_of_boto3() | python(body, before="import boto3, os" + WHO)
+    try:
+        name = own.make(zipped(files), Role=role["Arn"], MemorySize=1024, Timeout=60)
+        payload = caller(own.client)(name).payload
+        expected = {"UserId": f"{role['RoleId']}:{name}", "Account": number, "Arn": session + name}
+        assert payload["who"] == payload["as_other"] == expected
+        assert (payload["names"], payload["roles"]) == ([name], ["runner"])
+        key, secret, token = payload["mine"]
+        outside = boto3.client(
+            "sts",
+            endpoint_url=server.url,
+            region_name="us-east-1",
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            aws_session_token=token,
+        )
+        assert outside.get_caller_identity()["Arn"] == session + name
+    finally:
+        own.delete()
+
+
+def test_a_function_takes_on_another_role(server):
+    """In an account that trusts it; its own credentials stay what they were."""
+    number, other = str(next(accounts)), str(next(accounts))
+    role = f"arn:aws:iam::{number}:role/never-made"
+    trust = {"Effect": "Allow", "Principal": {"AWS": role}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    wanted = make_client(server, "iam", account=other).create_role(RoleName="open", AssumeRolePolicyDocument=document)
+    own = Functions(make_client(server, account=number))
+    body = """
+answer = boto3.client('sts').assume_role(RoleArn=event, RoleSessionName='from-inside')['Credentials']
+names = ('aws_access_key_id', 'aws_secret_access_key', 'aws_session_token')
+taken = who(**dict(zip(names, [answer[key] for key in ('AccessKeyId', 'SecretAccessKey', 'SessionToken')])))
+return [taken, who()]
+"""
+    files = package_of_boto3() | python(body, before="import boto3" + WHO)
+    try:
+        name = own.make(zipped(files), Role=role, MemorySize=1024, Timeout=60)
+        taken, before = caller(own.client)(name, wanted["Role"]["Arn"]).payload
+        assert taken["Arn"] == f"arn:aws:sts::{other}:assumed-role/open/from-inside" and taken["Account"] == other
+        assert before["Arn"] == f"arn:aws:sts::{number}:assumed-role/never-made/{name}"
+        assert re.fullmatch(f"AROA[A-Z2-7]{{17}}:{name}", before["UserId"])
+    finally:
+        own.delete()
 
 
 def test_a_package_keeps_modes_and_folders(make, call):

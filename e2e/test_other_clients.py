@@ -23,14 +23,14 @@ def aws(server, base):
     variables = CREDENTIALS | {"AWS_ENDPOINT_URL": server.url, "AWS_EC2_METADATA_DISABLED": "true"}
     variables |= {"AWS_CONFIG_FILE": str(folder / "none"), "AWS_SHARED_CREDENTIALS_FILE": str(folder / "none")}
 
-    def aws(*arguments, status=(0,)):
+    def aws(*arguments, status=(0,), **others):
         done = subprocess.run(
             [sys.executable, "-m", "awscli", *arguments],
             capture_output=True,
             text=True,
             timeout=90,
             cwd=folder,
-            env=environment(**variables),
+            env=environment(**(variables | others)),
         )
         assert done.returncode in status, done.stderr
         return done
@@ -60,6 +60,33 @@ def test_the_aws_cli_creates_invokes_and_deletes_from_a_zip_made_by_hand(aws):
     gone = aws("lambda", "get-function", "--function-name", name, status=(254, 255))
     assert "ResourceNotFoundException" in gone.stderr
     assert json.loads(aws("sts", "get-caller-identity").stdout)["Account"] == "000000000000"
+
+
+def test_the_aws_cli_makes_a_role_and_takes_it_on(aws):
+    statement = {"Effect": "Allow", "Principal": {"AWS": "000000000000"}, "Action": "sts:AssumeRole"}
+    (aws.folder / "trust.json").write_text(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    name, basic = f"cli-{uuid.uuid4().hex[:8]}", "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
+    created = aws("iam", "create-role", "--role-name", name, "--assume-role-policy-document", "file://trust.json")
+    role = json.loads(created.stdout)["Role"]
+    aws("iam", "wait", "role-exists", "--role-name", name)
+    got = json.loads(aws("iam", "get-role", "--role-name", name).stdout)["Role"]
+    assert got["AssumeRolePolicyDocument"]["Statement"] == [statement] and got["Arn"] == role["Arn"]
+    aws("iam", "attach-role-policy", "--role-name", name, "--policy-arn", basic)
+    attached = aws("iam", "list-attached-role-policies", "--role-name", name, "--query", "AttachedPolicies[].PolicyArn")
+    assert json.loads(attached.stdout) == [basic]
+    taken = aws("sts", "assume-role", "--role-arn", role["Arn"], "--role-session-name", "cli")
+    assumed = f"arn:aws:sts::000000000000:assumed-role/{name}/cli"
+    assert json.loads(taken.stdout)["AssumedRoleUser"]["Arn"] == assumed
+    credentials = json.loads(taken.stdout)["Credentials"]
+    names = {"AccessKeyId": "AWS_ACCESS_KEY_ID", "SecretAccessKey": "AWS_SECRET_ACCESS_KEY", "SessionToken": "AWS_SESSION_TOKEN"}
+    variables = {names[key]: credentials[key] for key in names}
+    assert json.loads(aws("sts", "get-caller-identity", **variables).stdout)["Arn"] == assumed
+    in_use = aws("iam", "delete-role", "--role-name", name, status=(254, 255))
+    assert "DeleteConflict" in in_use.stderr
+    aws("iam", "detach-role-policy", "--role-name", name, "--policy-arn", basic)
+    aws("iam", "delete-role", "--role-name", name)
+    gone = aws("iam", "get-role", "--role-name", name, status=(254, 255))
+    assert "NoSuchEntity" in gone.stderr
 
 
 def test_the_javascript_sdk(server, base):

@@ -6,18 +6,26 @@ import re
 import pytest
 
 from conftest import make_client
+from hearth import scope
 
 
 @pytest.fixture(scope="module")
-def told(server):
-    """Status of each operation."""
+def services(server):
+    """Status of each operation of each service."""
     document = json.loads(server.request("GET", "/_hearth/v1/coverage")[2])
-    service = next(service for service in document["services"] if service["service"] == "lambda")
-    return {operation["operation"]: operation for operation in service["operations"]}
+    named = lambda service: {operation["operation"]: operation for operation in service["operations"]}
+    return {service["service"]: named(service) for service in document["services"]}
 
 
-def test_every_operation_of_the_sdk_is_told_of(server, told):
-    assert sorted(make_client(server).meta.service_model.operation_names) == sorted(told)
+@pytest.fixture(scope="module")
+def told(services):
+    return services["lambda"]
+
+
+def test_every_operation_of_the_sdk_is_told_of(server, services):
+    assert sorted(services) == ["iam", "lambda", "sts"]
+    for service, operations in services.items():
+        assert sorted(make_client(server, service).meta.service_model.operation_names) == sorted(operations)
 
 
 def test_an_operation_refuses_by_name_exactly_when_it_is_told_to(server, told):
@@ -30,6 +38,20 @@ def test_an_operation_refuses_by_name_exactly_when_it_is_told_to(server, told):
         by_name = status == 501 and f"Hearth does not support lambda:{name}." == json.loads(answer)["message"]
         assert by_name == (operation["status"] == "refused"), (name, status, answer)
         assert not by_name or headers["x-amzn-errortype"] == "NotImplementedException"
+
+
+@pytest.mark.parametrize("service", ["iam", "sts"])
+def test_an_operation_by_form_refuses_by_name_exactly_when_it_is_told_to(server, services, service):
+    model = make_client(server, service).meta.service_model
+    headers = scope(service, "999999999999") | {"Content-Type": "application/x-www-form-urlencoded"}
+    for name, operation in services[service].items():
+        form = f"Action={name}&Version={model.api_version}"
+        status, _, answer = server.request("POST", "/", form, headers)
+        by_name = status == 501 and f"<Message>Hearth does not support {service}:{name}.</Message>".encode() in answer
+        assert by_name == (operation["status"] == "refused"), (name, status, answer)
+        shape = model.operation_model(name).input_shape
+        if operation["status"] != "refused":
+            assert {parameter["name"] for parameter in operation["parameters"]} == set(shape.members if shape else ())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use hearth_wire::{Error, Reply, query};
+use hearth_wire::query::{self, Form};
+use hearth_wire::{Error, Reply};
 
 /// Longest name of a service or operation that an answer repeats, characters.
 const NAME_MAX: usize = 64;
@@ -37,10 +38,10 @@ pub fn has_form(headers: &HeaderMap) -> bool {
 
 /// `form` is the body where [`has_form`] says so.
 pub fn refuse(service: &str, headers: &HeaderMap, form: &[u8], request_id: &str) -> Reply {
-    let action = query::action(form).unwrap_or_default();
+    let form = Form::parse(form);
     let (operation, protocol) = match protocol(service, headers) {
         protocol @ Protocol::Target { operation, .. } => (operation, protocol),
-        protocol @ Protocol::Form => (action.as_str(), protocol),
+        protocol @ Protocol::Form => (form.action().unwrap_or_default(), protocol),
         protocol => ("", protocol),
     };
     let mut name = shown(service);

@@ -5,11 +5,11 @@ use http::request;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use hearth_identity::sts::Principal;
-use hearth_identity::{Caller, identify, sts};
+use hearth_identity::{Caller, Identified, IdentifyError, Presented, identify};
 use hearth_model::SYNC_PAYLOAD_MAX;
+use hearth_wire::query::{self, Form};
 use hearth_wire::rest_json::Parts;
-use hearth_wire::{Context, Error, MessageKey, Reply};
+use hearth_wire::{Context, Error, MessageKey, Reply, RoleSession};
 use hearth_wire_lambda::{Info, Operation};
 
 use crate::absent;
@@ -29,8 +29,8 @@ const S3_ROOM: usize = 4 << 20;
 pub async fn answer(services: &Services, inside: Option<&Inside>, request: Request<Incoming>) -> Response<Body> {
     let request_id = uuid::Uuid::new_v4().to_string();
     let (head, body) = request.into_parts();
-    let reply = match who(&head, inside) {
-        Err(error) => error.rest_json(),
+    let reply = match who(services, &head, inside, &request_id) {
+        Err(refusal) => refusal,
         Ok(caller) if is_s3(&caller, &head) => {
             let request = Request::from_parts(head, body);
             let mut response = answer_s3(services, inside, &caller, request, &request_id).await;
@@ -55,18 +55,47 @@ pub async fn answer(services: &Services, inside: Option<&Inside>, request: Reque
     response
 }
 
-fn who(head: &request::Parts, inside: Option<&Inside>) -> Result<Caller, Error> {
+fn who(services: &Services, head: &request::Parts, inside: Option<&Inside>, request_id: &str) -> Result<Caller, Reply> {
     if let Some(text) = guard::refusal(&head.headers) {
-        return Err(Error::new(403, "AccessDeniedException", text));
+        return Err(Error::new(403, "AccessDeniedException", text).rest_json());
     }
-    let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let identified = identify(authorization, head.uri.query().unwrap_or_default());
-    let mut caller = identified.map_err(|e| Error::new(403, "IncompleteSignatureException", e.to_string()))?;
-    if let Some(Inside { identity, .. }) = inside {
-        // The socket says who calls, whatever the signature does.
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let presented = Presented {
+        authorization: header(AUTHORIZATION.as_str()),
+        token: header("x-amz-security-token"),
+        query: head.uri.query().unwrap_or_default(),
+    };
+    let mut caller = identify(&services.sessions, presented).map_err(|error| unidentified(&error, request_id))?;
+    if let (Some(Inside { identity, .. }), Identified::No) = (inside, &caller.identified) {
+        // The socket says who calls, whatever the signature does; only Hearth's own credentials say it better.
         caller.account = identity.account.clone();
+        let (role, name) = (identity.role.clone(), identity.function.name.to_string());
+        caller.identified = Identified::As(Some(RoleSession { role, name }));
     }
     Ok(caller)
+}
+
+fn unidentified(error: &IdentifyError, request_id: &str) -> Reply {
+    let text = error.to_string();
+    match error {
+        IdentifyError::NoCredential(_) | IdentifyError::Malformed(_) => {
+            Error::new(403, "IncompleteSignatureException", text).rest_json()
+        }
+        IdentifyError::Expired(service) if is_query(service) => query::error(
+            &Error::new(403, "ExpiredToken", text),
+            &format!("https://{service}.amazonaws.com/"),
+            request_id,
+        ),
+        IdentifyError::Expired(service) if service == "s3" => {
+            Error::new(400, "ExpiredToken", "The provided token has expired.").rest_xml(request_id)
+        }
+        IdentifyError::Expired(_) => Error::new(403, "ExpiredTokenException", text).rest_json(),
+    }
+}
+
+/// Services here that speak the Query protocol.
+fn is_query(service: &str) -> bool {
+    matches!(service, "iam" | "sts")
 }
 
 async fn serve(
@@ -79,7 +108,7 @@ async fn serve(
 ) -> Reply {
     let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default());
     match caller.service.as_deref() {
-        Some("sts") => answer_sts(inside, caller, body, request_id).await,
+        Some(service) if is_query(service) => answer_query(services, caller, head, body, request_id).await,
         Some("lambda") | None => {
             if let (None, Some((service, _))) = (caller.service.as_deref(), absent::target(&head.headers)) {
                 return absent::refuse(service, &head.headers, b"", request_id);
@@ -87,8 +116,8 @@ async fn serve(
             if let Some((info, labels)) = hearth_wire_lambda::route(method, path, query) {
                 return answer_lambda(services, inside, caller, head, (info, labels), body, request_id).await;
             }
-            if caller.service.is_none() && method == "POST" && path == "/" {
-                return answer_sts(inside, caller, body, request_id).await;
+            if caller.service.is_none() && path == "/" {
+                return answer_query(services, caller, head, body, request_id).await;
             }
             let message = format!(
                 "Unable to determine the operation of {method} {}.",
@@ -134,19 +163,48 @@ async fn answer_s3(
     services.objects.answer(&caller, request, request_id).await.map(Body::Objects)
 }
 
-async fn answer_sts(inside: Option<&Inside>, caller: &Caller, body: Incoming, request_id: &str) -> Reply {
-    let Ok(form) = body::read(body, FORM_MAX).await else {
-        return Error::new(400, "RequestEntityTooLarge", "The request is too large.").rest_json();
-    };
-    let principal = match inside {
-        Some(Inside { identity, .. }) => Principal::Role {
-            account: &identity.account,
-            arn: &identity.role,
-            session: identity.function.name.as_str(),
+async fn answer_query(
+    services: &Services,
+    caller: &Caller,
+    head: &request::Parts,
+    body: Incoming,
+    request_id: &str,
+) -> Reply {
+    let form = match head.method {
+        // As in presigned URLs.
+        http::Method::GET => Form::parse(head.uri.query().unwrap_or_default().as_bytes()),
+        _ => match body::read(body, FORM_MAX).await {
+            Ok(form) => Form::parse(&form),
+            Err(_) => return Error::new(413, "RequestEntityTooLarge", "The request is too large.").rest_json(),
         },
-        None => Principal::Account(&caller.account),
     };
-    sts::answer(&form, &principal, request_id)
+    let cx = context(caller, head, request_id);
+    let by_version = || form.version() == Some(hearth_wire_iam::VERSION);
+    let reply = if caller.service.as_deref().map_or_else(by_version, |service| service == "iam") {
+        services.iam.answer(&cx, &form).await
+    } else {
+        services.sts.answer(&cx, &form).await
+    };
+    told_ignored(reply, &cx)
+}
+
+fn context(caller: &Caller, head: &request::Parts, request_id: &str) -> Context {
+    let host = head.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let (account, region) = (caller.account.as_str(), caller.region.as_str());
+    let mut cx = Context::new(account, region, request_id, host, caller.access_key.as_deref());
+    if let Identified::As(session) = &caller.identified {
+        cx.session.clone_from(session);
+    }
+    cx
+}
+
+/// Names what was accepted and ignored.
+fn told_ignored(mut reply: Reply, cx: &Context) -> Reply {
+    let ignored = cx.ignored();
+    if !ignored.is_empty() {
+        reply.header("x-hearth-ignored", &ignored);
+    }
+    reply
 }
 
 async fn answer_lambda(
@@ -174,9 +232,7 @@ async fn answer_lambda(
         }
         Err(ReadError::Broken) => return Error::serialization("The request ended early.").rest_json(),
     };
-    let host = head.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let (account, region) = (caller.account.as_str(), caller.region.as_str());
-    let mut cx = Context::new(account, region, request_id, host, caller.access_key.as_deref());
+    let mut cx = context(caller, head, request_id);
     let header = |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
     (cx.content_type, cx.trace) = (header("content-type"), header("x-amzn-trace-id"));
     let parts = Parts { labels, query: head.uri.query().unwrap_or_default(), headers: &head.headers, body };
@@ -187,11 +243,7 @@ async fn answer_lambda(
     for (name, value) in cx.take_answer_headers() {
         reply.header(name, &value);
     }
-    let ignored = cx.ignored();
-    if !ignored.is_empty() {
-        reply.header("x-hearth-ignored", &ignored);
-    }
-    reply
+    told_ignored(reply, &cx)
 }
 
 fn render(reply: Reply) -> Response<Body> {

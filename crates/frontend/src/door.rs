@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinHandle, JoinSet};
 
+use hearth_identity::Sessions;
 use hearth_model::Bucket;
 use hearth_worker::{Endpoint, EndpointIdentity};
 
@@ -51,6 +52,10 @@ const HEAD_MAX: usize = 64 * 1024;
 pub struct Services {
     pub lambda: hearth_wire_lambda::Service,
     pub objects: hearth_objects::Objects,
+    pub iam: hearth_wire_iam::Service,
+    pub sts: hearth_wire_sts::Service,
+    /// Recognises callers by credentials of Hearth's own.
+    pub sessions: Sessions,
     pub operator: Arc<dyn Operator>,
 }
 

@@ -64,28 +64,47 @@ pub struct Parameter {
     pub note: &'static str,
 }
 
-/// Every operation of AWS Lambda, from the tables that the router consults.
+/// Every operation of every service, from the tables that the router consults.
 pub fn coverage() -> CoverageList {
-    let implemented: Vec<&Coverage> =
-        [hearth_control::COVERAGE, hearth_placement::COVERAGE].into_iter().flatten().collect();
-    let lambda = hearth_wire_lambda::OPERATIONS.iter().map(|info| {
-        let covered = implemented.iter().find(|covered| covered.operation == info.name);
-        let parameters = parameters(covered.copied(), info.input);
+    let lambda = hearth_wire_lambda::OPERATIONS.iter().map(|info| (info.name, info.input));
+    let iam = hearth_wire_iam::OPERATIONS.iter().map(|info| (info.name, info.input));
+    let sts = hearth_wire_sts::OPERATIONS.iter().map(|info| (info.name, info.input));
+    let services = vec![
+        service("lambda", lambda, &[]),
+        service("iam", iam, &hearth_wire_iam::REFUSED),
+        Service { service: "s3", operations: s3() },
+        service("sts", sts, &hearth_wire_sts::REFUSED),
+    ];
+    CoverageList { services }
+}
+
+/// What is implemented of a service.
+fn implemented(service: &str) -> Vec<&'static Coverage> {
+    let own = [("lambda", hearth_control::COVERAGE), ("lambda", hearth_placement::COVERAGE)];
+    let all = own.iter().chain(hearth_identity::COVERAGE).filter(|(of, _)| *of == service);
+    all.flat_map(|(_, covered)| covered.iter()).collect()
+}
+
+/// `unknown` are operations that nothing but their names is known of.
+fn service(
+    service: &'static str,
+    operations: impl Iterator<Item = (&'static str, Option<&'static Shape>)>,
+    unknown: &[&'static str],
+) -> Service {
+    let implemented = implemented(service);
+    let known = operations.map(|(name, input)| {
+        let covered = implemented.iter().find(|covered| covered.operation == name).copied();
         let status = match covered {
             None => "refused",
             Some(covered) if covered.parameters.is_empty() => "works",
             Some(_) => "partial",
         };
-        Operation { operation: info.name, status, parameters }
+        Operation { operation: name, status, parameters: parameters(covered, input) }
     });
-    let identity = Operation { operation: "GetCallerIdentity", status: "works", parameters: Vec::new() };
-    CoverageList {
-        services: vec![
-            Service { service: "lambda", operations: lambda.collect() },
-            Service { service: "s3", operations: s3() },
-            Service { service: "sts", operations: vec![identity] },
-        ],
-    }
+    let refused = |name: &&'static str| Operation { operation: name, status: "refused", parameters: Vec::new() };
+    let mut operations: Vec<Operation> = known.chain(unknown.iter().map(refused)).collect();
+    operations.sort_by_key(|operation| operation.operation);
+    Service { service, operations }
 }
 
 /// Every operation of S3. Of its parameters only those are told that do less than AWS's.
@@ -178,14 +197,14 @@ mod tests {
 
     #[test]
     fn what_the_tables_name_is_in_the_model() {
-        let coverage = coverage();
-        let operations = &coverage.services[0].operations;
-        for covered in [hearth_control::COVERAGE, hearth_placement::COVERAGE].into_iter().flatten() {
-            let operation = operations.iter().find(|operation| operation.operation == covered.operation);
-            let operation = operation.unwrap_or_else(|| panic!("{} is no operation", covered.operation));
-            for told in covered.parameters {
-                let found = operation.parameters.iter().any(|parameter| parameter.name == told.name);
-                assert!(found, "{} is no parameter of {}", told.name, covered.operation);
+        for service in coverage().services {
+            for covered in implemented(service.service) {
+                let operation = service.operations.iter().find(|operation| operation.operation == covered.operation);
+                let operation = operation.unwrap_or_else(|| panic!("{} is no operation", covered.operation));
+                for told in covered.parameters {
+                    let found = operation.parameters.iter().any(|parameter| parameter.name == told.name);
+                    assert!(found, "{} is no parameter of {}", told.name, covered.operation);
+                }
             }
         }
     }

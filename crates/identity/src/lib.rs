@@ -1,7 +1,24 @@
-//! Who calls. In this first mode every signature is accepted: the scope of a signature only says which region and
-//! service are meant, and a key id of twelve digits which account.
+//! Who calls, and what for: accounts, roles, managed policies, sessions and their credentials.
+//!
+//! - `caller`: what the signature of a request says of its caller. Every signature is accepted so far; verifying it belongs
+//!   here
+//! - `sessions`: temporary credentials, issued and recognised without a record of them
+//! - `identity`: the handle, and what is done with records; `record`: what is stored
+//! - `arn`: names of roles and policies
+//! - `iam`, `sts`: the operations of the services
+//! - `coverage`: what works of them
 
+mod arn;
 mod caller;
-pub mod sts;
+mod coverage;
+mod iam;
+mod identity;
+mod record;
+mod sessions;
+mod sts;
 
-pub use caller::{Caller, IdentifyError, identify};
+pub use arn::RoleArn;
+pub use caller::{Caller, Identified, IdentifyError, Presented, identify};
+pub use coverage::COVERAGE;
+pub use identity::{Identity, OpenError, Ports};
+pub use sessions::{Credentials, Session, Sessions};

@@ -1,38 +1,201 @@
-//! STS, as far as this first mode needs it: `GetCallerIdentity` answers, all else refuses by name.
+//! STS: who calls, and taking on roles.
 
-use hearth_model::AccountId;
-use hearth_wire::{Error, Reply, query};
+use std::time::{Duration, UNIX_EPOCH};
 
-const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
+use async_trait::async_trait;
+use hearth_model::{AccountId, Region};
+use hearth_policy::{Document, Facts, Kind, Principal, Request, evaluate};
+use hearth_wire::{Context, Coverage, Error, RoleSession, Timestamp};
+use hearth_wire_sts::SessionsApi;
+use hearth_wire_sts::types::*;
+use sha2::{Digest, Sha256};
 
-/// Who asks.
-pub enum Principal<'a> {
-    /// Outside: the account's root, as nobody is told apart there yet.
-    Account(&'a AccountId),
-    /// A function: its role's session.
-    Role { account: &'a AccountId, arn: &'a str, session: &'a str },
+use crate::arn::RoleArn;
+use crate::coverage::STS;
+use crate::identity::Identity;
+use crate::record::Role;
+use crate::sessions::{self, Session, letters};
+
+const ASSUME_ROLE: &str = "sts:AssumeRole";
+/// Of a session of a role or an account, where the caller says nothing.
+const ROLE_LIFETIME_S: i64 = 3600;
+const ACCOUNT_LIFETIME_S: i64 = 12 * 3600;
+/// A role that takes on another keeps it no longer than this.
+const CHAINED_LIFETIME_MAX_S: i64 = 3600;
+
+#[async_trait]
+impl SessionsApi for Identity {
+    fn coverage(&self) -> &'static [Coverage] {
+        STS
+    }
+
+    async fn assume_role(&self, cx: &Context, input: AssumeRoleRequest) -> Result<AssumeRoleResponse, Error> {
+        refuse(
+            "AssumeRole",
+            &[
+                (input.policy.is_some(), "Policy"),
+                (input.policy_arns.is_some(), "PolicyArns"),
+                (input.tags.is_some(), "Tags"),
+                (input.transitive_tag_keys.is_some(), "TransitiveTagKeys"),
+                (input.serial_number.is_some(), "SerialNumber"),
+                (input.token_code.is_some(), "TokenCode"),
+                (input.source_identity.is_some(), "SourceIdentity"),
+                (input.provided_contexts.is_some(), "ProvidedContexts"),
+                (input.minimum_session_token_size.is_some(), "MinimumSessionTokenSize"),
+            ],
+        )?;
+        let (asked, name) = (input.role_arn.unwrap_or_default(), input.role_session_name.unwrap_or_default());
+        let arn = RoleArn::parse(&asked).ok_or_else(|| invalid(format!("{asked} is invalid")))?;
+        let caller = Caller::of(cx);
+        let denied = || {
+            let message =
+                format!("User: {} is not authorized to perform: {ASSUME_ROLE} on resource: {asked}", caller.arn);
+            Error::new(403, "AccessDenied", message)
+        };
+        let role = self.role(&arn.account, &arn.name).await?.map(|role| role.value);
+        let role = role.filter(|role| role.path == arn.path).ok_or_else(denied)?;
+        let mut facts = caller.facts().with("sts:RoleSessionName", &name);
+        if let Some(external) = input.external_id {
+            facts = facts.with("sts:ExternalId", external);
+        }
+        let arns: Vec<&str> = caller.arns.iter().map(String::as_str).collect();
+        let principal = Principal::Account { id: &cx.account, arns: &arns };
+        if !is_trusted(&role, &arn, principal, &facts) {
+            return Err(denied());
+        }
+        let lifetime = input.duration_seconds.unwrap_or(ROLE_LIFETIME_S);
+        if cx.session.is_some() && lifetime > CHAINED_LIFETIME_MAX_S {
+            return Err(invalid(
+                "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining",
+            ));
+        }
+        if lifetime > role.max_session_s {
+            return Err(invalid("The requested DurationSeconds exceeds the MaxSessionDuration set for this role."));
+        }
+        let session = RoleSession { role: arn.to_string(), name: name.clone() };
+        let session = Session { account: arn.account.clone(), role: Some(session) };
+        Ok(AssumeRoleResponse {
+            credentials: Some(self.credentials(session, lifetime)),
+            assumed_role_user: Some(AssumedRoleUser {
+                assumed_role_id: Some(format!("{}:{name}", role.id)),
+                arn: Some(arn.assumed(&name)),
+            }),
+            ..AssumeRoleResponse::default()
+        })
+    }
+
+    async fn get_caller_identity(
+        &self,
+        cx: &Context,
+        _: GetCallerIdentityRequest,
+    ) -> Result<GetCallerIdentityResponse, Error> {
+        let user_id = match &cx.session {
+            None => cx.account.clone(),
+            Some(session) => format!("{}:{}", self.role_id(&session.role).await?, session.name),
+        };
+        let (account, arn) = (Some(cx.account.clone()), Some(Caller::of(cx).arn));
+        Ok(GetCallerIdentityResponse { user_id: Some(user_id), account, arn })
+    }
+
+    async fn get_session_token(
+        &self,
+        cx: &Context,
+        input: GetSessionTokenRequest,
+    ) -> Result<GetSessionTokenResponse, Error> {
+        refuse(
+            "GetSessionToken",
+            &[
+                (input.serial_number.is_some(), "SerialNumber"),
+                (input.token_code.is_some(), "TokenCode"),
+                (input.minimum_session_token_size.is_some(), "MinimumSessionTokenSize"),
+            ],
+        )?;
+        if cx.session.is_some() {
+            return Err(Error::new(403, "AccessDenied", "Cannot call GetSessionToken with session credentials"));
+        }
+        let account = AccountId::parse(&cx.account).unwrap_or_else(AccountId::default_account);
+        let lifetime = input.duration_seconds.unwrap_or(ACCOUNT_LIFETIME_S);
+        let credentials = Some(self.credentials(Session { account, role: None }, lifetime));
+        Ok(GetSessionTokenResponse { credentials, ..GetSessionTokenResponse::default() })
+    }
 }
 
-/// Answers one Query request.
-pub fn answer(form: &[u8], principal: &Principal<'_>, request_id: &str) -> Reply {
-    let Some(action) = query::action(form) else {
-        let error = Error::new(400, "MissingAction", "The request must contain the parameter Action.");
-        return query::error(&error, NAMESPACE, request_id);
-    };
-    if action != "GetCallerIdentity" {
-        let error = Error::not_supported(format_args!("sts:{}", action.chars().take(64).collect::<String>()));
-        return query::error(&error, NAMESPACE, request_id);
+impl Identity {
+    fn credentials(&self, session: Session, lifetime_s: i64) -> Credentials {
+        let lifetime = Duration::from_secs(lifetime_s.unsigned_abs());
+        let sessions::Credentials { access_key, secret, token, expires } = self.sessions().issue(session, lifetime);
+        let expires = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Credentials {
+            access_key_id: Some(access_key),
+            secret_access_key: Some(secret.reveal().to_owned()),
+            session_token: Some(token.reveal().to_owned()),
+            expiration: Some(Timestamp(i64::try_from(expires).unwrap_or(i64::MAX))),
+        }
     }
-    let (account, user, arn) = match principal {
-        Principal::Account(account) => {
-            (account.to_string(), account.to_string(), format!("arn:aws:iam::{account}:root"))
+
+    /// A function may have a role that was never made: it has an id all the same, always the same one.
+    async fn role_id(&self, arn: &str) -> Result<String, Error> {
+        if let Some(parsed) = RoleArn::parse(arn)
+            && let Some(role) = self.role(&parsed.account, &parsed.name).await?
+            && role.value.path == parsed.path
+        {
+            return Ok(role.value.id);
         }
-        Principal::Role { account, arn, session } => {
-            let role = arn.rsplit('/').next().unwrap_or_default();
-            let assumed = format!("arn:aws:sts::{account}:assumed-role/{role}/{session}");
-            (account.to_string(), format!("AROAHEARTH:{session}"), assumed)
+        Ok(format!("AROA{}", letters(&Sha256::digest(arn)[..17])))
+    }
+}
+
+/// The caller, as policies and answers name it.
+struct Caller {
+    account: String,
+    arn: String,
+    /// What a policy may name it by, beside its account.
+    arns: Vec<String>,
+    /// `aws:PrincipalArn`.
+    principal: String,
+}
+
+impl Caller {
+    fn of(cx: &Context) -> Self {
+        let partition = Region::parse(&cx.region).unwrap_or_else(Region::default_region).partition();
+        let account = cx.account.clone();
+        let role = cx.session.as_ref().and_then(|session| Some((RoleArn::parse(&session.role)?, &session.name)));
+        match role {
+            Some((role, session)) => {
+                let (arn, principal) = (role.assumed(session), role.to_string());
+                Caller { account, arns: vec![principal.clone(), arn.clone()], arn, principal }
+            }
+            None => {
+                let arn = format!("arn:{partition}:iam::{account}:root");
+                Caller { account, arns: vec![arn.clone()], principal: arn.clone(), arn }
+            }
         }
+    }
+
+    fn facts(&self) -> Facts {
+        let Caller { account, principal, .. } = self;
+        Facts::default().with("aws:PrincipalAccount", account).with("aws:PrincipalArn", principal)
+    }
+}
+
+/// Whether a role's trust policy lets somebody take it on.
+pub fn is_trusted(role: &Role, arn: &RoleArn, principal: Principal<'_>, facts: &Facts) -> bool {
+    let document = serde_json::from_str(&role.trust).ok();
+    let Some(document) = document.and_then(|document| Document::parse(&document, Kind::Trust).ok()) else {
+        return false;
     };
-    let members = [("Arn", arn.as_str()), ("UserId", user.as_str()), ("Account", account.as_str())];
-    query::reply("GetCallerIdentity", NAMESPACE, &members, request_id)
+    let resource = arn.to_string();
+    evaluate(&[&document], &Request { principal, action: ASSUME_ROLE, resource: &resource, facts }).is_allowed()
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(400, "ValidationError", message)
+}
+
+/// Refuses by name the first parameter that was given and is not built.
+fn refuse(operation: &str, parameters: &[(bool, &str)]) -> Result<(), Error> {
+    match parameters.iter().find(|(given, _)| *given) {
+        Some((_, name)) => Err(Error::not_supported(format_args!("sts:{operation} with {name}"))),
+        None => Ok(()),
+    }
 }

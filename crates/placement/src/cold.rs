@@ -46,7 +46,7 @@ impl Inner {
     async fn obtain(self: &Arc<Self>, wanted: &Wanted, permit: Permit) -> Result<Turn<Environment>, InvokeError> {
         let is_at_hand = lock(&wanted.pool).one_is_at_hand();
         let permit = if is_at_hand {
-            match wanted.stand_in_line(permit, FINISHING_WAIT, std::future::pending()).await? {
+            match wanted.stand_in_line(self, permit, FINISHING_WAIT, std::future::pending()).await? {
                 Stood::Served(turn) => return Ok(turn),
                 Stood::Left(permit) => permit,
             }
@@ -73,7 +73,7 @@ impl Inner {
                 std::future::pending::<()>().await;
             }
         };
-        let stood = wanted.stand_in_line(permit, self.config.wait, granted).await;
+        let stood = wanted.stand_in_line(self, permit, self.config.wait, granted).await;
         match (stood, self.memory.withdraw(wanted.ticket)) {
             (Ok(Stood::Left(permit)), true) => self.start(wanted, permit),
             (Ok(Stood::Left(_)), false) => Err(self.host_full()),
@@ -116,12 +116,13 @@ impl Wanted {
     /// Waits for an idle environment, at most for `longest` or until `enough`.
     async fn stand_in_line(
         &self,
+        placement: &Inner,
         permit: Permit,
         longest: Duration,
         enough: impl Future<Output = ()>,
     ) -> Result<Stood, InvokeError> {
         let (seat, mut served) = oneshot::channel();
-        match lock(&self.pool).wait(self.ticket, permit, seat) {
+        match lock(&self.pool).wait(self.ticket, permit, seat, placement.now()) {
             Line::Assigned(turn) => return Ok(Stood::Served(turn)),
             Line::Full(..) => return Err(throttled()),
             Line::Waits => {}

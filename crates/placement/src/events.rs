@@ -22,7 +22,7 @@ impl Events {
 impl EnvironmentEvents for Events {
     fn idle(&self, environment: &Environment) {
         let Some(placement) = self.placement.upgrade() else { return };
-        let now = placement.clock.now();
+        let now = placement.now();
         let keep = !placement.is_draining() && placement.functions.is_current(&environment.function().key);
         loop {
             let idled = lock(&self.pool).idle(environment.clone(), keep, now);

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 use hearth_model::{
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::concurrency::{Account, Counter, Permit};
 use crate::host::HostMemory;
 use crate::lock;
-use crate::pool::{Member, Pool, Turn};
+use crate::pool::{Member, Now, Pool, Turn};
 use crate::rate::Starts;
 use crate::room::{self, Idle};
 
@@ -79,6 +79,10 @@ impl Member for Environment {
 
     fn memory(&self) -> u64 {
         self.function().memory.as_bytes()
+    }
+
+    fn usable_until(&self) -> SystemTime {
+        Environment::usable_until(self)
     }
 }
 
@@ -148,7 +152,7 @@ impl Inner {
         }
         let permit = self.admit(function)?;
         let pool = self.pool(&function.key);
-        let arrived = lock(&pool).arrive(permit, self.clock.now());
+        let arrived = lock(&pool).arrive(permit, self.now());
         match arrived {
             Ok(turn) => serve(&pool, turn, invocation).await,
             Err(permit) => {
@@ -172,6 +176,10 @@ impl Inner {
             return pool.clone();
         }
         self.pools.entry(key.clone()).or_insert_with(|| Arc::new(Mutex::new(Pool::new(WAITING_MAX)))).clone()
+    }
+
+    pub fn now(&self) -> Now {
+        Now { steady: self.clock.now(), wall: self.clock.wall() }
     }
 
     pub fn is_draining(&self) -> bool {
@@ -218,7 +226,7 @@ impl Inner {
 
     /// Shuts down what was idle for `idle_timeout`, and at once what is out of date.
     pub(crate) fn reap(&self, idle_timeout: Duration) {
-        let now = self.clock.now();
+        let now = self.now();
         let unused = self.pools.iter().map(|entry| {
             let timeout = if self.functions.is_current(entry.key()) { idle_timeout } else { Duration::ZERO };
             lock(entry.value()).retire_unused(timeout, now)
@@ -227,7 +235,7 @@ impl Inner {
         unused.into_iter().for_each(|environments| self.shut_down(environments));
         // A pool with an `Arc` more than ours belongs to a call that has just looked it up.
         self.pools.retain(|_, pool| Arc::strong_count(pool) > 1 || !lock(pool).is_empty());
-        self.starts.retain(|_, starts| !starts.is_fresh(now));
+        self.starts.retain(|_, starts| !starts.is_fresh(now.steady));
         self.running.retain(|_, running| Arc::strong_count(running) > 1 || running.count() > 0);
     }
 }

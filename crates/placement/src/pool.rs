@@ -18,7 +18,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What a pool must know of an environment.
 pub trait Member {
@@ -28,6 +28,17 @@ pub trait Member {
 
     /// Bytes.
     fn memory(&self) -> u64;
+
+    /// It is given no call later than this.
+    fn usable_until(&self) -> SystemTime;
+}
+
+/// The time, by both clocks: how long something took is told by the one, what was agreed on with others by the other,
+/// which goes on while a host sleeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub steady: Instant,
+    pub wall: SystemTime,
 }
 
 /// The right to give one call to one environment.
@@ -124,12 +135,18 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
     }
 
     /// A call arrived: the environment used last, if any is idle.
-    pub fn arrive(&mut self, permit: P, now: Instant) -> Result<Turn<E>, P> {
-        self.last_used = Some(now);
-        match self.idle.pop() {
-            Some(parked) => Ok(self.occupy(parked.environment, permit)),
+    pub fn arrive(&mut self, permit: P, now: Now) -> Result<Turn<E>, P> {
+        self.last_used = Some(now.steady);
+        match self.take_idle(now) {
+            Some(environment) => Ok(self.occupy(environment, permit)),
             None => Err(permit),
         }
+    }
+
+    /// The one used last. Those whose time is over stay for [`Pool::retire_unused`].
+    fn take_idle(&mut self, now: Now) -> Option<E> {
+        let place = self.idle.iter().rposition(|parked| is_usable(&parked.environment, now))?;
+        Some(self.idle.remove(place).environment)
     }
 
     /// True when more environments are idle, or about to be, than calls wait for one.
@@ -138,9 +155,9 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
     }
 
     /// Puts a call at the end of the line, unless it can be served at once.
-    pub fn wait(&mut self, ticket: u64, permit: P, seat: S) -> Line<E, P, S> {
-        if let Some(parked) = self.idle.pop() {
-            return Line::Assigned(self.occupy(parked.environment, permit));
+    pub fn wait(&mut self, ticket: u64, permit: P, seat: S, now: Now) -> Line<E, P, S> {
+        if let Some(environment) = self.take_idle(now) {
+            return Line::Assigned(self.occupy(environment, permit));
         }
         if self.waiting.len() >= self.waiting_max {
             return Line::Full(permit, seat);
@@ -183,13 +200,18 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
         busy.permit.take()
     }
 
-    /// An environment can take a call: the one that waits longest, else it is kept while `keep`.
-    pub fn idle(&mut self, environment: E, keep: bool, now: Instant) -> Idled<E, S> {
+    /// An environment can take a call: the one that waits longest, else it is kept while `keep`. One whose time is over
+    /// takes none; who waits is served by another.
+    pub fn idle(&mut self, environment: E, keep: bool, now: Now) -> Idled<E, S> {
         let id = environment.id();
         if !self.vacate(&id) {
             return Idled::Ignored;
         }
-        self.last_used = Some(now);
+        self.last_used = Some(now.steady);
+        if !is_usable(&environment, now) {
+            self.leaving.insert(id);
+            return Idled::Retire(environment);
+        }
         if let Some(Waiting { permit, seat, .. }) = self.waiting.pop_front() {
             return Idled::Assign(self.occupy(environment, permit), seat);
         }
@@ -197,7 +219,7 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
             self.leaving.insert(id);
             return Idled::Retire(environment);
         }
-        self.idle.push(Parked { environment, since: now });
+        self.idle.push(Parked { environment, since: now.steady });
         Idled::Parked
     }
 
@@ -228,11 +250,15 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
         retired
     }
 
-    /// Takes idle environments out of service that have been idle for `timeout`.
-    pub fn retire_unused(&mut self, timeout: Duration, now: Instant) -> Vec<E> {
-        let unused =
-            self.idle.iter().take_while(|parked| now.saturating_duration_since(parked.since) >= timeout).count();
-        self.retire(unused)
+    /// Takes idle environments out of service that have been idle for `timeout`, and those whose time is over.
+    pub fn retire_unused(&mut self, timeout: Duration, now: Now) -> Vec<E> {
+        let stays = |parked: &Parked<E>| {
+            now.steady.saturating_duration_since(parked.since) < timeout && is_usable(&parked.environment, now)
+        };
+        let retired: Vec<E> =
+            self.idle.extract_if(.., |parked| !stays(parked)).map(|parked| parked.environment).collect();
+        self.leaving.extend(retired.iter().map(Member::id));
+        retired
     }
 
     /// Bytes that each idle environment holds; `None` when there is none.
@@ -271,6 +297,10 @@ impl<E: Member + Clone, P, S> Pool<E, P, S> {
         self.finishing -= usize::from(busy.finishing);
         true
     }
+}
+
+fn is_usable<E: Member>(environment: &E, now: Now) -> bool {
+    now.wall < environment.usable_until()
 }
 
 #[cfg(test)]

@@ -60,6 +60,20 @@ async fn calls_one_after_another_share_an_environment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_environment_serves_no_call_that_its_credentials_may_not_outlast() {
+    let world = World::new(config());
+    let function = world.functions.put("f", 128, 1);
+    let first = world.call(&function, "\"who\"").await.unwrap();
+    let longest = Duration::from_secs(12 * 3600 - 300) - function.timeout;
+    world.clock.advance(longest - Duration::from_secs(1));
+    assert_eq!(world.call(&function, "\"who\"").await.unwrap(), first);
+    world.clock.advance(Duration::from_secs(1));
+    assert_ne!(world.call(&function, "\"who\"").await.unwrap(), first);
+    world.placement.inner.reap(Duration::from_secs(24 * 3600));
+    world.until("shut down", |host| host.sandboxes() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn calls_at_the_same_time_have_one_environment_each() {
     let world = Arc::new(World::new(config()));
     let function = world.functions.put("f", 128, 1);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hearth_model::BoxFuture;
 
-/// A record's address. `partition` is `ACCOUNT/REGION`; `kind` a resource type such as `function`; `id` sorts as bytes.
+/// A record's address. `partition` is `ACCOUNT/REGION`, `ACCOUNT` alone for what
+/// belongs to no region, or empty; `kind` a resource type such as `function`; `id` sorts as bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub partition: String,

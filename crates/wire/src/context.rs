@@ -11,12 +11,22 @@ pub struct Context {
     /// The request's `Host`: URLs in answers are built from it.
     pub host: String,
     pub access_key: Option<String>,
+    /// Whose credentials these are, when they are a role's; else the account's own.
+    pub session: Option<RoleSession>,
     /// `Content-Type` of the request.
     pub content_type: Option<String>,
     /// `X-Amzn-Trace-Id` of the request.
     pub trace: Option<String>,
     ignored: Mutex<Vec<String>>,
     answer_headers: Mutex<Vec<(&'static str, String)>>,
+}
+
+/// A role that somebody, or a function, has taken on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleSession {
+    /// ARN of the role.
+    pub role: String,
+    pub name: String,
 }
 
 impl Context {

@@ -10,10 +10,12 @@ mod reply;
 pub mod rest_json;
 pub mod route;
 pub mod shape;
+mod timestamp;
 mod validate;
 
-pub use context::Context;
+pub use context::{Context, RoleSession};
 pub use coverage::{Coverage, Parameter, ParameterStatus};
 pub use error::{Error, Fault, MessageKey};
 pub use reply::Reply;
 pub use shape::{Blob, Kind, Location, Member, Shape};
+pub use timestamp::Timestamp;

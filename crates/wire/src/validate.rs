@@ -214,6 +214,8 @@ impl Compiled {
     fn new(pattern: &str) -> Option<Self> {
         // A dash after a range is a plain dash in the service's dialect.
         let pattern = pattern.replace("0-9-_", "0-9_\\-").replace("Z-_", "Z_\\-");
+        // Letters and digits are those of ASCII there.
+        let pattern = pattern.replace("\\w", "[0-9A-Za-z_]").replace("\\d", "[0-9]");
         // Recorded: `name:$latest` passes where functions are only looked up, and is then not found.
         let pattern = pattern.replace(":(\\$LATEST(\\.PUBLISHED)?|", ":((?i:\\$LATEST)(\\.PUBLISHED)?|");
         let (forbidden, pattern) = split_look_ahead(&pattern);

@@ -21,6 +21,10 @@ use crate::output::Log;
 use crate::ports::{Config, EnvironmentEvents, Ports};
 use crate::state::{Call, Shared};
 
+/// How much longer than an invocation may last a function's credentials are good, so that what it has begun with them
+/// elsewhere can end.
+const CREDENTIALS_SPARE: Duration = Duration::from_secs(300);
+
 /// Starts environments. A cheap handle.
 #[derive(Clone)]
 pub struct Worker {
@@ -40,10 +44,12 @@ impl Worker {
     /// first invocation right away. Needs a running async runtime.
     pub fn start(&self, function: Arc<FunctionVersion>, events: Arc<dyn EnvironmentEvents>) -> Environment {
         let id = LogStreamId::new(uuid::Uuid::new_v4().simple().to_string());
-        let Ports { logs, clock, .. } = &self.ports;
+        let Ports { logs, clock, sessions, .. } = &self.ports;
         let stream = stream_name(&function, &id, clock.wall());
         let log = Log::new(logs.clone(), function.log_group.clone(), stream.clone(), clock.clone());
-        let shared = Shared::new(id, function, events, clock.clone(), log, &self.config);
+        let key = &function.key;
+        let credentials = sessions.of_function(&key.account, &function.role, &key.name);
+        let shared = Shared::new(id, function, events, clock.clone(), credentials, log, &self.config);
         let shared = Arc::new(shared);
         self.remember(&shared);
         self.tasks.spawn(drive::drive(self.clone(), shared.clone(), stream));
@@ -106,6 +112,11 @@ impl Environment {
 
     pub fn function(&self) -> &Arc<FunctionVersion> {
         &self.shared.function
+    }
+
+    /// No invocation may start later: the function's credentials, which it has from its start, would end during it.
+    pub fn usable_until(&self) -> SystemTime {
+        self.shared.credentials.expires - self.shared.function.timeout - CREDENTIALS_SPARE
     }
 
     /// Runs one invocation; it is on its way when this comes back, whether or not the answer is waited for. One at a

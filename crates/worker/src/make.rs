@@ -48,7 +48,7 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
         first.get_or_insert(port);
         endpoints.push(ports.endpoint.serve(listener, caller(shared)).map_err(internal)?);
     }
-    let variables = variables::of_process(function, &tree, stream, first);
+    let variables = variables::of_process(function, &tree, stream, &shared.credentials, first);
     Ok(Made { sandbox, tree, variables, _endpoints: endpoints })
 }
 

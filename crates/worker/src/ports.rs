@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_identity::Sessions;
 use hearth_model::{AccountId, Clock, FunctionArn, LogStreamId, Materials, Region};
 use hearth_observe::Logs;
 use hearth_sandbox::Driver;
@@ -35,6 +36,8 @@ pub struct Ports {
     pub logs: Logs,
     pub clock: Arc<dyn Clock>,
     pub endpoint: Arc<dyn Endpoint>,
+    /// Issues the credentials of functions.
+    pub sessions: Sessions,
 }
 
 /// The AWS-shaped door inside an environment (decision 3).

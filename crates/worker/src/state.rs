@@ -9,6 +9,7 @@ mod line;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use hearth_identity::Credentials;
 use hearth_model::{
     Clock, ErrorType, FunctionVersion, InitReport, Invocation, InvokeError, LogStreamId, Memory, Outcome,
     PlatformRecord, Report, RequestId, Status,
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub events: Arc<dyn EnvironmentEvents>,
     pub clock: Arc<dyn Clock>,
     pub isolation: Option<&'static str>,
+    /// Of the function's role.
+    pub credentials: Credentials,
     /// Wakes the driver task.
     pub wake: Notify,
     /// Cancelled when the environment holds nothing more.
@@ -107,6 +110,7 @@ impl Shared {
         function: Arc<FunctionVersion>,
         events: Arc<dyn EnvironmentEvents>,
         clock: Arc<dyn Clock>,
+        credentials: Credentials,
         log: Log,
         config: &Config,
     ) -> Self {
@@ -133,6 +137,7 @@ impl Shared {
             events,
             clock,
             isolation: config.isolation,
+            credentials,
             wake: Notify::new(),
             gone: CancellationToken::new(),
             state: Mutex::new(state),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use hearth_identity::Credentials;
 use hearth_model::{Family, FunctionVersion, LogStreamName, Runtime, RuntimeTree};
 
 const TASK_ROOT: &str = "/var/task";
@@ -13,6 +14,7 @@ pub(crate) fn of_process(
     function: &FunctionVersion,
     tree: &RuntimeTree,
     stream: &LogStreamName,
+    own: &Credentials,
     endpoint_port: Option<u16>,
 ) -> Vec<(String, String)> {
     let mut variables = Variables::default();
@@ -20,7 +22,7 @@ pub(crate) fn of_process(
     for (key, value) in function.environment.iter().filter(|(key, _)| !key.starts_with('_')) {
         variables.set(key, value.reveal());
     }
-    credentials(stream, &mut variables);
+    credentials(own, &mut variables);
     reserved(function, stream, &mut variables);
     variables.0.into_iter().collect()
 }
@@ -61,13 +63,11 @@ fn xray_daemon(runtime: Runtime) -> &'static str {
     }
 }
 
-/// Made-up keys of AWS's shape, one set an environment: the endpoint inside knows its caller by the socket, not by these.
-fn credentials(stream: &LogStreamName, variables: &mut Variables) {
-    let id: String = stream.as_str().rsplit(']').next().unwrap_or_default().to_uppercase();
-    let short = id.get(..16).unwrap_or(&id);
-    variables.set("AWS_ACCESS_KEY_ID", format!("ASIA{short}"));
-    variables.set("AWS_SECRET_ACCESS_KEY", format!("hearth/{id}/"));
-    variables.set("AWS_SESSION_TOKEN", format!("hearth.{id}"));
+/// Of the function's role, for as long as the environment may live.
+fn credentials(own: &Credentials, variables: &mut Variables) {
+    variables.set("AWS_ACCESS_KEY_ID", own.access_key.as_str());
+    variables.set("AWS_SECRET_ACCESS_KEY", own.secret.reveal());
+    variables.set("AWS_SESSION_TOKEN", own.token.reveal());
 }
 
 fn reserved(function: &FunctionVersion, stream: &LogStreamName, variables: &mut Variables) {

@@ -7,13 +7,24 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-/// The version of the package that carries the models. Raising it is one change with the generated files.
+/// The version of the package that carries the models. Raising it is one change with the generated files and with
+/// `e2e/requirements.txt`, whose suites compare the two.
 const VERSION: &str = "1.44.5";
 
 #[derive(Deserialize)]
 pub struct Model {
+    pub metadata: Metadata,
     pub operations: BTreeMap<String, Operation>,
     pub shapes: BTreeMap<String, Shape>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    pub api_version: String,
+    /// Of the Query protocol.
+    #[serde(default)]
+    pub xml_namespace: String,
 }
 
 #[derive(Deserialize)]
@@ -21,6 +32,8 @@ pub struct Operation {
     pub http: Http,
     pub input: Option<Reference>,
     pub output: Option<Reference>,
+    #[serde(default)]
+    pub errors: Vec<Reference>,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +81,8 @@ pub struct Shape {
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorTrait {
+    /// Where it is not the shape's name.
+    pub code: Option<String>,
     pub http_status_code: u16,
 }
 

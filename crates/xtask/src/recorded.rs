@@ -13,7 +13,25 @@ const LENGTHS: &[(&str, &str, u32)] = &[
     ("InvocationRequest", "FunctionName", 170),
 ];
 
-pub fn correct(model: &mut Model) -> Result<()> {
+/// Patterns that handlers check themselves, because the service words it differently.
+const PATTERNS: &[&str] = &["roleNameType", "policyNameType"];
+
+pub fn correct(service: &str, model: &mut Model) -> Result<()> {
+    match service {
+        "lambda" => lengths(model),
+        "iam" => patterns(model),
+        _ => Ok(()),
+    }
+}
+
+fn patterns(model: &mut Model) -> Result<()> {
+    for name in PATTERNS {
+        model.shapes.get_mut(*name).context(*name)?.pattern = None;
+    }
+    Ok(())
+}
+
+fn lengths(model: &mut Model) -> Result<()> {
     for (structure, member, max) in LENGTHS {
         let what = || format!("{structure}.{member}");
         let reference = model.shapes.get_mut(*structure).and_then(|shape| shape.members.get_mut(*member));

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
+use hearth_identity::Identity;
 use hearth_images::{Closed, Images};
 use hearth_model::{BoxFuture, Clock, Functions, Quotas, SystemClock};
 use hearth_objects::Objects;
@@ -95,6 +96,8 @@ impl Rooms {
         let launcher_ended = Box::pin(launcher.ended());
         let driver = driver(settings.isolation, folder, launcher).await;
         let images = images(settings, host.closed, blobs.clone()).await?;
+        let ports = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
+        let identity = Identity::open(ports).await.map_err(|e| failed("open the identities")(&e))?;
         let ports = hearth_control::Ports {
             records,
             packages: Arc::new(images.clone()),
@@ -118,6 +121,7 @@ impl Rooms {
                 logs: logs.clone(),
                 clock: clock.clone(),
                 endpoint: inside.clone(),
+                sessions: identity.sessions().clone(),
             },
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
@@ -133,8 +137,14 @@ impl Rooms {
             doctor: OnceCell::new(),
             ended,
         };
-        let lambda = lambda(&control, &placement);
-        frontend.open(Services { lambda, objects: objects.clone(), operator: Arc::new(operator) });
+        frontend.open(Services {
+            lambda: lambda(&control, &placement),
+            iam: identity.iam(),
+            sts: identity.sts(),
+            sessions: identity.sessions().clone(),
+            objects: objects.clone(),
+            operator: Arc::new(operator),
+        });
         Ok(Rooms { inside, logs, images, driver, launcher_ended, objects, control, worker, placement, frontend })
     }
 }

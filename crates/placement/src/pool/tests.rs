@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
 
@@ -16,6 +17,26 @@ impl Member for Fake {
 
     fn memory(&self) -> u64 {
         1
+    }
+
+    /// Those with even numbers are over after a minute.
+    fn usable_until(&self) -> SystemTime {
+        if self.0.is_multiple_of(2) { UNIX_EPOCH + MINUTE } else { UNIX_EPOCH + MINUTE * 1000 }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A moment, and later ones.
+fn begin() -> Now {
+    Now { steady: Instant::now(), wall: UNIX_EPOCH }
+}
+
+impl std::ops::Add<Duration> for Now {
+    type Output = Now;
+
+    fn add(self, later: Duration) -> Now {
+        Now { steady: self.steady + later, wall: self.wall + later }
     }
 }
 
@@ -36,7 +57,7 @@ fn busy(ids: &[u32]) -> (Pool<Fake, (), u64>, Vec<Turn<Fake>>) {
 
 #[test]
 fn the_environment_used_last_is_used_first() {
-    let ((mut pool, _), now) = (busy(&[1, 2]), Instant::now());
+    let ((mut pool, _), now) = (busy(&[1, 2]), begin());
     assert!(matches!(pool.idle(Fake(1), true, now), Idled::Parked));
     assert!(matches!(pool.idle(Fake(2), true, now), Idled::Parked));
     assert_eq!(pool.arrive((), now).unwrap().environment, Fake(2));
@@ -44,11 +65,11 @@ fn the_environment_used_last_is_used_first() {
 
 #[test]
 fn a_waiting_call_gets_the_next_idle_environment() {
-    let ((mut pool, turns), now) = (busy(&[1]), Instant::now());
+    let ((mut pool, turns), now) = (busy(&[1]), begin());
     assert!(!pool.one_is_at_hand());
     assert!(pool.answered(&1, turns[0].number).is_some());
     assert!(pool.one_is_at_hand());
-    assert!(matches!(pool.wait(7, (), 70), Line::Waits));
+    assert!(matches!(pool.wait(7, (), 70, now), Line::Waits));
     assert!(!pool.one_is_at_hand(), "that one is spoken for");
     assert!(matches!(pool.idle(Fake(1), true, now), Idled::Assign(_, 70)));
 }
@@ -56,15 +77,15 @@ fn a_waiting_call_gets_the_next_idle_environment() {
 #[test]
 fn a_full_line_takes_no_more() {
     let mut pool: Pool<Fake, (), u64> = Pool::new(1);
-    assert!(matches!(pool.wait(1, (), 10), Line::Waits));
-    assert!(matches!(pool.wait(2, (), 20), Line::Full((), 20)));
+    assert!(matches!(pool.wait(1, (), 10, begin()), Line::Waits));
+    assert!(matches!(pool.wait(2, (), 20, begin()), Line::Full((), 20)));
     assert_eq!(pool.withdraw(1).map(|waiting| waiting.seat), Some(10));
-    assert!(matches!(pool.wait(3, (), 30), Line::Waits));
+    assert!(matches!(pool.wait(3, (), 30, begin()), Line::Waits));
 }
 
 #[test]
 fn what_is_not_to_be_kept_is_retired() {
-    let ((mut pool, _), now) = (busy(&[1]), Instant::now());
+    let ((mut pool, _), now) = (busy(&[1]), begin());
     assert!(matches!(pool.idle(Fake(1), false, now), Idled::Retire(Fake(1))));
     assert_eq!(pool.gone(&1), Some(Was::Leaving));
     assert!(pool.is_empty());
@@ -82,7 +103,7 @@ fn an_environment_may_end_before_its_start_is_reported() {
 
 #[test]
 fn an_answer_that_comes_late_does_not_end_the_next_turn() {
-    let ((mut pool, turns), now) = (busy(&[1]), Instant::now());
+    let ((mut pool, turns), now) = (busy(&[1]), begin());
     assert!(matches!(pool.idle(Fake(1), true, now), Idled::Parked));
     let next = pool.arrive((), now).unwrap();
     assert!(pool.answered(&1, turns[0].number).is_none());
@@ -91,7 +112,7 @@ fn an_answer_that_comes_late_does_not_end_the_next_turn() {
 
 #[test]
 fn environments_are_retired_once_they_were_idle_for_long() {
-    let ((mut pool, _), start) = (busy(&[1, 2]), Instant::now());
+    let ((mut pool, _), start) = (busy(&[1, 2]), begin());
     let (late, timeout) = (start + Duration::from_secs(5), Duration::from_secs(10));
     pool.idle(Fake(1), true, start);
     pool.idle(Fake(2), true, late);
@@ -99,6 +120,28 @@ fn environments_are_retired_once_they_were_idle_for_long() {
     assert_eq!(pool.retire_unused(timeout, start + timeout), [Fake(1)]);
     assert_eq!((pool.idle_count(), pool.environments()), (1, 2));
     assert!(matches!(pool.idle(Fake(1), true, late), Idled::Ignored), "who leaves is given no more calls");
+}
+
+#[test]
+fn an_environment_whose_time_is_over_is_given_no_call() {
+    let ((mut pool, _), now) = (busy(&[1, 2, 4]), begin());
+    let late = now + MINUTE;
+    assert!(matches!(pool.idle(Fake(1), true, now), Idled::Parked));
+    assert!(matches!(pool.idle(Fake(2), true, now), Idled::Parked));
+    assert_eq!(pool.arrive((), late).unwrap().environment, Fake(1), "not the one used last");
+    assert!(matches!(pool.wait(7, (), 70, late), Line::Waits));
+    assert!(matches!(pool.idle(Fake(4), true, late), Idled::Retire(Fake(4))), "not even to who waits");
+    assert_eq!(pool.retire_unused(MINUTE * 9, late), [Fake(2)]);
+    assert_eq!((pool.gone(&2), pool.gone(&4)), (Some(Was::Leaving), Some(Was::Leaving)));
+    assert!(matches!(pool.idle(Fake(1), true, late), Idled::Assign(_, 70)));
+}
+
+#[test]
+fn a_clock_that_goes_on_while_the_host_sleeps_decides_when_time_is_over() {
+    let ((mut pool, _), now) = (busy(&[2]), begin());
+    assert!(matches!(pool.idle(Fake(2), true, now), Idled::Parked));
+    let awake = Now { wall: now.wall + MINUTE, ..now };
+    assert!(pool.arrive((), awake).is_err());
 }
 
 /// What the properties compare a pool with.
@@ -124,7 +167,7 @@ proptest! {
     /// environment is idle, and every permit is held by exactly one call.
     #[test]
     fn calls_environments_and_permits_are_conserved(steps in prop::collection::vec((0u8..8, 0usize..8), 1..300)) {
-        let (mut pool, now): (Pool<Fake, Arc<()>, u64>, _) = (Pool::new(5), Instant::now());
+        let (mut pool, now): (Pool<Fake, Arc<()>, u64>, _) = (Pool::new(5), begin());
         let (permit, mut model) = (Arc::new(()), Model::default());
         for (step, pick) in steps {
             match step {
@@ -154,7 +197,7 @@ proptest! {
                 }
                 3 => {
                     model.ticket += 1;
-                    match pool.wait(model.ticket, permit.clone(), model.ticket) {
+                    match pool.wait(model.ticket, permit.clone(), model.ticket, now) {
                         Line::Assigned(turn) => {
                             model.idle -= 1;
                             model.busy.push(turn);

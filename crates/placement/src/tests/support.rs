@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use hearth_identity::Sessions;
 use hearth_model::{
     AccountId, Architecture, BoxFuture, Clock, CodeHash, CodeTree, FunctionArn, FunctionName, FunctionVersion,
     Functions, LogGroup, LookupError, Materials, MaterialsError, Memory, Region, Reservation, Root, Runtime,
@@ -53,16 +54,17 @@ impl World {
             begun: AtomicUsize::new(0),
             gate: watch::channel(false).0,
         });
+        let clock = Arc::new(Hand { start: Instant::now(), ahead: Mutex::default() });
         let ports = Ports {
             driver: Arc::new(Double(host.clone())),
             materials: Arc::new(Double(host.clone())),
             logs: Logs::open(&folder.path().join("logs"), log_config).unwrap(),
             clock: Arc::new(SystemClock),
             endpoint: Arc::new(Double(host.clone())),
+            sessions: Sessions::new([1; 32], clock.clone()),
         };
         let worker = Worker::new(hearth_worker::Config::default(), ports);
         let functions = Arc::new(Catalog::default());
-        let clock = Arc::new(Hand { start: Instant::now(), ahead: Mutex::default() });
         let placement = Placement::new(config, worker, functions.clone(), clock.clone());
         World { placement, functions, clock, host, _folder: folder }
     }
@@ -191,7 +193,7 @@ impl Clock for Hand {
     }
 
     fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(0x6789_1233)
+        SystemTime::UNIX_EPOCH + Duration::from_secs(0x6789_1233) + *self.ahead.lock().unwrap()
     }
 }
 

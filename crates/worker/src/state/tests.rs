@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use hearth_identity::Sessions;
 use hearth_model::{
     AccountId, Architecture, CodeHash, FunctionName, LogGroup, LogStreamName, Region, Runtime as Identifier, Version,
     VersionKey,
@@ -87,7 +88,9 @@ impl Bench {
         let stream = LogStreamName::new((2026, 1, 1), None, Version::Latest, &id);
         let log = Log::new(logs.clone(), function.log_group.clone(), stream, clock.clone());
         let config = Config::default();
-        let shared = Arc::new(Shared::new(id, function, told.clone(), clock.clone(), log, &config));
+        let sessions = Sessions::new([1; 32], clock.clone());
+        let credentials = sessions.of_function(&function.key.account, &function.role, &function.key.name);
+        let shared = Arc::new(Shared::new(id, function, told.clone(), clock.clone(), credentials, log, &config));
         let line = shared.line();
         Bench { shared, clock, told, line, calls: Vec::new(), parked: Vec::new() }
     }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_identity::Sessions;
 use hearth_model::{
     AccountId, Architecture, BoxFuture, CodeHash, CodeTree, FunctionName, FunctionVersion, Head, Invocation,
     InvokeError, LogGroup, Materials, MaterialsError, Memory, Outcome, Region, RequestId, Root, Runtime, RuntimeTree,
@@ -85,6 +86,7 @@ impl World {
             logs: logs.clone(),
             clock: Arc::new(SystemClock),
             endpoint: Arc::new(Double(host.clone())),
+            sessions: Sessions::new([1; 32], Arc::new(SystemClock)),
         };
         let (idle_to, idle) = mpsc::unbounded_channel();
         let (gone_to, gone) = mpsc::unbounded_channel();

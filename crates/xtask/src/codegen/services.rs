@@ -1,0 +1,60 @@
+//! The services that are generated. Groups are Hearth's own: the crates that own the records implement their traits.
+
+use super::{Protocol, Service};
+
+pub const SERVICES: &[Service] = &[
+    Service { name: "lambda", version: "2015-03-31", protocol: Protocol::RestJson, whole: true, groups: LAMBDA },
+    Service { name: "iam", version: "2010-05-08", protocol: Protocol::Query, whole: false, groups: IAM },
+    Service { name: "sts", version: "2011-06-15", protocol: Protocol::Query, whole: false, groups: STS },
+];
+
+/// The trait of `account` is `AccountApi`.
+#[rustfmt::skip]
+const LAMBDA: &[(&str, &[&str])] = &[
+    ("account", &["GetAccountSettings"]),
+    ("aliases", &["CreateAlias", "DeleteAlias", "GetAlias", "ListAliases", "UpdateAlias"]),
+    ("event_invoke_configs", &["DeleteFunctionEventInvokeConfig", "GetFunctionEventInvokeConfig",
+        "ListFunctionEventInvokeConfigs", "PutFunctionEventInvokeConfig", "UpdateFunctionEventInvokeConfig"]),
+    ("capacity_providers", &["CreateCapacityProvider", "DeleteCapacityProvider", "GetCapacityProvider",
+        "GetFunctionScalingConfig", "ListCapacityProviders", "ListFunctionVersionsByCapacityProvider",
+        "PutFunctionScalingConfig", "UpdateCapacityProvider"]),
+    ("code", &["UpdateFunctionCode"]),
+    ("code_signing", &["CreateCodeSigningConfig", "DeleteCodeSigningConfig", "DeleteFunctionCodeSigningConfig",
+        "GetCodeSigningConfig", "GetFunctionCodeSigningConfig", "ListCodeSigningConfigs",
+        "ListFunctionsByCodeSigningConfig", "PutFunctionCodeSigningConfig", "UpdateCodeSigningConfig"]),
+    ("durable_executions", &["CheckpointDurableExecution", "DeleteDurableExecution", "GetDurableExecution",
+        "GetDurableExecutionHistory", "GetDurableExecutionState", "ListDurableExecutionsByFunction",
+        "PauseDurableExecution", "ResumeDurableExecution", "SendDurableExecutionCallbackFailure",
+        "SendDurableExecutionCallbackHeartbeat", "SendDurableExecutionCallbackSuccess", "StopDurableExecution"]),
+    ("event_source_mappings", &["CreateEventSourceMapping", "DeleteEventSourceMapping", "GetEventSourceMapping",
+        "ListEventSourceMappings", "UpdateEventSourceMapping"]),
+    ("function_urls", &["CreateFunctionUrlConfig", "DeleteFunctionUrlConfig", "GetFunctionUrlConfig",
+        "ListFunctionUrlConfigs", "UpdateFunctionUrlConfig"]),
+    ("functions", &["CreateFunction", "DeleteFunction", "GetFunction", "GetFunctionConfiguration", "ListFunctions",
+        "UpdateFunctionConfiguration"]),
+    ("invoke", &["Invoke", "InvokeAsync", "InvokeWithResponseStream"]),
+    ("layers", &["AddLayerVersionPermission", "DeleteLayerVersion", "GetLayerVersion", "GetLayerVersionByArn",
+        "GetLayerVersionPolicy", "ListLayerVersions", "ListLayers", "PublishLayerVersion",
+        "RemoveLayerVersionPermission"]),
+    ("provisioned_concurrency", &["DeleteProvisionedConcurrencyConfig", "GetProvisionedConcurrencyConfig",
+        "ListProvisionedConcurrencyConfigs", "PutProvisionedConcurrencyConfig"]),
+    ("recursion", &["GetFunctionRecursionConfig", "PutFunctionRecursionConfig"]),
+    ("reserved_concurrency", &["DeleteFunctionConcurrency", "GetFunctionConcurrency", "PutFunctionConcurrency"]),
+    ("policies", &["AddPermission", "DeleteResourcePolicy", "GetPolicy", "GetResourcePolicy", "PutResourcePolicy",
+        "RemovePermission"]),
+    ("runtime_management", &["GetRuntimeManagementConfig", "PutRuntimeManagementConfig"]),
+    ("tags", &["ListTags", "TagResource", "UntagResource"]),
+    ("versions", &["ListVersionsByFunction", "PublishVersion"]),
+];
+
+#[rustfmt::skip]
+const IAM: &[(&str, &[&str])] = &[
+    ("policies", &["CreatePolicy", "CreatePolicyVersion", "DeletePolicy", "DeletePolicyVersion", "GetPolicy",
+        "GetPolicyVersion", "ListEntitiesForPolicy", "ListPolicies", "ListPolicyVersions", "SetDefaultPolicyVersion"]),
+    ("role_policies", &["AttachRolePolicy", "DeleteRolePolicy", "DetachRolePolicy", "GetRolePolicy",
+        "ListAttachedRolePolicies", "ListRolePolicies", "PutRolePolicy"]),
+    ("roles", &["CreateRole", "DeleteRole", "GetRole", "ListInstanceProfilesForRole", "ListRoleTags", "ListRoles",
+        "TagRole", "UntagRole", "UpdateAssumeRolePolicy", "UpdateRole", "UpdateRoleDescription"]),
+];
+
+const STS: &[(&str, &[&str])] = &[("sessions", &["AssumeRole", "GetCallerIdentity", "GetSessionToken"])];

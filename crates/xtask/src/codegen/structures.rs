@@ -1,0 +1,169 @@
+//! Structures.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Generator, HEAD, snake};
+use crate::model::{Reference, Shape};
+
+impl Generator {
+    pub fn types(&self) -> Result<String> {
+        let structures = if self.is_query() { self.query_structures()? } else { self.structures()? };
+        let used = |what: &str, line: &'static str| if structures.contains(what) { line } else { "" };
+        Ok([
+            HEAD,
+            used("BTreeMap<", "use std::collections::BTreeMap;\n\n"),
+            used(": Bytes", "use bytes::Bytes;\n"),
+            used("Blob>", "use hearth_wire::Blob;\n"),
+            used("Timestamp>", "use hearth_wire::Timestamp;\n"),
+            used("impl Input", "use hearth_wire::rest_json::{Input, Output};\n"),
+            "\n",
+            &structures,
+        ]
+        .concat())
+    }
+
+    /// What is asked is only read, what is answered is only written.
+    fn query_structures(&self) -> Result<String> {
+        let mut text = String::new();
+        let (inputs, outputs) = (self.reached(self.inputs())?, self.reached(self.outputs())?);
+        for name in inputs.union(&outputs) {
+            let shape = self.shape(name)?;
+            if shape.kind != "structure" {
+                continue;
+            }
+            let read = if inputs.contains(name) { ", serde::Deserialize" } else { "" };
+            let written = if outputs.contains(name) { ", serde::Serialize" } else { "" };
+            writeln!(text, "#[derive(Clone, Default{read}{written})]\npub struct {name} {{")?;
+            for (member, reference) in shape.members()? {
+                if reference.location_name.is_some() {
+                    bail!("{name}.{member} has a name of its own, which is not known in forms");
+                }
+                let skip = if written.is_empty() { "" } else { ", skip_serializing_if = \"Option::is_none\"" };
+                let default = if read.is_empty() { "" } else { ", default" };
+                let kind = self.rust_type(&reference)?;
+                let field = snake(member);
+                writeln!(text, "#[serde(rename = {member:?}{default}{skip})]\npub {field}: Option<{kind}>,")?;
+            }
+            writeln!(text, "}}\n")?;
+        }
+        Ok(text)
+    }
+
+    fn structures(&self) -> Result<String> {
+        let mut text = String::new();
+        let inputs: BTreeSet<&str> = self.inputs().map(|reference| reference.shape.as_str()).collect();
+        let outputs: BTreeSet<&str> = self.outputs().map(|reference| reference.shape.as_str()).collect();
+        for name in self.reached(self.inputs().chain(self.outputs()))? {
+            let shape = self.shape(name)?;
+            if shape.kind != "structure" {
+                continue;
+            }
+            writeln!(text, "#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]\npub struct {name} {{")?;
+            for (member, reference) in shape.members()? {
+                let of_member = self.shape(&reference.shape)?;
+                if of_member.eventstream {
+                    continue;
+                }
+                if shape.payload.as_deref() == Some(member) {
+                    writeln!(
+                        text,
+                        "#[serde(skip)]\npub {}: {},",
+                        snake(member),
+                        self.payload_type(of_member, &reference)?
+                    )?;
+                    continue;
+                }
+                let skip = match reference.location.as_deref() {
+                    Some("header" | "statusCode") if outputs.contains(name) => ", skip_serializing",
+                    _ => ", skip_serializing_if = \"Option::is_none\"",
+                };
+                let kind = self.rust_type(&reference)?;
+                writeln!(text, "#[serde(rename = {member:?}, default{skip})]\npub {}: Option<{kind}>,", snake(member))?;
+            }
+            writeln!(text, "}}\n")?;
+            if inputs.contains(name) {
+                self.input(&mut text, name, shape)?;
+            }
+            if outputs.contains(name) {
+                self.output(&mut text, name, shape)?;
+            }
+        }
+        Ok(text)
+    }
+
+    fn payload_type(&self, shape: &Shape, reference: &Reference) -> Result<String> {
+        Ok(if shape.kind == "blob" { "Bytes".to_owned() } else { format!("Option<{}>", self.rust_type(reference)?) })
+    }
+
+    fn input(&self, text: &mut String, name: &str, shape: &Shape) -> Result<()> {
+        let Some(payload) = &shape.payload else {
+            return Ok(writeln!(text, "impl Input for {name} {{}}\n")?);
+        };
+        let reference = shape.members()?.into_iter().find(|(member, _)| member == payload).map(|(_, r)| r);
+        let of_payload = self.shape(&reference.context("payload")?.shape)?;
+        let value = if of_payload.kind == "blob" { "payload" } else { "serde_json::from_slice(&payload).ok()" };
+        writeln!(
+            text,
+            "impl Input for {name} {{\nfn set_payload(&mut self, payload: Bytes) {{ self.{} = {value}; }}\n}}\n",
+            snake(payload)
+        )?;
+        Ok(())
+    }
+
+    fn output(&self, text: &mut String, name: &str, shape: &Shape) -> Result<()> {
+        writeln!(text, "impl Output for {name} {{")?;
+        let mut headers = String::new();
+        for (member, reference) in shape.members()? {
+            let field = snake(member);
+            match reference.location.as_deref() {
+                Some("header") => {
+                    let header = reference.location_name.clone().unwrap_or_default().to_lowercase();
+                    write!(
+                        headers,
+                        "if let Some(value) = &self.{field} {{ headers.push(({header:?}, value.clone())); }}"
+                    )?;
+                }
+                Some("statusCode") => writeln!(
+                    text,
+                    "fn status(&self) -> Option<u16> {{ self.{field}.and_then(|status| u16::try_from(status).ok()) }}"
+                )?,
+                _ => {}
+            }
+        }
+        if !headers.is_empty() {
+            writeln!(
+                text,
+                "fn headers(&self) -> Vec<(&'static str, String)> {{ let mut headers = Vec::new(); {headers} headers }}"
+            )?;
+        }
+        if let Some(payload) = &shape.payload {
+            let member = shape.members()?.into_iter().find(|(member, _)| member == payload);
+            if !self.shape(&member.context("payload")?.1.shape)?.eventstream {
+                let field = snake(payload);
+                writeln!(text, "fn payload(&mut self) -> Option<Bytes> {{ Some(std::mem::take(&mut self.{field})) }}")?;
+            }
+        }
+        writeln!(text, "}}\n")?;
+        Ok(())
+    }
+
+    fn rust_type(&self, reference: &Reference) -> Result<String> {
+        let shape = self.shape(&reference.shape)?;
+        let inner = |reference: &Option<Reference>| self.rust_type(reference.as_ref().context("no member")?);
+        Ok(match shape.kind.as_str() {
+            "structure" => reference.shape.clone(),
+            "list" => format!("Vec<{}>", inner(&shape.member)?),
+            "map" => format!("BTreeMap<String, {}>", inner(&shape.value)?),
+            "string" => "String".to_owned(),
+            "integer" | "long" => "i64".to_owned(),
+            "timestamp" if self.is_query() => "Timestamp".to_owned(),
+            "double" | "float" | "timestamp" => "f64".to_owned(),
+            "boolean" => "bool".to_owned(),
+            "blob" => "Blob".to_owned(),
+            other => bail!("shapes of type {other} are not known"),
+        })
+    }
+}
