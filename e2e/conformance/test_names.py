@@ -3,7 +3,7 @@
 import pytest
 
 from expect import refused
-from packages import HEALTHY
+from packages import HEALTHY, zipped
 
 FORMS = ["{name}", "function:{name}", "{account}:function:{name}", "us-east-1:{account}:function:{name}", "{arn}"]
 MISMATCH = "The derived qualifier from the function name does not match the specified qualifier."
@@ -99,6 +99,36 @@ def test_another_region_is_not_reachable(own, operation):
 def test_what_accounts_do_not_share_is_refused_without_a_word(own, operation, settings):
     with refused("AccessDeniedException", 403):
         getattr(own.client, operation)(FunctionName="arn:aws:lambda:us-east-1:888888888888:function:f", **settings)
+
+
+@pytest.mark.parametrize("tail", [":1", ":live"])
+@pytest.mark.parametrize(
+    "operation, settings",
+    [
+        ("update_function_configuration", {"Timeout": 4}),
+        ("update_function_code", {"ZipFile": zipped(HEALTHY)}),
+        ("publish_version", {}),
+    ],
+)
+def test_only_the_latest_is_changed(own, one, operation, settings, tail):
+    before = own.client.get_function_configuration(FunctionName=one)
+    text = (
+        "Current operation does not support versions other than $LATEST. Please set the version to $LATEST or do not set a "
+        "version in your request."
+    )
+    for form in forms(own, one, tail):
+        with refused("InvalidParameterValueException", 400, text):
+            getattr(own.client, operation)(FunctionName=form, **settings)
+    after = own.client.get_function_configuration(FunctionName=one)
+    assert (before["RevisionId"], before["Timeout"]) == (after["RevisionId"], after["Timeout"])
+    assert getattr(own.client, operation)(FunctionName=f"{one}:$LATEST", **settings)
+
+
+def test_a_version_or_alias_is_not_created_as_a_function(own):
+    for tail in (":1", ":live"):
+        with refused("InvalidParameterValueException", 400):
+            own.make(HEALTHY, FunctionName="f" + tail)
+    assert own.client.list_functions()["Functions"] == []
 
 
 def test_long_names(own):

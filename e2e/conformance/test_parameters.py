@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from conftest import ROLE, wait_updated
+from conftest import ROLE, make_client, wait_updated
 from expect import refused
 from packages import HEALTHY, zipped
 
@@ -168,3 +168,74 @@ def test_an_update_that_changes_nothing_is_an_update(own):
     wait_updated(own.client, name)
     after = own.client.get_function_configuration(FunctionName=name)
     assert len({before["RevisionId"], answer["RevisionId"], after["RevisionId"]}) == 3
+
+
+@pytest.mark.parametrize("runtime", ["go1.x", "nodejs12.x", "nodejs14.x", "python2.7", "python3.7", "java8", "ruby2.7", "provided"])
+def test_a_retired_runtime_is_named_as_such(own, runtime):
+    text = (
+        f"The runtime parameter of {runtime} is no longer supported for creating or updating AWS Lambda functions. We recommend "
+        "you use a supported runtime while creating or updating functions."
+    )
+    with refused("InvalidParameterValueException", 400, text):
+        own.client.create_function(**settings(Runtime=runtime))
+    name = own.make(HEALTHY)
+    with refused("InvalidParameterValueException", 400, text):
+        own.client.update_function_configuration(FunctionName=name, Runtime=runtime)
+    unknown = "Value python9.9 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: ["
+    with refused("InvalidParameterValueException", 400, re.compile(re.escape(unknown))):
+        own.client.create_function(**settings(Runtime="python9.9"))
+
+
+def test_snapshots_are_for_runtimes_that_have_them(own):
+    wanted = {"ApplyOn": "PublishedVersions"}
+    text = "{} is not supported for SnapStart enabled functions."
+    for runtime in ("python3.11", "nodejs22.x", "provided.al2023", "ruby3.4", "java8.al2", "dotnet6"):
+        with refused("InvalidParameterValueException", 400, text.format(runtime)):
+            own.client.create_function(**settings(Runtime=runtime, SnapStart=wanted))
+    name = own.make(HEALTHY, Runtime="python3.12", SnapStart=wanted)
+    assert own.client.get_function_configuration(FunctionName=name)["SnapStart"]["ApplyOn"] == "PublishedVersions"
+    with refused("InvalidParameterValueException", 400, text.format("python3.11")):
+        own.client.update_function_configuration(FunctionName=name, Runtime="python3.11")
+    own.client.update_function_configuration(FunctionName=name, Runtime="python3.11", SnapStart={"ApplyOn": "None"})
+    wait_updated(own.client, name)
+    with refused("InvalidParameterValueException", 400, text.format("python3.11")):
+        own.client.update_function_configuration(FunctionName=name, SnapStart=wanted)
+    assert own.client.create_function(**settings(SnapStart={"ApplyOn": "None"}))["SnapStart"]["ApplyOn"] == "None"
+
+
+TRUST = '{"Statement": [{"Effect": "Allow", "Principal": {"Service": "%s"}, "Action": "sts:AssumeRole"}]}'
+
+
+def test_a_role_is_looked_at_where_that_is_asked_for(start):
+    server = start("--iam-check-roles", "true")
+    number, other = "410000000001", "410000000002"
+    client, iam = make_client(server, account=number), make_client(server, "iam", account=number)
+    good = iam.create_role(RoleName="good", Path="/p/", AssumeRolePolicyDocument=TRUST % "lambda.amazonaws.com")["Role"]["Arn"]
+    bad = iam.create_role(RoleName="bad", AssumeRolePolicyDocument=TRUST % "ec2.amazonaws.com")["Role"]["Arn"]
+    text = "The role defined for the function cannot be assumed by Lambda."
+    for role in (bad, good.replace("/p/", "/"), good + "x"):
+        with refused("InvalidParameterValueException", 400, text):
+            client.create_function(**settings(FunctionName="f", Role=role))
+    foreign = make_client(server, "iam", account=other)
+    foreign = foreign.create_role(RoleName="r", AssumeRolePolicyDocument=TRUST % "lambda.amazonaws.com")["Role"]["Arn"]
+    with refused("AccessDeniedException", 403, "Cross-account pass role is not allowed."):
+        client.create_function(**settings(FunctionName="f", Role=foreign))
+    client.create_function(**settings(FunctionName="f", Role=good))
+    wait_updated(client, "f")
+    with refused("InvalidParameterValueException", 400, text):
+        client.update_function_configuration(FunctionName="f", Role=bad)
+    # What is not asked for is not looked at.
+    iam.delete_role(RoleName="good")
+    client.update_function_configuration(FunctionName="f", Description="d")
+    wait_updated(client, "f")
+    with refused("InvalidParameterValueException", 400, text):
+        client.update_function_configuration(FunctionName="f", Role=good)
+    condition = TRUST % "lambda.amazonaws.com"
+    for account, allowed in ((other, False), (number, True)):
+        only = condition[:-3] + ', "Condition": {"StringEquals": {"aws:SourceAccount": "%s"}}}]}' % account
+        iam.update_assume_role_policy(RoleName="bad", PolicyDocument=only)
+        if allowed:
+            client.update_function_configuration(FunctionName="f", Role=bad)
+        else:
+            with refused("InvalidParameterValueException", 400, text):
+                client.update_function_configuration(FunctionName="f", Role=bad)

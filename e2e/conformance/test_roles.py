@@ -487,14 +487,20 @@ def test_a_token_goes_with_its_key_and_a_forged_one_with_nobody(server, sts, num
         assert session_client(server, "sts", mixed).get_caller_identity()["Account"] == "000000000000"
 
 
-def test_sessions_outlive_the_server(start, data):
+def test_sessions_and_what_was_acknowledged_outlive_the_server(start):
     server = start()
     credentials = make_client(server, "sts", account="123456789012").get_session_token()["Credentials"]
-    make_client(server, "iam", account="123456789012").create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))
-    server.stop()
+    iam = make_client(server, "iam", account="123456789012")
+    role = iam.create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]
+    own = iam.create_policy(PolicyName="p", PolicyDocument=json.dumps(DOCUMENT))["Policy"]["Arn"]
+    iam.attach_role_policy(RoleName="r", PolicyArn=own)
+    server.kill()
     again = start()
     assert session_client(again, "sts", credentials).get_caller_identity()["Account"] == "123456789012"
-    assert session_client(again, "iam", credentials).get_role(RoleName="r")["Role"]["RoleName"] == "r"
+    iam = session_client(again, "iam", credentials)
+    assert iam.get_role(RoleName="r")["Role"] == role | {"RoleLastUsed": {}}
+    attached = iam.list_attached_role_policies(RoleName="r")["AttachedPolicies"]
+    assert attached == [{"PolicyName": "p", "PolicyArn": own}]
 
 
 def test_a_presigned_question_who_calls(server, sts, number):

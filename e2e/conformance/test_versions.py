@@ -135,19 +135,6 @@ def test_each_version_keeps_its_code_and_its_environment(own):
     assert found["Environment"] == {"Variables": {"WHO": "one"}}
 
 
-def test_versions_cannot_be_changed(own):
-    name = own.make(HEALTHY)
-    own.publish(name)
-    text = (
-        "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please "
-        "specify either a function name or an unqualified function ARN."
-    )
-    with refused("InvalidParameterValueException", 400, text):
-        own.client.update_function_configuration(FunctionName=f"{name}:1", Timeout=5)
-    with refused("InvalidParameterValueException", 400, text):
-        own.client.update_function_code(FunctionName=f"{name}:1", ZipFile=zipped(code(1)))
-
-
 def test_creation_with_publish(own):
     name = f"f-{uuid.uuid4().hex[:12]}"
     answer = own.client.create_function(

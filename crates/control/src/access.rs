@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hearth_identity::RoleArn;
 use hearth_model::{
     AccountId, AdmitError, Checked, FunctionArn, Package, Qualifier, StoredPackageError, StoredPackageRef,
 };
+use hearth_policy::Facts;
 use hearth_wire::{Blob, Context, Error, MessageKey};
 use hearth_wire_lambda::errors::{
     code_storage_exceeded_exception, invalid_parameter_value_exception as invalid, precondition_failed_exception,
@@ -18,6 +20,9 @@ use crate::state::WriteError;
 use crate::state::account::Promise;
 use crate::state::function::{Changes, Function, Published, number};
 use crate::{names, statements};
+
+/// The service, as trust policies name it.
+const LAMBDA: &str = "lambda.amazonaws.com";
 
 /// What a qualifier of a read leads to.
 pub(crate) enum Found<'a> {
@@ -68,6 +73,26 @@ impl Control {
         same_revision(revision, &function.record.revision_id, "GetFunction/GetAlias")?;
         settled(&function)?;
         Ok(function)
+    }
+
+    /// Whether a function may have a role, where that is asked for: it must be the account's own, and trust Lambda.
+    pub(crate) async fn passes_role(&self, arn: &FunctionArn, role: &str) -> Result<(), Error> {
+        if !self.inner.config.check_roles {
+            return Ok(());
+        }
+        let refused = || invalid("The role defined for the function cannot be assumed by Lambda.");
+        let role = RoleArn::parse(role).ok_or_else(refused)?;
+        if role.account != arn.account {
+            return Err(Error::new(403, "AccessDeniedException", "Cross-account pass role is not allowed."));
+        }
+        let facts = Facts::default()
+            .with("aws:SourceAccount", arn.account.as_str())
+            .with("aws:SourceArn", arn.unqualified().to_string());
+        let asked = self.inner.ports.identity.lets_service_assume(&role, LAMBDA, facts).await;
+        match asked.map_err(|_| service_exception("The role could not be read; Hearth's log says more."))? {
+            true => Ok(()),
+            false => Err(refused()),
+        }
     }
 
     /// Writes what was decided of a function; the caller holds the turn.

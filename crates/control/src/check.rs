@@ -42,12 +42,27 @@ const TAGS_MAX: usize = 50;
 const EPHEMERAL_STORAGE_MAX: i64 = 10_240;
 
 pub fn runtime(text: &str) -> Result<Runtime, Error> {
+    if Runtime::is_retired(text) {
+        return Err(invalid(format!(
+            "The runtime parameter of {text} is no longer supported for creating or updating AWS Lambda functions. We \
+             recommend you use a supported runtime while creating or updating functions."
+        )));
+    }
     Runtime::parse(text).map_err(|_| {
         invalid(format!(
             "Value {text} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [{}] or be a valid ARN",
             RUNTIMES.join(", ")
         ))
     })
+}
+
+/// Only some runtimes can be taken up from a snapshot.
+pub fn snap_start(runtime: Runtime, given: Option<&types::SnapStart>) -> Result<(), Error> {
+    let wanted = given.and_then(|given| given.apply_on.as_deref()) == Some("PublishedVersions");
+    if wanted && !runtime.has_snap_start() {
+        return Err(invalid(format!("{runtime} is not supported for SnapStart enabled functions.")));
+    }
+    Ok(())
 }
 
 pub fn timeout(seconds: i64) -> Result<u32, Error> {

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::{Arc, PoisonError};
 
+use hearth_identity::Identity;
 use hearth_model::{
     AccountId, Clock, CodeHash, FunctionArn, FunctionName, Functions, LookupError, MaterialsError, Packages, Quotas,
     Reservation, StoredPackages, Target, VersionKey,
@@ -24,6 +25,8 @@ const RECONCILING_MAX: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub quotas: Quotas,
+    /// Whether a function's role must exist and trust Lambda.
+    pub check_roles: bool,
 }
 
 #[derive(Clone)]
@@ -34,6 +37,7 @@ pub struct Ports {
     pub stored: Arc<dyn StoredPackages>,
     pub blobs: Arc<dyn Blobs>,
     pub clock: Arc<dyn Clock>,
+    pub identity: Identity,
 }
 
 /// A cheap handle.

@@ -36,8 +36,8 @@ impl FunctionsApi for Control {
         refuse_creation(&input, &code)?;
         let arn = names::created(cx, input.function_name.as_deref())?;
         let owner = Owner::of(&arn);
-        let mut parameters = Parameters::of_creation(&mut input);
-        let layers = parameters.layers.take().map(|layers| self.layers_in_use(cx, &layers)).transpose()?;
+        let parameters = Parameters::of_creation(&mut input);
+        let layers = parameters.layers().map(|layers| self.layers_in_use(cx, layers)).transpose()?;
         let mut definition = parameters.define(layers)?;
         let tags = input.tags.unwrap_or_default();
         check::tags(&tags)?;
@@ -45,6 +45,7 @@ impl FunctionsApi for Control {
         if self.inner.state.function(&owner, &arn.name).is_some() {
             return Err(exists());
         }
+        self.passes_role(&arn, &definition.role).await?;
         let code_signing = input.code_signing_config_arn.as_deref().map(|arn| self.attachable(cx, arn)).transpose()?;
         let incoming = self.package(&owner, source_of(code)).await?;
         self.verify_signature(&owner, code_signing.as_deref())?;
@@ -181,12 +182,16 @@ impl FunctionsApi for Control {
             ],
         )?;
         let arn = names::unqualified(cx, input.function_name.as_deref())?;
-        let mut parameters = Parameters::of_update(&mut input);
+        let revision_id = input.revision_id.take();
+        let parameters = Parameters::of_update(input);
         // Nothing may remove the packages of these layers before the record names them.
         let _in_use = self.inner.packages_in_use.read().await;
         let _turn = self.turn(&arn).await;
-        let function = self.to_update(&arn, input.revision_id.as_deref())?;
-        let layers = parameters.layers.take().map(|layers| self.layers_in_use(cx, &layers)).transpose()?;
+        let function = self.to_update(&arn, revision_id.as_deref())?;
+        if let Some(role) = parameters.role() {
+            self.passes_role(&arn, role).await?;
+        }
+        let layers = parameters.layers().map(|layers| self.layers_in_use(cx, layers)).transpose()?;
         let definition = parameters.change(&function.record.intent, layers)?;
         self.within_unzipped(&definition)?;
         parameters.warn_of_kept(&arn.name);

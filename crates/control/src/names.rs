@@ -11,6 +11,10 @@ use crate::record::Owner;
 const FUNCTIONS_ONLY: &str = "This operation is permitted on Lambda functions only. Aliases and versions do not support this \
                               operation. Please specify either a function name or an unqualified function ARN.";
 
+/// Seen in the wild, from updates of code and configuration.
+const LATEST_ONLY: &str = "Current operation does not support versions other than $LATEST. Please set the version to $LATEST or \
+                           do not set a version in your request.";
+
 /// The caller's account and region.
 pub fn owner(cx: &Context) -> Owner {
     Owner {
@@ -49,7 +53,7 @@ pub fn unqualified(cx: &Context, name: Option<&str>) -> Result<FunctionArn, Erro
 /// See [`unqualified`].
 pub fn of_latest(arn: &FunctionArn) -> Result<FunctionArn, Error> {
     match &arn.qualifier {
-        Some(qualifier) if !qualifier.is_latest() => Err(invalid(FUNCTIONS_ONLY)),
+        Some(qualifier) if !qualifier.is_latest() => Err(invalid(LATEST_ONLY)),
         _ => Ok(arn.unqualified()),
     }
 }

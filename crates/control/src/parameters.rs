@@ -13,24 +13,15 @@ const DEFAULT_TIMEOUT_S: u32 = 3;
 const DEFAULT_MEMORY: Memory = Memory::mib(128);
 const DEFAULT_EPHEMERAL_STORAGE: Memory = Memory::mib(512);
 
-/// Members that are given change what is there.
+/// Members that are given change what is there: an update, and what only a creation has.
 pub struct Parameters {
-    runtime: Option<String>,
-    handler: Option<String>,
-    role: Option<String>,
-    description: Option<String>,
-    timeout: Option<i64>,
-    memory_size: Option<i64>,
-    ephemeral_storage: Option<types::EphemeralStorage>,
-    environment: Option<types::Environment>,
-    logging_config: Option<types::LoggingConfig>,
-    pub layers: Option<Vec<String>>,
-    kept: Kept,
+    given: UpdateFunctionConfigurationRequest,
+    tenancy_config: Option<types::TenancyConfig>,
 }
 
 impl Parameters {
     pub fn of_creation(input: &mut CreateFunctionRequest) -> Self {
-        Parameters {
+        let given = UpdateFunctionConfigurationRequest {
             runtime: input.runtime.take(),
             handler: input.handler.take(),
             role: input.role.take(),
@@ -41,45 +32,46 @@ impl Parameters {
             environment: input.environment.take(),
             logging_config: input.logging_config.take(),
             layers: input.layers.take(),
-            kept: Kept {
-                vpc_config: input.vpc_config.take(),
-                dead_letter_config: input.dead_letter_config.take(),
-                kms_key_arn: input.kms_key_arn.take(),
-                tracing_config: input.tracing_config.take(),
-                file_system_configs: input.file_system_configs.take(),
-                snap_start: input.snap_start.take(),
-                tenancy_config: input.tenancy_config.take(),
-            },
-        }
+            vpc_config: input.vpc_config.take(),
+            dead_letter_config: input.dead_letter_config.take(),
+            kms_key_arn: input.kms_key_arn.take(),
+            tracing_config: input.tracing_config.take(),
+            file_system_configs: input.file_system_configs.take(),
+            snap_start: input.snap_start.take(),
+            ..UpdateFunctionConfigurationRequest::default()
+        };
+        Parameters { given, tenancy_config: input.tenancy_config.take() }
     }
 
-    pub fn of_update(input: &mut UpdateFunctionConfigurationRequest) -> Self {
-        Parameters {
-            runtime: input.runtime.take(),
-            handler: input.handler.take(),
-            role: input.role.take(),
-            description: input.description.take(),
-            timeout: input.timeout,
-            memory_size: input.memory_size,
-            ephemeral_storage: input.ephemeral_storage.take(),
-            environment: input.environment.take(),
-            logging_config: input.logging_config.take(),
-            layers: input.layers.take(),
-            kept: Kept {
-                vpc_config: input.vpc_config.take(),
-                dead_letter_config: input.dead_letter_config.take(),
-                kms_key_arn: input.kms_key_arn.take(),
-                tracing_config: input.tracing_config.take(),
-                file_system_configs: input.file_system_configs.take(),
-                snap_start: input.snap_start.take(),
-                tenancy_config: None,
-            },
+    pub fn of_update(given: UpdateFunctionConfigurationRequest) -> Self {
+        Parameters { given, tenancy_config: None }
+    }
+
+    pub fn role(&self) -> Option<&str> {
+        self.given.role.as_deref()
+    }
+
+    pub fn layers(&self) -> Option<&Vec<String>> {
+        self.given.layers.as_ref()
+    }
+
+    /// Members that have no effect.
+    fn kept(&self) -> Kept {
+        let given = &self.given;
+        Kept {
+            vpc_config: given.vpc_config.clone(),
+            dead_letter_config: given.dead_letter_config.clone(),
+            kms_key_arn: given.kms_key_arn.clone(),
+            tracing_config: given.tracing_config.clone(),
+            file_system_configs: given.file_system_configs.clone(),
+            snap_start: given.snap_start.clone(),
+            tenancy_config: self.tenancy_config.clone(),
         }
     }
 
     /// A definition of the defaults with these members; its code is set when the package is there.
     pub fn define(&self, layers: Option<Vec<LayerUse>>) -> Result<Definition, Error> {
-        let (Some(runtime), Some(_)) = (&self.runtime, &self.handler) else {
+        let (Some(runtime), Some(_)) = (&self.given.runtime, &self.given.handler) else {
             return Err(invalid(
                 "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
             ));
@@ -108,21 +100,21 @@ impl Parameters {
 
     /// `old` with these members.
     pub fn change(&self, old: &Definition, layers: Option<Vec<LayerUse>>) -> Result<Definition, Error> {
-        let mut new = old.clone();
-        if let Some(runtime) = &self.runtime {
+        let (mut new, given) = (old.clone(), &self.given);
+        if let Some(runtime) = &given.runtime {
             new.runtime = check::runtime(runtime)?;
         }
-        if let Some(variables) = environment(self.environment.as_ref())? {
+        if let Some(variables) = environment(given.environment.as_ref())? {
             new.environment = Some(variables);
         }
-        new.logging = check::logging(&old.logging, self.logging_config.as_ref())?;
-        if let Some(timeout) = self.timeout {
+        new.logging = check::logging(&old.logging, given.logging_config.as_ref())?;
+        if let Some(timeout) = given.timeout {
             new.timeout_s = check::timeout(timeout)?;
         }
-        if let Some(memory) = self.memory_size {
+        if let Some(memory) = given.memory_size {
             new.memory = check::memory(memory)?;
         }
-        if let Some(size) = check::ephemeral_storage(self.ephemeral_storage.as_ref())? {
+        if let Some(size) = check::ephemeral_storage(given.ephemeral_storage.as_ref())? {
             new.ephemeral_storage = size;
         }
         let set = |member: &mut String, given: &Option<String>| {
@@ -130,20 +122,21 @@ impl Parameters {
                 member.clone_from(given);
             }
         };
-        set(&mut new.handler, &self.handler);
-        set(&mut new.role, &self.role);
-        set(&mut new.description, &self.description);
+        set(&mut new.handler, &given.handler);
+        set(&mut new.role, &given.role);
+        set(&mut new.description, &given.description);
         if let Some(layers) = layers {
             new.layers = layers;
         }
-        let kept = merged(old.kept.as_deref().cloned().unwrap_or_default(), self.kept.clone());
+        let kept = merged(old.kept.as_deref().cloned().unwrap_or_default(), self.kept());
+        check::snap_start(new.runtime, kept.snap_start.as_ref())?;
         new.kept = Some(Box::new(kept)).filter(|kept| !named(kept).is_empty());
         Ok(new)
     }
 
     /// Members that have no effect are named in the log, once a request.
     pub fn warn_of_kept(&self, name: &FunctionName) {
-        let names = named(&self.kept);
+        let names = named(&self.kept());
         if !names.is_empty() {
             tracing::warn!(function = %name, members = names.join(","), "members are kept without effect");
         }

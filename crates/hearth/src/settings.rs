@@ -134,6 +134,8 @@ settings! {
         "Runs a function whose runtime is not installed on the nearest one that is, and says so in its log.";
     runtimes_fetch: bool = "runtimes.fetch", Default::Text("true"),
         "Fetches from package registries what a runtime lacks.";
+    iam_check_roles: bool = "iam.check_roles", Default::Text("false"),
+        "Refuses a function whose role does not exist or cannot be assumed by Lambda, as AWS does.";
     logs_retention: Duration = "logs.retention", Default::Text("30d"),
         "Logs of functions older than this are deleted.";
     log_level: LogLevel = "log.level", Default::Text("info"),
@@ -149,7 +151,6 @@ pub const UNBUILT: &[&str] = &[
     "events.retention",
     "async.retry_base_delay",
     "guard.all_loops",
-    "iam.check_roles",
     "auth.local_secret",
     "egress.allow",
     "store.url",

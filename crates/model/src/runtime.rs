@@ -57,7 +57,36 @@ pub const RUNTIMES: &[&str] = &[
     "provided.al2023",
 ];
 
+/// Identifiers that only functions of long ago may have: AWS lets nobody name them any more (the others of its model).
+const RETIRED: &[&str] = &[
+    "nodejs",
+    "nodejs4.3",
+    "nodejs4.3-edge",
+    "nodejs6.10",
+    "nodejs8.10",
+    "nodejs10.x",
+    "nodejs12.x",
+    "nodejs14.x",
+    "java8",
+    "python2.7",
+    "python3.6",
+    "python3.7",
+    "dotnetcore1.0",
+    "dotnetcore2.0",
+    "dotnetcore2.1",
+    "dotnetcore3.1",
+    "go1.x",
+    "ruby2.5",
+    "ruby2.7",
+    "provided",
+];
+
 impl Runtime {
+    /// Whether a text names a runtime that there was.
+    pub fn is_retired(text: &str) -> bool {
+        RETIRED.contains(&text)
+    }
+
     pub fn parse(text: &str) -> Result<Self, UnknownRuntime> {
         RUNTIMES.iter().find(|known| **known == text).map(|known| Runtime(known)).ok_or(UnknownRuntime)
     }
@@ -83,6 +112,19 @@ impl Runtime {
         match self.family() {
             Family::Provided => None,
             _ => Some(self.0[digits..].trim_end_matches(".x").trim_end_matches(".al2023").trim_end_matches(".al2")),
+        }
+    }
+
+    /// Whether functions can begin from a snapshot on AWS: Java from 11 on, Python from 3.12, .NET from 8.
+    pub fn has_snap_start(self) -> bool {
+        let version = self.language_version().unwrap_or_default();
+        let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or_default());
+        let version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+        match self.family() {
+            Family::Java => version >= (11, 0),
+            Family::Python => version >= (3, 12),
+            Family::DotNet => version >= (8, 0),
+            Family::NodeJs | Family::Ruby | Family::Provided => false,
         }
     }
 
@@ -128,6 +170,20 @@ impl<'de> serde::Deserialize<'de> for Runtime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn snapshots_are_for_newer_runtimes_of_three_languages() {
+        let with = RUNTIMES.iter().filter(|name| Runtime::parse(name).unwrap().has_snap_start());
+        let expected = "python3.12 python3.13 python3.14 python3.15 java11 java11.al2023 java17 java17.al2023 java21 java25 \
+                        dotnet8 dotnet10";
+        assert_eq!(with.copied().collect::<Vec<_>>().join(" "), expected);
+    }
+
+    #[test]
+    fn what_is_retired_is_no_runtime() {
+        assert!(RETIRED.iter().all(|name| Runtime::parse(name).is_err() && Runtime::is_retired(name)));
+        assert!(RUNTIMES.iter().all(|name| !Runtime::is_retired(name)));
+    }
 
     #[test]
     fn families_and_versions_follow_the_identifier() {

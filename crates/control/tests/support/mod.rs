@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_control::{Config, Control, Ports};
+use hearth_identity::Identity;
 use hearth_model::{
     AdmitError, Admitted, BoxFuture, Checked, CodeHash, FunctionArn, FunctionRef, MaterialsError, Package, Packages,
     Pieces, Quotas, StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages, SystemClock,
@@ -234,14 +235,17 @@ async fn open(
     stored: &Arc<TestStored>,
     quotas: Quotas,
 ) -> (Control, tokio::task::JoinHandle<()>) {
+    let clock = Arc::new(SystemClock);
+    let identity = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
     let ports = Ports {
+        identity: Identity::open(identity).await.unwrap(),
         records: records.clone(),
         packages: packages.clone(),
         blobs: blobs.clone(),
         stored: stored.clone(),
-        clock: Arc::new(SystemClock),
+        clock,
     };
-    let control = Control::open(Config { quotas }, ports).await.unwrap();
+    let control = Control::open(Config { quotas, check_roles: false }, ports).await.unwrap();
     let reconciler = tokio::spawn(control.clone().run());
     (control, reconciler)
 }

@@ -104,8 +104,9 @@ impl Rooms {
             blobs: blobs.clone(),
             stored: Arc::new(objects.clone()),
             clock: clock.clone(),
+            identity: identity.clone(),
         };
-        let config = hearth_control::Config { quotas: quotas(settings) };
+        let config = hearth_control::Config { quotas: quotas(settings), check_roles: settings.iam_check_roles };
         let control = Control::open(config, ports).await.map_err(|e| failed("open the functions")(&e))?;
         let frontend = Frontend::new(hearth_frontend::Config::default());
         let inside = Arc::new(Inside(RwLock::new(Some(frontend.clone()))));
