@@ -108,7 +108,7 @@ async fn serve(
 ) -> Reply {
     let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default());
     match caller.service.as_deref() {
-        Some(service) if is_query(service) => answer_query(services, caller, head, body, request_id).await,
+        Some(service) if is_query(service) => answer_query(services, inside, caller, head, body, request_id).await,
         Some("lambda") | None => {
             if let (None, Some((service, _))) = (caller.service.as_deref(), absent::target(&head.headers)) {
                 return absent::refuse(service, &head.headers, b"", request_id);
@@ -117,7 +117,7 @@ async fn serve(
                 return answer_lambda(services, inside, caller, head, (info, labels), body, request_id).await;
             }
             if caller.service.is_none() && path == "/" {
-                return answer_query(services, caller, head, body, request_id).await;
+                return answer_query(services, inside, caller, head, body, request_id).await;
             }
             let message = format!(
                 "Unable to determine the operation of {method} {}.",
@@ -165,11 +165,16 @@ async fn answer_s3(
 
 async fn answer_query(
     services: &Services,
+    inside: Option<&Inside>,
     caller: &Caller,
     head: &request::Parts,
     body: Incoming,
     request_id: &str,
 ) -> Reply {
+    let _room = match inside {
+        Some(inside) => inside.room(http_body::Body::size_hint(&body).exact(), FORM_MAX).await,
+        None => None,
+    };
     let form = match head.method {
         // As in presigned URLs.
         http::Method::GET => Form::parse(head.uri.query().unwrap_or_default().as_bytes()),

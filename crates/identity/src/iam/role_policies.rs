@@ -18,6 +18,8 @@ use crate::record::{self, ROLE, id_of};
 
 /// Characters of all documents in a role, white space not counted.
 const INLINE_MAX: usize = 10_240;
+/// Bytes of them all as they were given, so that a role stays small whatever white space is in it.
+const INLINE_BYTES_MAX: usize = 131_072;
 /// Managed policies of a role.
 const ATTACHED_MAX: usize = 10;
 
@@ -32,7 +34,8 @@ impl RolePoliciesApi for Identity {
         let document = documents::checked(input.policy_document, Kind::Identity)?;
         let changed = self.change_role(cx, input.role_name.as_deref(), |role| {
             role.inline.insert(name, document);
-            if role.inline.values().map(|document| documents::size(document)).sum::<usize>() > INLINE_MAX {
+            let sum = |size: fn(&str) -> usize| role.inline.values().map(|document| size(document)).sum::<usize>();
+            if sum(documents::size) > INLINE_MAX || sum(str::len) > INLINE_BYTES_MAX {
                 let text = format!("Maximum policy size of {INLINE_MAX} bytes exceeded for role {}", role.name);
                 return Err(limit_exceeded_exception(text));
             }
