@@ -40,6 +40,10 @@ impl ErrorType {
     pub const INVALID_RESPONSE_MODE: ErrorType = ErrorType(Cow::Borrowed("Runtime.InvalidResponseModeHeader"));
     pub const RESPONSE_TOO_LARGE: ErrorType = ErrorType(Cow::Borrowed("Function.ResponseSizeTooLarge"));
     pub const FUNCTION_UNKNOWN: ErrorType = ErrorType(Cow::Borrowed("Function.Unknown"));
+    pub const EXTENSION_INIT: ErrorType = ErrorType(Cow::Borrowed("Extension.InitError"));
+    pub const EXTENSION_EXIT: ErrorType = ErrorType(Cow::Borrowed("Extension.ExitError"));
+    pub const EXTENSION_CRASH: ErrorType = ErrorType(Cow::Borrowed("Extension.Crash"));
+    pub const EXTENSION_LAUNCH: ErrorType = ErrorType(Cow::Borrowed("Extension.LaunchError"));
     pub const SANDBOX_TIMEOUT: ErrorType = ErrorType(Cow::Borrowed("Sandbox.Timedout"));
     pub const SANDBOX_FAILURE: ErrorType = ErrorType(Cow::Borrowed("Sandbox.Failure"));
 
@@ -72,7 +76,8 @@ pub struct Report {
     pub version: Version,
     pub status: Status,
     pub error_type: Option<ErrorType>,
-    /// From delivery to the runtime until the runtime asked for the next event, or the end was forced.
+    /// From delivery to the runtime until the runtime and every extension that took part asked for the next event, or the
+    /// end was forced.
     pub duration: Duration,
     /// Only on the first invocation after a successful init phase.
     pub init_duration: Option<Duration>,
@@ -112,6 +117,13 @@ pub enum PlatformRecord {
     InitStart {
         runtime_version: String,
         runtime_version_arn: String,
+    },
+    /// How an extension stands when init is over.
+    Extension {
+        name: String,
+        state: &'static str,
+        events: Vec<&'static str>,
+        error_type: Option<String>,
     },
     InitReport(InitReport),
     Start {

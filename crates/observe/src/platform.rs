@@ -11,6 +11,13 @@ pub fn render(record: &PlatformRecord) -> String {
         PlatformRecord::InitStart { runtime_version, runtime_version_arn } => {
             format!("INIT_START Runtime Version: {runtime_version}\tRuntime Version ARN: {runtime_version_arn}")
         }
+        PlatformRecord::Extension { name, state, events, error_type } => {
+            let mut line = format!("EXTENSION\tName: {name}\tState: {state}\tEvents: [{}]", events.join(", "));
+            if let Some(error_type) = error_type {
+                let _ = write!(line, "\tError Type: {error_type}");
+            }
+            line
+        }
         PlatformRecord::InitReport(report) => init_report(report),
         PlatformRecord::Start { request_id, version } => format!("START RequestId: {request_id} Version: {version}"),
         PlatformRecord::TimedOut { at, request_id, timeout } => {
@@ -120,6 +127,18 @@ mod tests {
         assert!(render(&PlatformRecord::Report(timeout)).ends_with("36 MB\tStatus: timeout\t"));
         let loose = Report { isolation: Some("none"), ..a_report() };
         assert!(render(&PlatformRecord::Report(loose)).ends_with("Init Duration: 110.10 ms\tIsolation: none\t"));
+    }
+
+    #[test]
+    fn extensions_read_as_awss_do() {
+        let extension = |state, events, error_type: Option<&str>| {
+            let error_type = error_type.map(str::to_owned);
+            render(&PlatformRecord::Extension { name: "watch".to_owned(), state, events, error_type })
+        };
+        let line = extension("Ready", vec!["INVOKE", "SHUTDOWN"], None);
+        assert_eq!(line, "EXTENSION\tName: watch\tState: Ready\tEvents: [INVOKE, SHUTDOWN]");
+        let line = extension("LaunchError", vec![], Some("PermissionDenied"));
+        assert_eq!(line, "EXTENSION\tName: watch\tState: LaunchError\tEvents: []\tError Type: PermissionDenied");
     }
 
     #[test]

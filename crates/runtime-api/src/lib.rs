@@ -1,23 +1,28 @@
-//! The HTTP that code in a sandbox sees: the Runtime API (spec 4).
+//! The HTTP that code in a sandbox sees: the Runtime and Extensions APIs (spec 4).
 //!
-//! [`Protocol`] decides who may say what when, without HTTP, locks or tasks. [`serve`] is the thin HTTP/1.1 server that
-//! turns requests into calls of a [`Runtime`], which the owner of the environment implements around a `Protocol`.
+//! [`Protocol`] and [`Extensions`] decide who may say what when, without HTTP, locks or tasks. [`serve`] is the thin
+//! HTTP/1.1 server that turns requests into calls of a [`Runtime`], which the owner of the environment implements around
+//! them.
 //!
 //! ```text
-//!   runtime process ──HTTP──► serve ──► Runtime (the environment's owner) ──► Protocol
+//!   processes inside ──HTTP──► serve ──► Runtime (the environment's owner) ──► Protocol, Extensions
 //! ```
 //!
 //! What speaks here is hostile: bodies, heads and connections are bounded, and a wrong call changes nothing. A request
 //! that never ends costs one connection of the bounded number that its own environment has; the invocation's deadline
 //! ends it.
 //!
-//! Absent until later: the Extensions, Logs and Telemetry APIs. Their routes refuse by name.
+//! Absent until later: the Logs and Telemetry APIs. Their routes refuse by name.
 
+mod extensions;
 mod posted;
 mod protocol;
 mod reply;
 mod route;
 mod serve;
 
+pub use extensions::{
+    EXTENSIONS_MAX, Events, Extensions, Failing, Notice, Refused, Registered, ShutdownReason, Standing, Wants,
+};
 pub use protocol::{Answer, Asked, Event, Protocol, Refusal};
-pub use serve::{Next, Runtime, Server, serve};
+pub use serve::{Next, NextNotice, Runtime, Server, Welcome, serve};

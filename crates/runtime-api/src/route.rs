@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use crate::extensions::Failing;
+
 /// A request of the Runtime API, or how it is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
@@ -10,6 +12,9 @@ pub(crate) enum Route<'a> {
     Error(&'a str),
     InitError,
     Ping,
+    Register,
+    NextEvent,
+    ExtensionError(Failing),
     /// An API that Hearth does not have yet.
     Missing(Missing),
     WrongMethod,
@@ -18,14 +23,13 @@ pub(crate) enum Route<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
-    Extensions,
     Logs,
     Telemetry,
 }
 
 impl<'a> Route<'a> {
     pub fn of(method: &Method, path: &'a str) -> Self {
-        let Some(path) = path.strip_prefix("/2018-06-01/") else { return Route::beside(path) };
+        let Some(path) = path.strip_prefix("/2018-06-01/") else { return Route::beside(method, path) };
         let (wanted, route) = match path {
             "runtime/invocation/next" => (Method::GET, Route::Next),
             "runtime/init/error" => (Method::POST, Route::InitError),
@@ -40,16 +44,17 @@ impl<'a> Route<'a> {
     }
 
     /// Routes of the other APIs on this address.
-    fn beside(path: &str) -> Self {
-        if path.starts_with("/2020-01-01/extension/") {
-            Route::Missing(Missing::Extensions)
-        } else if path == "/2020-08-15/logs" {
-            Route::Missing(Missing::Logs)
-        } else if path == "/2022-07-01/telemetry" {
-            Route::Missing(Missing::Telemetry)
-        } else {
-            Route::Unknown
-        }
+    fn beside(method: &Method, path: &str) -> Self {
+        let (wanted, route) = match path {
+            "/2020-01-01/extension/register" => (Method::POST, Route::Register),
+            "/2020-01-01/extension/event/next" => (Method::GET, Route::NextEvent),
+            "/2020-01-01/extension/init/error" => (Method::POST, Route::ExtensionError(Failing::Init)),
+            "/2020-01-01/extension/exit/error" => (Method::POST, Route::ExtensionError(Failing::Exit)),
+            "/2020-08-15/logs" => (Method::PUT, Route::Missing(Missing::Logs)),
+            "/2022-07-01/telemetry" => (Method::PUT, Route::Missing(Missing::Telemetry)),
+            _ => return Route::Unknown,
+        };
+        if *method == wanted { route } else { Route::WrongMethod }
     }
 }
 
@@ -69,7 +74,12 @@ mod tests {
             (Method::POST, "/2018-06-01/runtime/init/error", Route::InitError),
             (Method::GET, "/2018-06-01/ping", Route::Ping),
             (Method::GET, "/2018-06-01/", Route::Unknown),
-            (Method::POST, "/2020-01-01/extension/register", Route::Missing(Missing::Extensions)),
+            (Method::POST, "/2020-01-01/extension/register", Route::Register),
+            (Method::GET, "/2020-01-01/extension/register", Route::WrongMethod),
+            (Method::GET, "/2020-01-01/extension/event/next", Route::NextEvent),
+            (Method::POST, "/2020-01-01/extension/init/error", Route::ExtensionError(Failing::Init)),
+            (Method::POST, "/2020-01-01/extension/exit/error", Route::ExtensionError(Failing::Exit)),
+            (Method::GET, "/2020-01-01/extension/event", Route::Unknown),
             (Method::PUT, "/2020-08-15/logs", Route::Missing(Missing::Logs)),
             (Method::PUT, "/2022-07-01/telemetry", Route::Missing(Missing::Telemetry)),
             (Method::GET, "/", Route::Unknown),

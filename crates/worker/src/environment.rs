@@ -128,8 +128,9 @@ impl Environment {
         })
     }
 
-    /// Ends it now: an invocation that is running fails. Without extensions, processes get SIGKILL at once, as AWS does
-    /// (spec 3.3). What is returned is ready when it holds nothing more; it need not be waited for.
+    /// Ends it now: an invocation that is running fails. Extensions have a little time to end in order; without them
+    /// processes get SIGKILL at once, as AWS does (spec 3.3). What is returned is ready when it holds nothing more; it
+    /// need not be waited for.
     pub fn shutdown(&self) -> BoxFuture<'static, ()> {
         self.shared.shutdown();
         let shared = self.shared.clone();

@@ -9,6 +9,7 @@ use hearth_runtime_api::Server;
 use hearth_sandbox::{Class, Identity, Sandbox};
 
 use crate::environment::Worker;
+use crate::extension;
 use crate::ports::EndpointIdentity;
 use crate::state::{Line, Shared};
 use crate::variables;
@@ -23,6 +24,8 @@ pub(crate) struct Made {
     pub tree: Arc<RuntimeTree>,
     /// The process environment of its runtime.
     pub variables: Vec<(String, String)>,
+    /// Names of its external extensions.
+    pub extensions: Vec<String>,
     /// The endpoints are served while these live.
     pub _endpoints: Vec<Box<dyn Any + Send + Sync>>,
 }
@@ -36,6 +39,10 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
     let tree = ports.materials.runtime(function.runtime).await.map_err(missing)?;
     let code = ports.materials.code(function.code).await.map_err(missing)?;
     let opt = ports.materials.layers(function.layers.clone()).await.map_err(missing)?;
+    let extensions = match &opt {
+        Some(opt) => extension::list(opt).await.map_err(internal)?,
+        None => Vec::new(),
+    };
     let class = Class { root: tree.root.clone(), ephemeral_storage: function.ephemeral_storage };
     let prepared = ports.driver.prepare(class).await.map_err(unprepared)?;
     let sandbox = prepared.bind(Identity { memory: function.memory, code, opt }).await.map_err(internal)?;
@@ -49,7 +56,7 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
         endpoints.push(ports.endpoint.serve(listener, caller(shared)).map_err(internal)?);
     }
     let variables = variables::of_process(function, &tree, stream, first);
-    Ok(Made { sandbox, tree, variables, _endpoints: endpoints })
+    Ok(Made { sandbox, tree, variables, extensions, _endpoints: endpoints })
 }
 
 /// What the log says before the first process starts.

@@ -4,6 +4,7 @@
 //! machine decide under the lock and does what it says there and then; no step waits. What takes time is left as
 //! [`Work`] for the driver task. The owner is told of idleness after the lock is given up.
 
+mod attached;
 mod line;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,17 +14,19 @@ use hearth_model::{
     Clock, ErrorType, FunctionVersion, InitReport, Invocation, InvokeError, LogStreamId, Memory, Outcome,
     PlatformRecord, Report, RequestId, Status,
 };
-use hearth_runtime_api::{Answer, Event, Protocol};
+use hearth_runtime_api::{Answer, Event, Notice, Protocol, ShutdownReason};
 use hearth_sandbox::{Exit, Sandbox};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::ending::Budget;
 use crate::environment::Environment;
 use crate::failure::{Cause, timed_out};
 use crate::machine::{Effect, Input, Machine};
 use crate::output::{Log, Output, Pumped};
 use crate::ports::{Config, EnvironmentEvents};
 
+use attached::Attached;
 pub(crate) use line::Line;
 
 pub(crate) struct Shared {
@@ -43,8 +46,9 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     Start,
-    Reset,
-    End,
+    StartRuntime,
+    Reset(ShutdownReason),
+    End(Option<ShutdownReason>),
 }
 
 /// A call that was taken.
@@ -81,7 +85,10 @@ struct State {
     effects: Vec<Effect>,
     /// Grows when processes are ended: what their connections still say counts no more.
     generation: u64,
+    /// The generation before, while its extensions end in order: they alone are still heard.
+    closing: Option<u64>,
     protocol: Protocol,
+    attached: Attached,
     /// The runtime's call for the next event.
     parked: Option<oneshot::Sender<Arc<Event>>>,
     call: Option<Call>,
@@ -90,7 +97,8 @@ struct State {
     /// What a call that was never begun is told.
     refusal: Option<InvokeError>,
     log: Log,
-    output: Option<Output>,
+    /// Of each process.
+    outputs: Vec<Output>,
     sandbox: Option<Arc<dyn Sandbox>>,
     /// Highest of the samples, bytes.
     memory_peak: u64,
@@ -114,13 +122,15 @@ impl Shared {
             machine: Machine::new(config.init_timeout, function.timeout),
             effects: Vec::new(),
             generation: 0,
+            closing: None,
             protocol: Protocol::default(),
+            attached: Attached::default(),
             parked: None,
             call: None,
             cause: None,
             refusal: None,
             log,
-            output: None,
+            outputs: Vec::new(),
             sandbox: None,
             memory_peak: 0,
             oom_kills: 0,
@@ -169,15 +179,33 @@ impl Shared {
     /// The runtime's process ended by itself.
     pub fn exited(self: &Arc<Self>, exit: Exit) {
         let mut state = self.lock();
-        let usage = state.sandbox.as_ref().and_then(|sandbox| sandbox.usage().ok());
-        let killed = usage.is_some_and(|usage| usage.oom_kills > state.oom_kills);
-        let mut error_type = ErrorType::RUNTIME_EXIT;
-        if killed && exit == Exit::Signal(9) {
-            error_type = ErrorType::OUT_OF_MEMORY;
-            state.memory_peak = self.function.memory.as_bytes();
-        }
-        state.cause = Some(Cause::exit(exit));
+        let cause = Cause::exit(exit).under(state.attached.fatal.take());
+        let error_type = state.out_of_memory(self, exit).unwrap_or(cause.error_type());
+        state.cause = Some(cause);
         self.step(state, Input::Exited(error_type));
+    }
+
+    /// The process of an external extension, by its place, ended by itself.
+    pub fn extension_exited(self: &Arc<Self>, at: usize, exit: Exit) {
+        let mut state = self.lock();
+        let (cause, error_type) = match state.out_of_memory(self, exit) {
+            // A function dies as one, whoever is heard of first.
+            Some(error_type) => (Cause::exit(exit), error_type),
+            None => {
+                let cause = Cause::extension_exit(exit).under(state.attached.fatal.take());
+                let error_type = cause.error_type();
+                (cause, error_type)
+            }
+        };
+        state.attached.protocol.exited(at, error_type.as_str());
+        state.cause = Some(cause);
+        self.step(state, Input::Exited(error_type));
+    }
+
+    /// The process of an external extension could not be started.
+    pub fn extension_not_launched(self: &Arc<Self>, at: usize, cause: Cause) {
+        self.lock().attached.protocol.not_launched(at, cause.error_type().as_str());
+        self.fail(cause);
     }
 
     /// The sandbox cannot be made or used.
@@ -202,18 +230,57 @@ impl Shared {
         self.step(state, Input::Made);
     }
 
-    /// A new process's output; the rest of the one before is taken first.
-    pub fn set_output(&self, output: Option<Output>) {
+    /// A new process's output. Answers its place.
+    pub fn add_output(&self, output: Output) -> usize {
         let mut state = self.lock();
-        state.drain();
-        state.output = output;
+        state.outputs.push(output);
+        state.outputs.len() - 1
     }
 
-    pub fn pump(&self, now: Instant) -> Pumped {
-        let State { output, log, .. } = &mut *self.lock();
-        let pumped = output.as_mut().map_or(Pumped::Closed, |output| output.pump(log, now));
+    /// That process was not started after all.
+    pub fn drop_last_output(&self) {
+        self.lock().outputs.pop();
+    }
+
+    /// Every process has ended; what they wrote last is taken.
+    pub fn end_outputs(&self) {
+        let mut state = self.lock();
+        state.drain();
+        state.outputs.clear();
+    }
+
+    pub fn pump(&self, output: usize, now: Instant) -> Pumped {
+        let State { outputs, log, .. } = &mut *self.lock();
+        let pumped = outputs.get_mut(output).map_or(Pumped::Closed, |output| output.pump(log, now));
         log.flush();
         pumped
+    }
+
+    /// How long the processes have to end in order; none when they have no extensions.
+    pub fn budget(&self) -> Option<Budget> {
+        let state = self.lock();
+        state.closing.and_then(|_| Budget::of(&state.attached.protocol))
+    }
+
+    /// Tells external extensions of the end. Answers which of so many are to end by themselves.
+    pub fn shut_down_extensions(&self, count: usize, reason: ShutdownReason, left: Duration) -> Vec<bool> {
+        let mut state = self.lock();
+        let deadline_ms = self.epoch_ms(left);
+        state.attached.shut_down(&Notice::Shutdown { deadline_ms, reason });
+        (0..count).map(|at| state.attached.protocol.ends_itself(at)).collect()
+    }
+
+    /// The last processes have ended.
+    pub fn processes_ended(&self) {
+        let mut state = self.lock();
+        state.closing = None;
+        state.attached = Attached::default();
+    }
+
+    /// So long from now, in milliseconds since the epoch.
+    fn epoch_ms(&self, left: Duration) -> u64 {
+        let then = (self.clock.wall() + left).duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(then.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// What the driver task is to do, else when it must wake.
@@ -232,7 +299,7 @@ impl Shared {
         let mut state = self.lock();
         state.drain();
         state.log.flush();
-        state.output = None;
+        state.outputs.clear();
         state.sandbox = None;
         drop(state);
         self.gone.cancel();
@@ -251,16 +318,20 @@ impl Shared {
         }
     }
 
-    /// For the connections of the processes that are started next.
-    pub fn line(self: &Arc<Self>) -> Arc<Line> {
-        Arc::new(Line::new(self.lock().generation, self.clone()))
+    /// For the connections of the processes that are started next, with these external extensions.
+    pub fn line(self: &Arc<Self>, external: &[String]) -> Arc<Line> {
+        let mut state = self.lock();
+        state.attached = Attached::new(external);
+        Arc::new(Line::new(state.generation, self.clone()))
     }
 
     fn step(self: &Arc<Self>, mut state: MutexGuard<'_, State>, input: Input) {
         let mut effects = std::mem::take(&mut state.effects);
         state.machine.step(self.clock.now(), input, &mut effects);
         let sooner = state.machine.wake_at().is_some_and(|at| state.planned.is_none_or(|planned| at < planned));
-        let works = effects.iter().any(|e| matches!(e, Effect::Start | Effect::Reset | Effect::End));
+        let works = effects
+            .iter()
+            .any(|e| matches!(e, Effect::Start | Effect::StartRuntime | Effect::Reset(_) | Effect::End(_)));
         if sooner || works {
             // Before the effects: of the tasks that are woken, the last one runs first, and that is to be the
             // connection that waits for the event.
@@ -286,15 +357,15 @@ impl State {
     fn act(&mut self, shared: &Shared, effect: Effect) {
         match effect {
             Effect::Start => self.work = Some(Work::Start),
-            Effect::Reset => self.forget_runtime(Work::Reset),
-            Effect::End => self.forget_runtime(Work::End),
+            Effect::StartRuntime => self.work = Some(Work::StartRuntime),
+            Effect::Reset(reason) => self.forget_runtime(Work::Reset(reason)),
+            Effect::End(reason) => self.forget_runtime(Work::End(reason)),
             Effect::Thaw => self.with_sandbox("thaw an environment", |sandbox| sandbox.thaw()),
             Effect::Freeze => self.with_sandbox("freeze an environment", |sandbox| sandbox.freeze()),
             Effect::LimitCpu => self.with_sandbox("limit CPU", |sandbox| sandbox.limit_cpu()),
             Effect::Sample { end } => self.sample(end),
-            Effect::InitReport { duration, phase, status, error_type } => {
-                self.drain();
-                self.log.platform(&PlatformRecord::InitReport(InitReport { duration, phase, status, error_type }));
+            Effect::InitEnded { duration, phase, status, error_type } => {
+                self.init_ended(InitReport { duration, phase, status, error_type });
             }
             Effect::Deliver { deadline } => self.deliver(shared, deadline),
             Effect::Fail => self.fail(shared),
@@ -318,6 +389,9 @@ impl State {
     }
 
     fn forget_runtime(&mut self, work: Work) {
+        if self.closing.is_none() && !self.attached.protocol.is_empty() {
+            self.closing = Some(self.generation);
+        }
         self.generation += 1;
         self.protocol = Protocol::default();
         self.parked = None;
@@ -342,8 +416,27 @@ impl State {
     }
 
     fn drain(&mut self) {
-        if let Some(output) = &mut self.output {
-            output.drain(&mut self.log);
+        self.outputs.iter_mut().for_each(|output| output.drain(&mut self.log));
+    }
+
+    /// Ends of processes for want of memory are told apart, also when a whole function died of it.
+    fn out_of_memory(&mut self, shared: &Shared, exit: Exit) -> Option<ErrorType> {
+        let usage = self.sandbox.as_ref().and_then(|sandbox| sandbox.usage().ok());
+        let killed = usage.is_some_and(|usage| usage.oom_kills > self.oom_kills) && exit == Exit::Signal(9);
+        killed.then(|| {
+            self.memory_peak = shared.function.memory.as_bytes();
+            ErrorType::OUT_OF_MEMORY
+        })
+    }
+
+    fn init_ended(&mut self, report: InitReport) {
+        if report.status == Status::Success && self.attached.protocol.is_empty() {
+            return;
+        }
+        self.drain();
+        self.attached.records().for_each(|record| self.log.platform(&record));
+        if report.status != Status::Success {
+            self.log.platform(&PlatformRecord::InitReport(report));
         }
     }
 
@@ -366,10 +459,9 @@ impl State {
         self.begin(shared);
         let Some(invocation) = self.call.as_mut().and_then(|call| call.invocation.take()) else { return };
         let left = deadline.saturating_duration_since(shared.clock.now());
-        let deadline = (shared.clock.wall() + left).duration_since(UNIX_EPOCH).unwrap_or_default();
         let event = Arc::new(Event {
             request_id: invocation.request_id,
-            deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+            deadline_ms: shared.epoch_ms(left),
             invoked_arn: invocation.invoked_arn,
             trace: invocation.trace,
             client_context: invocation.client_context,
@@ -381,6 +473,7 @@ impl State {
             tracing::error!("an event was to be given to a runtime that is not ready");
             return;
         }
+        self.attached.invoke(&event);
         if let Some(parked) = self.parked.take() {
             // When that connection is gone the runtime asks again and gets it then.
             let _ = parked.send(event);

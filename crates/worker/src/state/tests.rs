@@ -88,7 +88,7 @@ impl Bench {
         let log = Log::new(logs.clone(), function.log_group.clone(), stream, clock.clone());
         let config = Config::default();
         let shared = Arc::new(Shared::new(id, function, told.clone(), clock.clone(), log, &config));
-        let line = shared.line();
+        let line = shared.line(&[]);
         Bench { shared, clock, told, line, calls: Vec::new(), parked: Vec::new() }
     }
 
@@ -137,9 +137,9 @@ impl Bench {
     /// As the driver task does what it is told, when everything it does succeeds.
     fn work(&mut self) {
         match self.shared.plan() {
-            Ok(Work::Start) => self.line = self.shared.line(),
-            Ok(Work::Reset) => self.shared.tell(Input::ResetDone),
-            Ok(Work::End) | Err(_) => {}
+            Ok(Work::Start) => self.line = self.shared.line(&[]),
+            Ok(Work::Reset(_)) => self.shared.tell(Input::ResetDone),
+            Ok(Work::StartRuntime | Work::End(_)) | Err(_) => {}
         }
     }
 }
