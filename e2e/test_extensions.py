@@ -84,6 +84,28 @@ def test_the_published_rust_client_works(make, call, layer, lines):
         assert line in said, said
 
 
+def test_the_published_rust_client_is_sent_telemetry(functions, make, call, layer, lines):
+    program = pathlib.Path(os.environ["HEARTH_E2E_RUST_EXTENSION"]).read_bytes()
+    name = make(python("print('hello')\nreturn event"), Layers=[layer({"extensions/rust-extension": program})])
+    answers = [call(name, number) for number in range(2)]
+    # Other code: what ran the old one is ended, and is sent what was still to come.
+    functions.change(name, HEALTHY)
+    eventually("the end", lambda: "rust extension SHUTDOWN spindown" in lines(name))
+    said = [line.removeprefix("rust telemetry ") for line in lines(name) if line.startswith("rust telemetry ")]
+    assert said[0] == "init Init", said
+    for kind in ("telemetrySubscription", "initRuntimeDone", "extension", "initReport", "start"):
+        assert f'other "platform.{kind}"' in said, said
+    assert said.count("function hello") == 2
+    reports = {found["id"]: found["billed"] for line in lines(name) if (found := REPORT.match(line))}
+    for answer in answers:
+        assert f"done {answer.request_id} Success 3 spans" in said, said
+    # The last report is on its way when the extension is told to end, and this one ends at once.
+    first = answers[0].request_id
+    assert f"report {first} {reports[first]} ms" in said, said
+    subscribed = "TELEMETRY\tName: rust-extension\tState: Subscribed\tTypes: [Platform, Function]"
+    assert subscribed in lines(name)
+
+
 def test_the_caller_does_not_wait_for_extensions_but_the_bill_does(make, call, layer, lines):
     slow = WATCH.replace("*SHUTDOWN*) exit 0", "*INVOKE*) sleep 0.7")
     name = make(HEALTHY, Layers=[layer({"extensions/slow": slow})])

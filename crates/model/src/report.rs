@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use crate::{Memory, Millis, RequestId, Version};
+use crate::{Memory, Millis, RequestId, Source, Version};
 
 /// How an invocation or init ended (spec 4.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +85,10 @@ pub struct Report {
     pub max_memory_used: Memory,
     /// Said where functions are confined less than usual: `landlock`, `none`.
     pub isolation: Option<&'static str>,
+    /// X-Ray header of the invocation.
+    pub trace: Option<String>,
+    /// What extensions did after the runtime was done.
+    pub overhead: Option<Span>,
 }
 
 impl Report {
@@ -101,7 +105,54 @@ pub enum InitPhase {
     Invoke,
 }
 
-/// Printed only when init failed or timed out.
+impl InitPhase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            InitPhase::Init => "init",
+            InitPhase::Invoke => "invoke",
+        }
+    }
+}
+
+/// Who begins to initialise, on what.
+#[derive(Clone, Debug)]
+pub struct InitStart {
+    pub phase: InitPhase,
+    /// Such as `python:3.11.2`.
+    pub runtime_version: String,
+    pub runtime_version_arn: String,
+    pub function_name: String,
+    pub function_version: String,
+    /// Unqualified.
+    pub function_arn: String,
+    /// Name of the log stream.
+    pub instance: String,
+    pub memory: Memory,
+}
+
+/// A part of an invocation's time.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// As AWS names it.
+    pub name: &'static str,
+    pub start: SystemTime,
+    pub duration: Duration,
+}
+
+/// The runtime has asked for its next event, or its end was forced.
+#[derive(Clone, Debug)]
+pub struct RuntimeDone {
+    pub request_id: RequestId,
+    pub trace: Option<String>,
+    pub status: Status,
+    pub error_type: Option<ErrorType>,
+    pub duration: Duration,
+    /// Bytes of the answer.
+    pub produced: usize,
+    pub spans: Vec<Span>,
+}
+
+/// The log has it only when init failed or timed out.
 #[derive(Clone, Debug)]
 pub struct InitReport {
     pub duration: Duration,
@@ -110,13 +161,16 @@ pub struct InitReport {
     pub error_type: Option<ErrorType>,
 }
 
-/// A line that the platform itself writes into a function's log (spec 3.4). `observe` renders it.
+/// What the platform itself says of a function: lines of its log (spec 3.4), events of the Telemetry and Logs APIs
+/// (spec 4.6), or both. `observe` renders it.
 #[derive(Clone, Debug)]
 pub enum PlatformRecord {
-    /// `runtime_version` such as `python:3.11.2`.
-    InitStart {
-        runtime_version: String,
-        runtime_version_arn: String,
+    InitStart(InitStart),
+    /// No line of the log.
+    InitRuntimeDone {
+        phase: InitPhase,
+        status: Status,
+        error_type: Option<ErrorType>,
     },
     /// How an extension stands when init is over.
     Extension {
@@ -129,6 +183,20 @@ pub enum PlatformRecord {
     Start {
         request_id: RequestId,
         version: Version,
+        trace: Option<String>,
+    },
+    /// No line of the log.
+    RuntimeDone(RuntimeDone),
+    /// An extension gets events by the Telemetry API, or (`logs`) by the Logs API.
+    Subscription {
+        name: String,
+        logs: bool,
+        sources: Vec<Source>,
+    },
+    /// No line of the log: said to who has missed something.
+    LogsDropped {
+        records: u64,
+        bytes: u64,
     },
     /// `timeout` is the function's, printed in seconds with two decimals.
     TimedOut {

@@ -269,6 +269,11 @@ impl Extensions {
         Ok(true)
     }
 
+    /// The name of the extension with this id.
+    pub fn name(&self, id: Uuid) -> Result<&str, Refused> {
+        self.find(id).map(|at| self.all[at].name.as_str())
+    }
+
     /// Nobody is waited for: every extension has asked for its next event.
     pub fn are_ready(&self) -> bool {
         self.all.iter().all(|one| one.state == State::Ready)

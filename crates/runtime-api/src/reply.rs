@@ -6,7 +6,6 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
 use crate::protocol::{Event, Refusal};
-use crate::route::Missing;
 
 pub(crate) type Reply = Response<Full<Bytes>>;
 
@@ -27,14 +26,6 @@ pub(crate) fn unknown_route() -> Reply {
 
 pub(crate) fn wrong_method() -> Reply {
     reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, Bytes::new())
-}
-
-/// AWS's own emulator says 202 where it lacks Telemetry and Logs, so that extensions go on without them.
-pub(crate) fn missing(api: Missing) -> Reply {
-    match api {
-        Missing::Logs => failure(StatusCode::ACCEPTED, "Logs.NotSupported", "Logs API is not supported"),
-        Missing::Telemetry => failure(StatusCode::ACCEPTED, "Telemetry.NotSupported", "Telemetry API is not supported"),
-    }
 }
 
 pub(crate) fn invalid_response_mode() -> Reply {

@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::extensions::Failing;
+use crate::telemetry::Api;
 
 /// A request of the Runtime API, or how it is refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,16 +16,9 @@ pub(crate) enum Route<'a> {
     Register,
     NextEvent,
     ExtensionError(Failing),
-    /// An API that Hearth does not have yet.
-    Missing(Missing),
+    Subscribe(Api),
     WrongMethod,
     Unknown,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Missing {
-    Logs,
-    Telemetry,
 }
 
 impl<'a> Route<'a> {
@@ -50,8 +44,8 @@ impl<'a> Route<'a> {
             "/2020-01-01/extension/event/next" => (Method::GET, Route::NextEvent),
             "/2020-01-01/extension/init/error" => (Method::POST, Route::ExtensionError(Failing::Init)),
             "/2020-01-01/extension/exit/error" => (Method::POST, Route::ExtensionError(Failing::Exit)),
-            "/2020-08-15/logs" => (Method::PUT, Route::Missing(Missing::Logs)),
-            "/2022-07-01/telemetry" => (Method::PUT, Route::Missing(Missing::Telemetry)),
+            "/2020-08-15/logs" => (Method::PUT, Route::Subscribe(Api::Logs)),
+            "/2022-07-01/telemetry" => (Method::PUT, Route::Subscribe(Api::Telemetry)),
             _ => return Route::Unknown,
         };
         if *method == wanted { route } else { Route::WrongMethod }
@@ -80,8 +74,8 @@ mod tests {
             (Method::POST, "/2020-01-01/extension/init/error", Route::ExtensionError(Failing::Init)),
             (Method::POST, "/2020-01-01/extension/exit/error", Route::ExtensionError(Failing::Exit)),
             (Method::GET, "/2020-01-01/extension/event", Route::Unknown),
-            (Method::PUT, "/2020-08-15/logs", Route::Missing(Missing::Logs)),
-            (Method::PUT, "/2022-07-01/telemetry", Route::Missing(Missing::Telemetry)),
+            (Method::PUT, "/2020-08-15/logs", Route::Subscribe(Api::Logs)),
+            (Method::PUT, "/2022-07-01/telemetry", Route::Subscribe(Api::Telemetry)),
             (Method::GET, "/", Route::Unknown),
             (Method::GET, "*", Route::Unknown),
         ];

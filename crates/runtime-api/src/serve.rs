@@ -1,6 +1,7 @@
 //! The HTTP/1.1 server in front of a [`Runtime`].
 
 mod extensions;
+mod telemetry;
 
 use std::convert::Infallible;
 use std::io;
@@ -24,6 +25,7 @@ use crate::posted::{self, Unread};
 use crate::protocol::{Answer, Event, Refusal};
 use crate::reply::{self, Reply};
 use crate::route::Route;
+use crate::telemetry::Subscription;
 
 /// Connections of one environment at a time; further ones wait in the kernel's queue, which has its own limit.
 const CONNECTIONS_MAX: usize = 64;
@@ -69,6 +71,16 @@ pub struct Welcome {
     pub account_id: String,
 }
 
+/// Why there is no subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsubscribed {
+    Refused(Refused),
+    /// Init is over.
+    Closed,
+    /// Nothing can be sent into this environment.
+    Unsupported,
+}
+
 /// The environment behind the API. Called from the tasks of connections; must not block.
 pub trait Runtime: Send + Sync + 'static {
     fn next(&self) -> Result<Next, Refusal>;
@@ -86,6 +98,8 @@ pub trait Runtime: Send + Sync + 'static {
     fn next_notice(&self, extension: Uuid) -> Result<NextNotice, Refused>;
 
     fn extension_error(&self, extension: Uuid, failing: Failing, error_type: &str) -> Result<(), Refused>;
+
+    fn subscribe(&self, extension: Uuid, subscription: Subscription) -> Result<(), Unsubscribed>;
 }
 
 /// Serves until it is dropped; its connections are closed then.
@@ -199,7 +213,7 @@ async fn answer(door: &Door, request: Request<Incoming>) -> Reply {
         Route::Register => extensions::register(door, &head, body).await,
         Route::NextEvent => extensions::next(door, &head, body).await,
         Route::ExtensionError(failing) => extensions::error(door, failing, &head, body).await,
-        Route::Missing(api) => door.refuse(body, reply::missing(api)).await,
+        Route::Subscribe(api) => telemetry::subscribe(door, api, &head, body).await,
         Route::WrongMethod => door.refuse(body, reply::wrong_method()).await,
         Route::Unknown => door.refuse(body, reply::unknown_route()).await,
     }

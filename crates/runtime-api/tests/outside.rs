@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hearth_model::{RESPONSE_PAYLOAD_MAX, RequestId};
 use hearth_runtime_api::{
     Answer, Asked, Event, Extensions, Failing, Next, NextNotice, Notice, Protocol, Refusal, Refused, Runtime, Server,
-    ShutdownReason, Wants, Welcome, serve,
+    ShutdownReason, Subscription, Unsubscribed, Wants, Welcome, serve,
 };
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -30,6 +30,8 @@ struct Inner {
     extensions: Extensions,
     /// By extension.
     listening: HashMap<usize, oneshot::Sender<Notice>>,
+    subscriptions: Vec<Subscription>,
+    unsubscribed: Option<Unsubscribed>,
 }
 
 impl Runtime for Fake {
@@ -87,6 +89,15 @@ impl Runtime for Fake {
 
     fn extension_error(&self, extension: Uuid, failing: Failing, error_type: &str) -> Result<(), Refused> {
         self.inner.lock().unwrap().extensions.fail(extension, failing, error_type).map(drop)
+    }
+
+    fn subscribe(&self, extension: Uuid, subscription: Subscription) -> Result<(), Unsubscribed> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.extensions.name(extension).map_err(Unsubscribed::Refused)?;
+        if inner.unsubscribed.is_none() {
+            inner.subscriptions.push(subscription);
+        }
+        inner.unsubscribed.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -383,15 +394,9 @@ fn a_lost_event_is_given_again() {
 }
 
 #[test]
-fn apis_that_are_missing_refuse_by_name() {
+fn what_is_not_there_says_so() {
     let world = world(vec![]);
     let mut client = world.connect();
-    for (path, name) in [("/2020-08-15/logs", "Logs.NotSupported"), ("/2022-07-01/telemetry", "Telemetry.NotSupported")]
-    {
-        client.send(format!("PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}").as_bytes());
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.text().contains(name)), (202, true), "{path}");
-    }
     assert_eq!(client.get("/2018-06-01/runtime/restore/next").status, 404);
     assert_eq!(client.post("/2018-06-01/runtime/invocation/next", "", b"").status, 405);
 }
@@ -677,4 +682,43 @@ fn an_extension_that_has_lost_its_connection_may_ask_again() {
     }
     world.tell(0, Notice::Invoke(Arc::new(event("r1"))));
     assert!(client.reply().text().contains("\"requestId\":\"r1\""));
+}
+
+#[test]
+fn subscriptions_are_taken_and_refused_in_awss_words() {
+    let world = world(vec![]);
+    let mut client = world.connect();
+    let id = client.register("in", "", "{}").header("Lambda-Extension-Identifier").to_owned();
+    let mut put = |path: &str, id: &str, body: &str| {
+        let length = body.len();
+        let head = format!("Host: x\r\nLambda-Extension-Identifier: {id}\r\nContent-Length: {length}\r\n\r\n{body}");
+        client.send(format!("PUT {path} HTTP/1.1\r\n{head}").as_bytes());
+        client.reply()
+    };
+    let body =
+        r#"{"schemaVersion": "2022-07-01", "types": ["platform"], "destination": {"protocol": "TCP", "port": 5}}"#;
+    let logs_body = body.replace("2022-07-01", "2021-03-18");
+    let stranger = "00000000-0000-0000-0000-000000000007";
+    for (path, body, prefix, name) in [
+        ("/2022-07-01/telemetry", body, "Telemetry", "Telemetry API"),
+        ("/2020-08-15/logs", &logs_body, "Logs", "Logs API"),
+    ] {
+        world.fake.inner.lock().unwrap().unsubscribed = None;
+        let taken = put(path, &id, body);
+        assert_eq!((taken.status, taken.text()), (200, "\"OK\""));
+        let unknown = refused("Extension.UnknownExtensionIdentifier", &format!("Unknown extension {stranger}"));
+        assert_eq!(put(path, stranger, body).refusal(), unknown);
+        let (status, error_type, message) = put(path, &id, &body.replace("platform", "all")).refusal();
+        let expected = if prefix == "Logs" { "Logs.ValidationError" } else { "ValidationError" };
+        assert_eq!((status, error_type.as_str()), (400, expected), "{message}");
+        for (unsubscribed, status, suffix, says) in [
+            (Unsubscribed::Closed, 403, "SubscriptionClosed", "subscription is closed already"),
+            (Unsubscribed::Unsupported, 202, "NotSupported", "is not supported"),
+        ] {
+            world.fake.inner.lock().unwrap().unsubscribed = Some(unsubscribed);
+            let expected = (status, format!("{prefix}.{suffix}"), format!("{name} {says}"));
+            assert_eq!(put(path, &id, body).refusal(), expected);
+        }
+    }
+    assert_eq!(world.fake.inner.lock().unwrap().subscriptions.len(), 2);
 }

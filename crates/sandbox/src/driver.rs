@@ -138,6 +138,9 @@ pub trait Sandbox: Send + Sync + 'static {
     /// A connected socket made inside, non-blocking.
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>>;
 
+    /// Whether sockets that are dialled stay inside. Where they would reach the host, nothing is dialled.
+    fn dials(&self) -> bool;
+
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>>;
 
     /// Signals a started process and its children that are still in its process group. One that has ended gets nothing.

@@ -407,7 +407,16 @@ impl Sandbox for ProcessSandbox {
     }
 
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>> {
-        Box::pin(async move { Ok(self.socket(request::DIAL, address).await?.into()) })
+        Box::pin(async move {
+            if !self.dials() {
+                return Err(step("dial")(io::ErrorKind::Unsupported.into()));
+            }
+            Ok(self.socket(request::DIAL, address).await?.into())
+        })
+    }
+
+    fn dials(&self) -> bool {
+        self.confined.shared.standing.namespaces
     }
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {

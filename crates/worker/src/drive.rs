@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hearth_model::{ErrorType, Family, InvokeError, LogStreamName};
+use hearth_model::{ErrorType, Family, InvokeError, LogStreamName, Source};
 use hearth_runtime_api::{EXTENSIONS_MAX, Server, ShutdownReason};
 use hearth_sandbox::{Command, Error, Exit};
 use tokio::time::{sleep_until, timeout};
@@ -46,7 +46,8 @@ pub(crate) async fn drive(worker: Worker, shared: Arc<Shared>, stream: LogStream
     };
     match made.unwrap_or_else(|_| Err(internal("the sandbox was not ready in time"))) {
         Ok(made) => {
-            shared.made(made.sandbox.clone(), &make::records(&shared, &made));
+            let start = make::init_start(&shared, &made, &stream);
+            shared.made(made.sandbox.clone(), make::substituted(&shared, &made), start);
             let (address, processes) = (None, Processes::default());
             let mut driver = Driver { shared: shared.clone(), made, server: None, address, processes };
             driver.run().await;
@@ -213,7 +214,11 @@ impl Driver {
             working_directory: working_directory.to_owned(),
             output: writer,
         };
-        let output = self.shared.add_output(Output::new(pipe.clone(), self.shared.clock.now()));
+        let source = match who {
+            Who::Runtime => Source::Function,
+            Who::Extension(_) => Source::Extension,
+        };
+        let output = self.shared.add_output(Output::new(pipe.clone(), source, self.shared.clock.now()));
         match self.made.sandbox.spawn(command).await {
             Ok(process) => {
                 let (id, exit, pipe) = (process.id, Some(process.exit), Some(pipe));

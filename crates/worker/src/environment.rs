@@ -150,6 +150,8 @@ fn lost_report(request_id: RequestId, shared: &Shared) -> Report {
         memory_size: shared.function.memory,
         max_memory_used: Memory::mib(0),
         isolation: shared.isolation,
+        trace: None,
+        overhead: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hearth_model::{ErrorType, RequestId};
+use hearth_model::{ErrorType, RequestId, Status};
 use hearth_runtime_api::Answer;
 use hearth_sandbox::Exit;
 
@@ -25,6 +25,10 @@ impl Cause {
             Cause::Posted(answer) => answer.error.clone().unwrap_or(ErrorType::RUNTIME_UNKNOWN),
             Cause::Platform { error_type, .. } => error_type.clone(),
         }
+    }
+
+    pub fn status(&self) -> Status {
+        if self.error_type().as_str().starts_with("Sandbox.") { Status::Failure } else { Status::Error }
     }
 
     /// A process that ended by itself. Also when memory ran out: the caller is told `Runtime.ExitError` then, and the

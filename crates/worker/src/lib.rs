@@ -12,6 +12,7 @@
 //!   own task for what takes time: making, starting, ending, deadlines, output
 //! - extensions: `state/attached.rs` tells them, `ending` says how long they have to end
 //! - what happens when init fails: `machine`, from `Init` on; the texts are in `failure`
+//! - who is sent telemetry, and how: `telemetry`; the timings in it: `state/timeline.rs`
 //! - bytes that the function writes, and the log barrier: `output`
 //!
 //! Knows nothing of how many environments there should be (that is placement's), and nothing of HTTP.
@@ -26,6 +27,7 @@ mod make;
 mod output;
 mod ports;
 mod state;
+mod telemetry;
 mod variables;
 
 pub use environment::{Environment, Worker};

@@ -62,7 +62,7 @@ pub(crate) enum Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Start the extensions' processes, or the runtime's when there are none.
-    Start,
+    Start(InitPhase),
     /// Start the runtime's process.
     StartRuntime,
     /// End every process; what the runtime still says counts no more.
@@ -200,7 +200,7 @@ impl Machine {
             (phase, Input::Shutdown) => self.end(now, phase, Some(ShutdownReason::Spindown), out),
             (phase, Input::Invoke) => self.invoke(now, phase, out),
             (Phase::Making { call }, Input::Made) => {
-                out.push(Effect::Start);
+                out.push(Effect::Start(InitPhase::Init));
                 self.sample_at = Some(now + SAMPLE_EVERY);
                 Phase::Init { since: now, call }
             }
@@ -242,7 +242,7 @@ impl Machine {
     }
 
     fn init_within(&mut self, now: Instant, out: &mut Vec<Effect>) -> Phase {
-        out.push(Effect::Start);
+        out.push(Effect::Start(InitPhase::Invoke));
         self.sample_at = Some(now + SAMPLE_EVERY);
         Phase::Invoke(Running { since: now, deadline: now + self.timeout, init: None, stage: Stage::Init })
     }

@@ -4,15 +4,17 @@
 //! machine decide under the lock and does what it says there and then; no step waits. What takes time is left as
 //! [`Work`] for the driver task. The owner is told of idleness after the lock is given up.
 
+mod act;
 mod attached;
 mod line;
+mod timeline;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use hearth_model::{
-    Clock, ErrorType, FunctionVersion, InitReport, Invocation, InvokeError, LogStreamId, Memory, Outcome,
-    PlatformRecord, Report, RequestId, Status,
+    Clock, ErrorType, FunctionVersion, InitStart, Invocation, InvokeError, LogStreamId, Outcome, PlatformRecord,
+    RequestId,
 };
 use hearth_runtime_api::{Answer, Event, Notice, Protocol, ShutdownReason};
 use hearth_sandbox::{Exit, Sandbox};
@@ -21,13 +23,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ending::Budget;
 use crate::environment::Environment;
-use crate::failure::{Cause, timed_out};
+use crate::failure::Cause;
 use crate::machine::{Effect, Input, Machine};
 use crate::output::{Log, Output, Pumped};
 use crate::ports::{Config, EnvironmentEvents};
+use crate::telemetry::Telemetry;
 
 use attached::Attached;
 pub(crate) use line::Line;
+use timeline::Timeline;
 
 pub(crate) struct Shared {
     pub id: LogStreamId,
@@ -97,6 +101,9 @@ struct State {
     /// What a call that was never begun is told.
     refusal: Option<InvokeError>,
     log: Log,
+    timeline: Timeline,
+    /// What is said when init begins.
+    init_start: Option<InitStart>,
     /// Of each process.
     outputs: Vec<Output>,
     sandbox: Option<Arc<dyn Sandbox>>,
@@ -130,6 +137,8 @@ impl Shared {
             cause: None,
             refusal: None,
             log,
+            timeline: Timeline::default(),
+            init_start: None,
             outputs: Vec::new(),
             sandbox: None,
             memory_peak: 0,
@@ -223,10 +232,17 @@ impl Shared {
         self.step(state, Input::Shutdown);
     }
 
-    pub fn made(self: &Arc<Self>, sandbox: Arc<dyn Sandbox>, records: &[PlatformRecord]) {
+    pub fn made(
+        self: &Arc<Self>,
+        sandbox: Arc<dyn Sandbox>,
+        substituted: Option<PlatformRecord>,
+        init_start: InitStart,
+    ) {
         let mut state = self.lock();
         state.sandbox = Some(sandbox);
-        records.iter().for_each(|record| state.log.platform(record));
+        substituted.iter().for_each(|record| state.log.write(record));
+        state.log.write(&PlatformRecord::InitStart(init_start.clone()));
+        state.init_start = Some(init_start);
         self.step(state, Input::Made);
     }
 
@@ -265,6 +281,9 @@ impl Shared {
     /// Tells external extensions of the end. Answers which of so many are to end by themselves.
     pub fn shut_down_extensions(&self, count: usize, reason: ShutdownReason, left: Duration) -> Vec<bool> {
         let mut state = self.lock();
+        state.drain();
+        state.log.telemetry.pause(false);
+        state.log.telemetry.hurry();
         let deadline_ms = self.epoch_ms(left);
         state.attached.shut_down(&Notice::Shutdown { deadline_ms, reason });
         (0..count).map(|at| state.attached.protocol.ends_itself(at)).collect()
@@ -273,8 +292,9 @@ impl Shared {
     /// The last processes have ended.
     pub fn processes_ended(&self) {
         let mut state = self.lock();
-        state.closing = None;
+        (state.closing, state.parked) = (None, None);
         state.attached = Attached::default();
+        state.log.telemetry = Telemetry::default();
     }
 
     /// So long from now, in milliseconds since the epoch.
@@ -300,7 +320,8 @@ impl Shared {
         state.drain();
         state.log.flush();
         state.outputs.clear();
-        state.sandbox = None;
+        state.log.telemetry = Telemetry::default();
+        (state.sandbox, state.parked) = (None, None);
         drop(state);
         self.gone.cancel();
         self.events.gone(&Environment::of(self.clone()));
@@ -331,7 +352,7 @@ impl Shared {
         let sooner = state.machine.wake_at().is_some_and(|at| state.planned.is_none_or(|planned| at < planned));
         let works = effects
             .iter()
-            .any(|e| matches!(e, Effect::Start | Effect::StartRuntime | Effect::Reset(_) | Effect::End(_)));
+            .any(|e| matches!(e, Effect::Start(_) | Effect::StartRuntime | Effect::Reset(_) | Effect::End(_)));
         if sooner || works {
             // Before the effects: of the tasks that are woken, the last one runs first, and that is to be the
             // connection that waits for the event.
@@ -351,192 +372,6 @@ impl Shared {
 
 fn busy() -> InvokeError {
     InvokeError::Internal("the environment is serving another invocation".into())
-}
-
-impl State {
-    fn act(&mut self, shared: &Shared, effect: Effect) {
-        match effect {
-            Effect::Start => self.work = Some(Work::Start),
-            Effect::StartRuntime => self.work = Some(Work::StartRuntime),
-            Effect::Reset(reason) => self.forget_runtime(Work::Reset(reason)),
-            Effect::End(reason) => self.forget_runtime(Work::End(reason)),
-            Effect::Thaw => self.with_sandbox("thaw an environment", |sandbox| sandbox.thaw()),
-            Effect::Freeze => self.with_sandbox("freeze an environment", |sandbox| sandbox.freeze()),
-            Effect::LimitCpu => self.with_sandbox("limit CPU", |sandbox| sandbox.limit_cpu()),
-            Effect::Sample { end } => self.sample(end),
-            Effect::InitEnded { duration, phase, status, error_type } => {
-                self.init_ended(InitReport { duration, phase, status, error_type });
-            }
-            Effect::Deliver { deadline } => self.deliver(shared, deadline),
-            Effect::Fail => self.fail(shared),
-            Effect::TimedOut => self.time_out(shared),
-            Effect::Finish { status, error_type, duration, init_duration } => {
-                self.finish(shared, status, error_type, duration, init_duration);
-            }
-            Effect::Refuse => {
-                let refusal = self.refusal();
-                if let Some(mut call) = self.call.take() {
-                    call.answer(Err(refusal));
-                }
-            }
-            Effect::Idle => {}
-        }
-    }
-
-    fn refusal(&self) -> InvokeError {
-        let gone = || InvokeError::Internal("the environment ended before the invocation reached it".into());
-        self.refusal.clone().unwrap_or_else(gone)
-    }
-
-    fn forget_runtime(&mut self, work: Work) {
-        if self.closing.is_none() && !self.attached.protocol.is_empty() {
-            self.closing = Some(self.generation);
-        }
-        self.generation += 1;
-        self.protocol = Protocol::default();
-        self.parked = None;
-        self.work = Some(work);
-    }
-
-    fn with_sandbox(&self, what: &'static str, verb: impl FnOnce(&dyn Sandbox) -> Result<(), hearth_sandbox::Error>) {
-        if let Some(Err(error)) = self.sandbox.as_deref().map(verb) {
-            tracing::error!(%error, what, "a sandbox did not do as told");
-        }
-    }
-
-    /// Max Memory Used is the highest sample since the environment began: anonymous, shared and kernel memory, not page
-    /// cache. Samples are taken at the end of init, every 50 ms while init or an invocation runs, and at the end of an
-    /// invocation unless the last one is younger than 10 ms.
-    fn sample(&mut self, end: bool) {
-        let Some(Ok(usage)) = self.sandbox.as_ref().map(|sandbox| sandbox.usage()) else { return };
-        self.memory_peak = self.memory_peak.max(usage.memory);
-        if end {
-            self.oom_kills = usage.oom_kills;
-        }
-    }
-
-    fn drain(&mut self) {
-        self.outputs.iter_mut().for_each(|output| output.drain(&mut self.log));
-    }
-
-    /// Ends of processes for want of memory are told apart, also when a whole function died of it.
-    fn out_of_memory(&mut self, shared: &Shared, exit: Exit) -> Option<ErrorType> {
-        let usage = self.sandbox.as_ref().and_then(|sandbox| sandbox.usage().ok());
-        let killed = usage.is_some_and(|usage| usage.oom_kills > self.oom_kills) && exit == Exit::Signal(9);
-        killed.then(|| {
-            self.memory_peak = shared.function.memory.as_bytes();
-            ErrorType::OUT_OF_MEMORY
-        })
-    }
-
-    fn init_ended(&mut self, report: InitReport) {
-        if report.status == Status::Success && self.attached.protocol.is_empty() {
-            return;
-        }
-        self.drain();
-        self.attached.records().for_each(|record| self.log.platform(&record));
-        if report.status != Status::Success {
-            self.log.platform(&PlatformRecord::InitReport(report));
-        }
-    }
-
-    /// START, once, after what was written before it.
-    fn begin(&mut self, shared: &Shared) {
-        if self.call.as_ref().is_none_or(|call| call.begun) {
-            return;
-        }
-        self.drain();
-        let Some(call) = &mut self.call else { return };
-        call.begun = true;
-        if call.invocation.as_ref().is_some_and(|invocation| invocation.wants_log_tail) {
-            self.log.begin_tail();
-        }
-        let version = shared.function.key.version;
-        self.log.platform(&PlatformRecord::Start { request_id: call.request_id.clone(), version });
-    }
-
-    fn deliver(&mut self, shared: &Shared, deadline: Instant) {
-        self.begin(shared);
-        let Some(invocation) = self.call.as_mut().and_then(|call| call.invocation.take()) else { return };
-        let left = deadline.saturating_duration_since(shared.clock.now());
-        let event = Arc::new(Event {
-            request_id: invocation.request_id,
-            deadline_ms: shared.epoch_ms(left),
-            invoked_arn: invocation.invoked_arn,
-            trace: invocation.trace,
-            client_context: invocation.client_context,
-            content_type: invocation.content_type,
-            payload: invocation.payload,
-        });
-        if self.protocol.deliver(event.clone()).is_err() {
-            // The machine and the protocol would disagree on who is ready; the deadline ends the invocation.
-            tracing::error!("an event was to be given to a runtime that is not ready");
-            return;
-        }
-        self.attached.invoke(&event);
-        if let Some(parked) = self.parked.take() {
-            // When that connection is gone the runtime asks again and gets it then.
-            let _ = parked.send(event);
-        }
-    }
-
-    /// What went wrong, to log and caller.
-    fn fail(&mut self, shared: &Shared) {
-        self.drain();
-        self.begin(shared);
-        let unknown = || Cause::platform(ErrorType::SANDBOX_FAILURE, "The execution environment failed");
-        let cause = self.cause.take().unwrap_or_else(unknown);
-        let Some(call) = &mut self.call else { return };
-        if let Cause::Platform { error_type, message } = &cause {
-            self.log.platform(&PlatformRecord::RuntimeExited {
-                request_id: call.request_id.clone(),
-                message: message.clone(),
-                error_type: error_type.clone(),
-            });
-        }
-        let answer = cause.answer(&call.request_id);
-        call.answer(Ok(answer));
-    }
-
-    fn time_out(&mut self, shared: &Shared) {
-        self.drain();
-        self.begin(shared);
-        let Some(call) = &mut self.call else { return };
-        let timeout = shared.function.timeout;
-        let (at, request_id) = (shared.clock.wall(), call.request_id.clone());
-        let answer = timed_out(&request_id, timeout);
-        self.log.platform(&PlatformRecord::TimedOut { at, request_id, timeout });
-        call.answer(Ok(answer));
-    }
-
-    fn finish(
-        &mut self,
-        shared: &Shared,
-        status: Status,
-        error_type: Option<ErrorType>,
-        duration: Duration,
-        init_duration: Option<Duration>,
-    ) {
-        self.drain();
-        let Some(call) = self.call.take() else { return };
-        let memory_size = shared.function.memory;
-        let report = Report {
-            request_id: call.request_id.clone(),
-            version: shared.function.key.version,
-            status,
-            error_type,
-            duration,
-            init_duration,
-            memory_size,
-            max_memory_used: Memory::from_bytes_ceil(self.memory_peak).min(memory_size),
-            isolation: shared.isolation,
-        };
-        self.log.platform(&PlatformRecord::End { request_id: call.request_id });
-        self.log.platform(&PlatformRecord::Report(report.clone()));
-        let log_tail = self.log.end_tail();
-        self.log.flush();
-        let _ = call.outcome.send(Outcome { report, log_tail });
-    }
 }
 
 #[cfg(test)]

@@ -309,6 +309,10 @@ impl Sandbox for Open {
         Box::pin(async move { Err(Error::Gone) })
     }
 
+    fn dials(&self) -> bool {
+        false
+    }
+
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
         let variable = |wanted: &str| {
             let mut variables = command.environment.iter();

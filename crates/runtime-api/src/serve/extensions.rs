@@ -183,7 +183,7 @@ fn forbidden(error_type: &str, message: &str) -> Reply {
     reply::failure(StatusCode::FORBIDDEN, error_type, message)
 }
 
-fn refusal(refused: &Refused) -> Reply {
+pub(super) fn refusal(refused: &Refused) -> Reply {
     match refused {
         Refused::InvalidEventType { event, why } => forbidden("Extension.InvalidEventType", &format!("{event}: {why}")),
         Refused::InvalidTransition { from, to, who } => {

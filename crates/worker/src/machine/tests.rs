@@ -68,7 +68,7 @@ const FAILURE_RESET: Effect = Effect::Reset(ShutdownReason::Failure);
 fn a_cold_start_delivers_the_call_that_waits_and_reports_init_once() {
     let mut bench = Bench::new();
     assert_eq!(bench.tell(Input::Invoke), []);
-    assert_eq!(bench.tell(Input::Made), [Effect::Start]);
+    assert_eq!(bench.tell(Input::Made), [Effect::Start(InitPhase::Init)]);
     let deadline = bench.now + Duration::from_millis(100) + TIMEOUT;
     let initialised = init_ended(100, InitPhase::Init, Status::Success, None);
     let ready = bench.after(100).tell(Input::Ready);
@@ -111,7 +111,7 @@ fn an_invocation_that_takes_too_long_ends_at_its_timeout() {
     let ended = bench.after(4).tell(Input::Tick);
     assert_eq!(ended, [SAMPLE, Effect::TimedOut, finish(Status::Timeout, None, 3_000, Some(100)), TIMEOUT_RESET]);
     assert_eq!(bench.tell(Input::ResetDone), [Effect::Idle]);
-    assert_eq!(bench.tell(Input::Invoke), [Effect::Start], "the next one initialises again");
+    assert_eq!(bench.tell(Input::Invoke), [Effect::Start(InitPhase::Invoke)], "the next one initialises again");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn init_that_fails_is_tried_again_inside_the_call_that_waits() {
     let kind = ErrorType::posted("Runtime.ImportModuleError");
     let failed = bench.after(50).tell(Input::Failed(kind.clone()));
     assert_eq!(failed, [init_ended(50, InitPhase::Init, Status::Error, Some(kind.clone())), FAILURE_RESET]);
-    assert_eq!(bench.tell(Input::ResetDone), [Effect::Start]);
+    assert_eq!(bench.tell(Input::ResetDone), [Effect::Start(InitPhase::Invoke)]);
     let failed = bench.after(60).tell(Input::Failed(kind.clone()));
     let expected = [
         init_ended(60, InitPhase::Invoke, Status::Error, Some(kind.clone())),
@@ -165,7 +165,7 @@ fn init_that_fails_is_tried_again_inside_the_call_that_waits() {
 #[test]
 fn init_inside_an_invocation_counts_to_its_time_and_is_no_init_duration() {
     let mut bench = Bench::down();
-    assert_eq!(bench.tell(Input::Invoke), [Effect::Start]);
+    assert_eq!(bench.tell(Input::Invoke), [Effect::Start(InitPhase::Invoke)]);
     let deadline = bench.now + TIMEOUT;
     let ready = bench.after(1_000).tell(Input::Ready);
     let initialised = init_ended(1_000, InitPhase::Invoke, Status::Success, None);
@@ -179,12 +179,12 @@ fn init_inside_an_invocation_counts_to_its_time_and_is_no_init_duration() {
 fn the_runtime_starts_when_the_extensions_have_registered_and_init_counts_from_before() {
     let mut bench = Bench::new();
     assert_eq!(bench.tell(Input::Registered), [], "nothing has been started");
-    assert_eq!(bench.tell(Input::Made), [Effect::Start]);
+    assert_eq!(bench.tell(Input::Made), [Effect::Start(InitPhase::Init)]);
     assert_eq!(bench.after(300).tell(Input::Registered), [Effect::StartRuntime]);
     let ready = bench.after(200).tell(Input::Ready);
     assert_eq!(ready, [SAMPLE, init_ended(500, InitPhase::Init, Status::Success, None), Effect::Idle]);
     let mut bench = Bench::down();
-    assert_eq!(bench.tell(Input::Invoke), [Effect::Start]);
+    assert_eq!(bench.tell(Input::Invoke), [Effect::Start(InitPhase::Invoke)]);
     assert_eq!(bench.tell(Input::Registered), [Effect::StartRuntime]);
 }
 
@@ -223,7 +223,7 @@ fn a_process_that_ends_while_idle_is_started_again_by_the_next_call() {
     bench.after(10).tell(Input::Tick);
     assert_eq!(bench.tell(Input::Exited(ErrorType::RUNTIME_EXIT)), [Effect::Thaw, FAILURE_RESET]);
     assert_eq!(bench.tell(Input::ResetDone), [], "the owner knows that it is idle");
-    assert_eq!(bench.tell(Input::Invoke), [Effect::Start]);
+    assert_eq!(bench.tell(Input::Invoke), [Effect::Start(InitPhase::Invoke)]);
 }
 
 #[test]
@@ -324,7 +324,7 @@ proptest! {
                     Effect::Idle => prop_assert!(bench.machine.accepts()),
                     Effect::End(_) => gone += 1,
                     Effect::Fail | Effect::TimedOut => prop_assert_eq!(taken, ended + 1),
-                    Effect::Start | Effect::StartRuntime => prop_assert!(!resetting && !frozen),
+                    Effect::Start(_) | Effect::StartRuntime => prop_assert!(!resetting && !frozen),
                     Effect::LimitCpu | Effect::Sample { .. } | Effect::InitEnded { .. } => {}
                 }
                 prop_assert!(ended <= taken && taken <= ended + 1);

@@ -3,8 +3,11 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use hearth_model::ErrorType;
-use hearth_runtime_api::{Answer, Asked, Failing, Next, NextNotice, Refusal, Refused, Registered, Runtime, Welcome};
+use hearth_model::{ErrorType, PlatformRecord};
+use hearth_runtime_api::{
+    Answer, Api, Asked, Failing, Next, NextNotice, Refusal, Refused, Registered, Runtime, Subscription, Unsubscribed,
+    Welcome,
+};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -46,6 +49,7 @@ impl Runtime for Line {
         let (parked, later) = oneshot::channel();
         state.parked = Some(parked);
         if let Asked::Ready = asked {
+            state.runtime_asked(&self.shared);
             state.attached.protocol.close();
             if state.attached.protocol.are_ready() {
                 self.shared.step(state, Input::Ready);
@@ -55,13 +59,21 @@ impl Runtime for Line {
     }
 
     fn may_answer(&self, id: &str, to: &'static str) -> Result<(), Refusal> {
-        self.state()?.protocol.may_answer(id, to)
+        let mut state = self.state()?;
+        state.protocol.may_answer(id, to)?;
+        if state.log.telemetry.is_on() {
+            state.timeline.responds(self.shared.clock.now());
+        }
+        Ok(())
     }
 
     fn answer(&self, id: &str, to: &'static str, answer: Answer) -> Result<(), Refusal> {
         let mut state = self.state()?;
         state.protocol.answer(id, to)?;
         let error_type = answer.error.clone();
+        if state.log.telemetry.is_on() {
+            state.timeline.answered(self.shared.clock.now(), answer.body.len(), error_type.clone());
+        }
         if let Some(call) = &mut state.call {
             call.answer(Ok(answer));
         }
@@ -107,5 +119,20 @@ impl Runtime for Line {
 
     fn extension_error(&self, extension: Uuid, failing: Failing, error_type: &str) -> Result<(), Refused> {
         self.state_of_extensions()?.attached.fail(extension, failing, error_type)
+    }
+
+    fn subscribe(&self, extension: Uuid, subscription: Subscription) -> Result<(), Unsubscribed> {
+        let mut state = self.state_of_extensions().map_err(Unsubscribed::Refused)?;
+        let name = state.attached.protocol.name(extension).map_err(Unsubscribed::Refused)?.to_owned();
+        let (logs, sources) = (subscription.api == Api::Logs, subscription.sources.clone());
+        let Some(sandbox) = state.sandbox.clone() else { return Err(Unsubscribed::Closed) };
+        if !sandbox.dials() {
+            return Err(Unsubscribed::Unsupported);
+        }
+        if !state.log.telemetry.subscribe(extension, subscription, &sandbox, &self.shared.clock) {
+            return Err(Unsubscribed::Closed);
+        }
+        state.log.platform(&PlatformRecord::Subscription { name, logs, sources });
+        Ok(())
     }
 }

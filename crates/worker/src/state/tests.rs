@@ -3,8 +3,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use hearth_model::{
-    AccountId, Architecture, CodeHash, FunctionName, LogGroup, LogStreamName, Region, Runtime as Identifier, Version,
-    VersionKey,
+    AccountId, Architecture, CodeHash, FunctionName, LogGroup, LogStreamName, Memory, Region, Runtime as Identifier,
+    Version, VersionKey,
 };
 use hearth_observe::Logs;
 use hearth_runtime_api::{Next, Refusal, Runtime};
