@@ -33,8 +33,10 @@ use crate::settings::{self, Host, Loaded, LogFormat, ProcessVariables, Settings,
 use rooms::{Made, Rooms};
 use signals::Signals;
 
-/// For connections and environments that do not end by themselves, once nothing is left for them to do.
+/// For connections and sandboxes that do not end by themselves, once nothing is left for them to do.
 const LINGER: Duration = Duration::from_secs(2);
+/// For environments to end. Extensions have two seconds to end in order, and what they leave must be killed.
+const ENVIRONMENTS_END: Duration = Duration::from_secs(5);
 
 /// Serves until it is told to end.
 pub fn run(arguments: ServeArguments) -> Result<(), Failure> {
@@ -148,7 +150,7 @@ impl Running {
             tracing::warn!("invocations that still run are ended");
         }
         self.rooms.worker.shut_down_all();
-        let _ = tokio::time::timeout(LINGER, self.rooms.worker.closed()).await;
+        let _ = tokio::time::timeout(ENVIRONMENTS_END, self.rooms.worker.closed()).await;
         let _ = tokio::time::timeout(LINGER, self.rooms.driver.closed()).await;
         let _ = tokio::time::timeout(LINGER, async { while self.door.join_next().await.is_some() {} }).await;
         self.background.shutdown().await;

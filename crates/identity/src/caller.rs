@@ -54,31 +54,16 @@ pub enum IdentifyError {
 
 /// From the `Authorization` header, else from a presigned query, else nobody in particular.
 pub fn identify(sessions: &Sessions, presented: Presented<'_>) -> Result<Caller, IdentifyError> {
-    let credential = match presented.authorization.filter(|value| value.starts_with("AWS4-")) {
+    let Presented { authorization, token, query } = presented;
+    let credential = match authorization.filter(|value| value.starts_with("AWS4-")) {
         Some(value) => Some(of_header(value)?),
-        None => of_query(presented.query, "X-Amz-Credential"),
+        None => of_query(query, "X-Amz-Credential"),
     };
-    if credential.is_none()
-        && let Some(key) = of_version_2(authorization, query)
-    {
-        return Ok(Caller {
-            account: AccountId::parse(&key).unwrap_or_else(AccountId::default_account),
-            region: Region::default_region(),
-            service: Some("s3".to_owned()),
-            access_key: Some(key),
-        });
-    }
-    let Some(credential) = credential else {
-        return Ok(Caller {
-            account: AccountId::default_account(),
-            region: Region::default_region(),
-            service: None,
-            access_key: None,
-            identified: Identified::No,
-        });
+    let mut caller = match credential {
+        Some(credential) => of_scope(&credential)?,
+        None => without_scope(of_version_2(authorization, query)),
     };
-    let mut caller = of_scope(&credential)?;
-    let token = presented.token.map(str::to_owned).or_else(|| of_query(presented.query, "X-Amz-Security-Token"));
+    let token = token.map(str::to_owned).or_else(|| of_query(query, "X-Amz-Security-Token"));
     if let (Some(token), Some(key)) = (token, &caller.access_key) {
         let opened = sessions.open(key, &token);
         let opened = opened.map_err(|Expired| IdentifyError::Expired(caller.service.clone().unwrap_or_default()))?;
@@ -100,20 +85,30 @@ fn of_header(value: &str) -> Result<String, IdentifyError> {
     credential.map(str::to_owned).ok_or_else(|| IdentifyError::NoCredential(short()))
 }
 
+/// A value of the query. Names of the second version are in lower case.
 fn of_query(query: &str, name: &str) -> Option<String> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| key.eq_ignore_ascii_case(name))?;
     let decoded = percent_encoding::percent_decode_str(value).decode_utf8().ok()?;
     Some(decoded.into_owned()).filter(|value| value.len() <= LENGTH_MAX)
 }
 
 /// The key of a signature of the second version, which only S3 still has: it names no service, and no region.
 fn of_version_2(authorization: Option<&str>, query: &str) -> Option<String> {
-    let of_header = authorization.and_then(|value| Some(value.strip_prefix("AWS ")?.split_once(':')?.0));
-    let of_query = || {
-        let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-        value("Signature").and(value("AWSAccessKeyId"))
-    };
-    of_header.or_else(of_query).map(str::to_owned).filter(|key| !key.is_empty() && key.len() <= LENGTH_MAX)
+    let of_header = authorization.and_then(|value| Some(value.strip_prefix("AWS ")?.split_once(':')?.0.to_owned()));
+    let key = of_header.or_else(|| of_query(query, "Signature").and(of_query(query, "AWSAccessKeyId")));
+    key.filter(|key| !key.is_empty() && key.len() <= LENGTH_MAX)
+}
+
+/// `key` is of a signature of the second version, if there is any.
+fn without_scope(key: Option<String>) -> Caller {
+    Caller {
+        account: key.as_deref().and_then(AccountId::parse).unwrap_or_else(AccountId::default_account),
+        region: Region::default_region(),
+        service: key.is_some().then(|| "s3".to_owned()),
+        access_key: key,
+        identified: Identified::No,
+    }
 }
 
 fn of_scope(credential: &str) -> Result<Caller, IdentifyError> {
@@ -179,11 +174,17 @@ mod tests {
 
     #[test]
     fn signatures_of_the_second_version_are_of_s3() {
-        let caller = identify(Some("AWS 123456789012:abc="), "").unwrap();
+        let header = Presented { authorization: Some("AWS 123456789012:abc="), ..Presented::default() };
+        let caller = identify(&sessions(), header).unwrap();
         assert_eq!((caller.account.as_str(), caller.service.as_deref()), ("123456789012", Some("s3")));
-        let caller = identify(None, "AWSAccessKeyId=test&Signature=a%3D&Expires=1").unwrap();
+        let caller = queried("AWSAccessKeyId=test&Signature=a%3D&Expires=1");
         assert_eq!((caller.access_key.as_deref(), caller.service.as_deref()), (Some("test"), Some("s3")));
-        assert_eq!(identify(None, "AWSAccessKeyId=test").unwrap().service, None);
+        assert_eq!(queried("AWSAccessKeyId=test").service, None);
+        let session = Session { account: AccountId::parse("123456789012").unwrap(), role: None };
+        let credentials = sessions().issue(session, Duration::from_secs(60));
+        let (key, token) = (&credentials.access_key, credentials.token.reveal());
+        let caller = queried(&format!("AWSAccessKeyId={key}&Signature=a&x-amz-security-token={token}"));
+        assert_eq!((caller.account.as_str(), caller.identified), ("123456789012", Identified::As(None)));
     }
 
     #[test]

@@ -169,17 +169,17 @@ pub(crate) fn new_id(prefix: &str) -> String {
 async fn session_key(records: &dyn Records) -> Result<[u8; 32], OpenError> {
     let key = || Key { partition: String::new(), kind: SESSION_KEY, id: "1".to_owned() };
     if let Some(found) = records.get(key()).await? {
-        return found.value[..].try_into().map_err(|_| OpenError::Damaged);
+        return serde_json::from_slice(&found.value).map_err(|_| OpenError::Damaged);
     }
     let mut made = [0; 32];
     std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut made)).map_err(OpenError::Random)?;
-    let write = Write::Put { key: key(), expect: Expect::Absent, value: made.to_vec().into() };
-    match records.commit(vec![write]).await {
+    let value = serde_json::to_vec(&made).map_err(|_| OpenError::Damaged)?;
+    match records.commit(vec![Write::Put { key: key(), expect: Expect::Absent, value: value.into() }]).await {
         Ok(_) => Ok(made),
         // Another server that shares the records was first.
         Err(RecordsError::Conflict(_)) => {
             let found = records.get(key()).await?.ok_or(OpenError::Damaged)?;
-            found.value[..].try_into().map_err(|_| OpenError::Damaged)
+            serde_json::from_slice(&found.value).map_err(|_| OpenError::Damaged)
         }
         Err(error) => Err(error.into()),
     }

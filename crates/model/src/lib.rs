@@ -16,6 +16,7 @@ mod report;
 mod resource;
 mod runtime;
 mod secret;
+mod telemetry;
 mod units;
 
 pub use arn::{FunctionArn, FunctionRef, RefError};
@@ -34,8 +35,9 @@ pub use materials::{
     AdmitError, Admitted, Checked, CodeTree, Materials, MaterialsError, Package, Packages, Pieces, Root, RootBind,
     RuntimeTree, StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages,
 };
-pub use report::{ErrorType, InitPhase, InitReport, PlatformRecord, Report, Status};
+pub use report::{ErrorType, InitPhase, InitReport, InitStart, PlatformRecord, Report, RuntimeDone, Span, Status};
 pub use resource::{LayerArn, ResourceArn};
 pub use runtime::{Family, RUNTIMES, Runtime, UnknownRuntime};
 pub use secret::Secret;
+pub use telemetry::{Buffering, Destination, Source, TelemetrySchema};
 pub use units::{Memory, Millis};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use crate::{Memory, Millis, RequestId, Version};
+use crate::{Memory, Millis, RequestId, Source, Version};
 
 /// How an invocation or init ended (spec 4.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +40,10 @@ impl ErrorType {
     pub const INVALID_RESPONSE_MODE: ErrorType = ErrorType(Cow::Borrowed("Runtime.InvalidResponseModeHeader"));
     pub const RESPONSE_TOO_LARGE: ErrorType = ErrorType(Cow::Borrowed("Function.ResponseSizeTooLarge"));
     pub const FUNCTION_UNKNOWN: ErrorType = ErrorType(Cow::Borrowed("Function.Unknown"));
+    pub const EXTENSION_INIT: ErrorType = ErrorType(Cow::Borrowed("Extension.InitError"));
+    pub const EXTENSION_EXIT: ErrorType = ErrorType(Cow::Borrowed("Extension.ExitError"));
+    pub const EXTENSION_CRASH: ErrorType = ErrorType(Cow::Borrowed("Extension.Crash"));
+    pub const EXTENSION_LAUNCH: ErrorType = ErrorType(Cow::Borrowed("Extension.LaunchError"));
     pub const SANDBOX_TIMEOUT: ErrorType = ErrorType(Cow::Borrowed("Sandbox.Timedout"));
     pub const SANDBOX_FAILURE: ErrorType = ErrorType(Cow::Borrowed("Sandbox.Failure"));
 
@@ -72,7 +76,8 @@ pub struct Report {
     pub version: Version,
     pub status: Status,
     pub error_type: Option<ErrorType>,
-    /// From delivery to the runtime until the runtime asked for the next event, or the end was forced.
+    /// From delivery to the runtime until the runtime and every extension that took part asked for the next event, or the
+    /// end was forced.
     pub duration: Duration,
     /// Only on the first invocation after a successful init phase.
     pub init_duration: Option<Duration>,
@@ -80,6 +85,10 @@ pub struct Report {
     pub max_memory_used: Memory,
     /// Said where functions are confined less than usual: `landlock`, `none`.
     pub isolation: Option<&'static str>,
+    /// X-Ray header of the invocation.
+    pub trace: Option<String>,
+    /// What extensions did after the runtime was done.
+    pub overhead: Option<Span>,
 }
 
 impl Report {
@@ -96,7 +105,54 @@ pub enum InitPhase {
     Invoke,
 }
 
-/// Printed only when init failed or timed out.
+impl InitPhase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            InitPhase::Init => "init",
+            InitPhase::Invoke => "invoke",
+        }
+    }
+}
+
+/// Who begins to initialise, on what.
+#[derive(Clone, Debug)]
+pub struct InitStart {
+    pub phase: InitPhase,
+    /// Such as `python:3.11.2`.
+    pub runtime_version: String,
+    pub runtime_version_arn: String,
+    pub function_name: String,
+    pub function_version: String,
+    /// Unqualified.
+    pub function_arn: String,
+    /// Name of the log stream.
+    pub instance: String,
+    pub memory: Memory,
+}
+
+/// A part of an invocation's time.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// As AWS names it.
+    pub name: &'static str,
+    pub start: SystemTime,
+    pub duration: Duration,
+}
+
+/// The runtime has asked for its next event, or its end was forced.
+#[derive(Clone, Debug)]
+pub struct RuntimeDone {
+    pub request_id: RequestId,
+    pub trace: Option<String>,
+    pub status: Status,
+    pub error_type: Option<ErrorType>,
+    pub duration: Duration,
+    /// Bytes of the answer.
+    pub produced: usize,
+    pub spans: Vec<Span>,
+}
+
+/// The log has it only when init failed or timed out.
 #[derive(Clone, Debug)]
 pub struct InitReport {
     pub duration: Duration,
@@ -105,18 +161,42 @@ pub struct InitReport {
     pub error_type: Option<ErrorType>,
 }
 
-/// A line that the platform itself writes into a function's log (spec 3.4). `observe` renders it.
+/// What the platform itself says of a function: lines of its log (spec 3.4), events of the Telemetry and Logs APIs
+/// (spec 4.6), or both. `observe` renders it.
 #[derive(Clone, Debug)]
 pub enum PlatformRecord {
-    /// `runtime_version` such as `python:3.11.2`.
-    InitStart {
-        runtime_version: String,
-        runtime_version_arn: String,
+    InitStart(InitStart),
+    /// No line of the log.
+    InitRuntimeDone {
+        phase: InitPhase,
+        status: Status,
+        error_type: Option<ErrorType>,
+    },
+    /// How an extension stands when init is over.
+    Extension {
+        name: String,
+        state: &'static str,
+        events: Vec<&'static str>,
+        error_type: Option<String>,
     },
     InitReport(InitReport),
     Start {
         request_id: RequestId,
         version: Version,
+        trace: Option<String>,
+    },
+    /// No line of the log.
+    RuntimeDone(RuntimeDone),
+    /// An extension gets events by the Telemetry API, or (`logs`) by the Logs API.
+    Subscription {
+        name: String,
+        logs: bool,
+        sources: Vec<Source>,
+    },
+    /// No line of the log: said to who has missed something.
+    LogsDropped {
+        records: u64,
+        bytes: u64,
     },
     /// `timeout` is the function's, printed in seconds with two decimals.
     TimedOut {

@@ -6,6 +6,7 @@ mod lines;
 mod logs;
 pub mod platform;
 mod tail;
+pub mod telemetry;
 
 pub use lines::{LINE_MAX, LineSplitter};
 pub use logs::{Config, Followed, Follower, Logs, LogsError, Query, Stored};

@@ -3,16 +3,35 @@
 use std::fmt::Write;
 use std::time::SystemTime;
 
-use hearth_model::{InitPhase, InitReport, Millis, PlatformRecord, Report, Status};
+use hearth_model::{InitReport, Millis, PlatformRecord, Report, Source, Status};
 
-/// One event's text, without a newline at its end.
-pub fn render(record: &PlatformRecord) -> String {
-    match record {
-        PlatformRecord::InitStart { runtime_version, runtime_version_arn } => {
-            format!("INIT_START Runtime Version: {runtime_version}\tRuntime Version ARN: {runtime_version_arn}")
+/// One event's line, without a newline at its end; `None` for what has none.
+pub fn render(record: &PlatformRecord) -> Option<String> {
+    Some(match record {
+        PlatformRecord::InitStart(start) => {
+            let (version, arn) = (&start.runtime_version, &start.runtime_version_arn);
+            format!("INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}")
         }
+        PlatformRecord::Extension { name, state, events, error_type } => {
+            let mut line = format!("EXTENSION\tName: {name}\tState: {state}\tEvents: [{}]", events.join(", "));
+            if let Some(error_type) = error_type {
+                let _ = write!(line, "\tError Type: {error_type}");
+            }
+            line
+        }
+        PlatformRecord::InitReport(report) if report.status == Status::Success => return None,
         PlatformRecord::InitReport(report) => init_report(report),
-        PlatformRecord::Start { request_id, version } => format!("START RequestId: {request_id} Version: {version}"),
+        PlatformRecord::Subscription { name, logs, sources } => {
+            let types: Vec<&str> = sources.iter().map(|source| capitalised(*source)).collect();
+            let api = if *logs { "LOGS" } else { "TELEMETRY" };
+            format!("{api}\tName: {name}\tState: Subscribed\tTypes: [{}]", types.join(", "))
+        }
+        PlatformRecord::InitRuntimeDone { .. }
+        | PlatformRecord::RuntimeDone(_)
+        | PlatformRecord::LogsDropped { .. } => return None,
+        PlatformRecord::Start { request_id, version, .. } => {
+            format!("START RequestId: {request_id} Version: {version}")
+        }
         PlatformRecord::TimedOut { at, request_id, timeout } => {
             format!("{} {request_id} Task timed out after {:.2} seconds\n", timestamp(*at), timeout.as_secs_f64())
         }
@@ -24,6 +43,14 @@ pub fn render(record: &PlatformRecord) -> String {
         }
         PlatformRecord::End { request_id } => format!("END RequestId: {request_id}"),
         PlatformRecord::Report(report) => self::report(report),
+    })
+}
+
+fn capitalised(source: Source) -> &'static str {
+    match source {
+        Source::Platform => "Platform",
+        Source::Function => "Function",
+        Source::Extension => "Extension",
     }
 }
 
@@ -52,13 +79,10 @@ fn report(report: &Report) -> String {
 }
 
 fn init_report(report: &InitReport) -> String {
-    let phase = match report.phase {
-        InitPhase::Init => "init",
-        InitPhase::Invoke => "invoke",
-    };
     let mut line = format!(
-        "INIT_REPORT Init Duration: {}\tPhase: {phase}\tStatus: {}",
+        "INIT_REPORT Init Duration: {}\tPhase: {}\tStatus: {}",
         Millis(report.duration),
+        report.phase.as_str(),
         report.status.as_str()
     );
     if let Some(error_type) = report.error_type.as_ref().filter(|_| report.status != Status::Timeout) {
@@ -83,6 +107,10 @@ mod tests {
 
     use super::*;
 
+    fn render(record: &PlatformRecord) -> String {
+        super::render(record).unwrap()
+    }
+
     fn a_report() -> Report {
         Report {
             request_id: RequestId::new("r"),
@@ -94,6 +122,8 @@ mod tests {
             memory_size: Memory::mib(128),
             max_memory_used: Memory::mib(36),
             isolation: None,
+            trace: None,
+            overhead: None,
         }
     }
 
@@ -120,6 +150,28 @@ mod tests {
         assert!(render(&PlatformRecord::Report(timeout)).ends_with("36 MB\tStatus: timeout\t"));
         let loose = Report { isolation: Some("none"), ..a_report() };
         assert!(render(&PlatformRecord::Report(loose)).ends_with("Init Duration: 110.10 ms\tIsolation: none\t"));
+    }
+
+    #[test]
+    fn extensions_read_as_awss_do() {
+        let extension = |state, events, error_type: Option<&str>| {
+            let error_type = error_type.map(str::to_owned);
+            render(&PlatformRecord::Extension { name: "watch".to_owned(), state, events, error_type })
+        };
+        let line = extension("Ready", vec!["INVOKE", "SHUTDOWN"], None);
+        assert_eq!(line, "EXTENSION\tName: watch\tState: Ready\tEvents: [INVOKE, SHUTDOWN]");
+        let line = extension("LaunchError", vec![], Some("PermissionDenied"));
+        assert_eq!(line, "EXTENSION\tName: watch\tState: LaunchError\tEvents: []\tError Type: PermissionDenied");
+    }
+
+    #[test]
+    fn subscriptions_read_as_awss_do() {
+        let subscription =
+            |logs, sources| render(&PlatformRecord::Subscription { name: "watch".to_owned(), logs, sources });
+        let line = subscription(false, vec![Source::Platform, Source::Function]);
+        assert_eq!(line, "TELEMETRY\tName: watch\tState: Subscribed\tTypes: [Platform, Function]");
+        let line = subscription(true, vec![Source::Extension]);
+        assert_eq!(line, "LOGS\tName: watch\tState: Subscribed\tTypes: [Extension]");
     }
 
     #[test]

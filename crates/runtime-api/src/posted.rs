@@ -27,7 +27,11 @@ pub(crate) enum Unread {
 
 /// Reads a body of at most the largest response's size. What is left of it stays in `body`.
 pub(crate) async fn read(body: &mut Incoming) -> Result<Posted, Unread> {
-    match Limited::new(body, RESPONSE_PAYLOAD_MAX).collect().await {
+    read_at_most(body, RESPONSE_PAYLOAD_MAX).await
+}
+
+pub(crate) async fn read_at_most(body: &mut Incoming, limit: usize) -> Result<Posted, Unread> {
+    match Limited::new(body, limit).collect().await {
         Ok(collected) => {
             let trailers = collected.trailers().cloned();
             Ok(Posted { body: collected.to_bytes(), trailers })

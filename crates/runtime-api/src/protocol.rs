@@ -114,6 +114,11 @@ impl Protocol {
         }
     }
 
+    /// Whether the runtime has asked and was given nothing yet.
+    pub fn waits(&self) -> bool {
+        self.state == State::Ready
+    }
+
     /// Whether `response` (`to` is `InvocationResponse`) or `error` (`InvocationErrorResponse`) of this id would be
     /// taken: asked before a body is read. The id is checked before the state (spec 4.3).
     pub fn may_answer(&self, id: &str, to: &'static str) -> Result<(), Refusal> {

@@ -6,11 +6,10 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
 use crate::protocol::{Event, Refusal};
-use crate::route::Missing;
 
 pub(crate) type Reply = Response<Full<Bytes>>;
 
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 pub(crate) fn accepted() -> Reply {
@@ -27,17 +26,6 @@ pub(crate) fn unknown_route() -> Reply {
 
 pub(crate) fn wrong_method() -> Reply {
     reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, Bytes::new())
-}
-
-/// AWS's own emulator says 202 where it lacks Telemetry and Logs, so that extensions go on without them.
-pub(crate) fn missing(api: Missing) -> Reply {
-    match api {
-        Missing::Extensions => {
-            failure(StatusCode::NOT_IMPLEMENTED, "Extension.NotSupported", "Extensions API is not supported")
-        }
-        Missing::Logs => failure(StatusCode::ACCEPTED, "Logs.NotSupported", "Logs API is not supported"),
-        Missing::Telemetry => failure(StatusCode::ACCEPTED, "Telemetry.NotSupported", "Telemetry API is not supported"),
-    }
 }
 
 pub(crate) fn invalid_response_mode() -> Reply {
@@ -90,12 +78,12 @@ pub(crate) fn event(event: &Event) -> Reply {
     reply
 }
 
-fn failure(status: StatusCode, error_type: &str, message: &str) -> Reply {
+pub(crate) fn failure(status: StatusCode, error_type: &str, message: &str) -> Reply {
     let body = serde_json::json!({ "errorMessage": message, "errorType": error_type });
     reply(status, JSON, body.to_string().into())
 }
 
-fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
+pub(crate) fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
     let mut reply = Response::new(Full::new(body));
     *reply.status_mut() = status;
     reply.headers_mut().insert("content-type", HeaderValue::from_static(content_type));

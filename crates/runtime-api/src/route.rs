@@ -2,6 +2,9 @@
 
 use http::Method;
 
+use crate::extensions::Failing;
+use crate::telemetry::Api;
+
 /// A request of the Runtime API, or how it is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
@@ -10,22 +13,17 @@ pub(crate) enum Route<'a> {
     Error(&'a str),
     InitError,
     Ping,
-    /// An API that Hearth does not have yet.
-    Missing(Missing),
+    Register,
+    NextEvent,
+    ExtensionError(Failing),
+    Subscribe(Api),
     WrongMethod,
     Unknown,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Missing {
-    Extensions,
-    Logs,
-    Telemetry,
-}
-
 impl<'a> Route<'a> {
     pub fn of(method: &Method, path: &'a str) -> Self {
-        let Some(path) = path.strip_prefix("/2018-06-01/") else { return Route::beside(path) };
+        let Some(path) = path.strip_prefix("/2018-06-01/") else { return Route::beside(method, path) };
         let (wanted, route) = match path {
             "runtime/invocation/next" => (Method::GET, Route::Next),
             "runtime/init/error" => (Method::POST, Route::InitError),
@@ -40,16 +38,17 @@ impl<'a> Route<'a> {
     }
 
     /// Routes of the other APIs on this address.
-    fn beside(path: &str) -> Self {
-        if path.starts_with("/2020-01-01/extension/") {
-            Route::Missing(Missing::Extensions)
-        } else if path == "/2020-08-15/logs" {
-            Route::Missing(Missing::Logs)
-        } else if path == "/2022-07-01/telemetry" {
-            Route::Missing(Missing::Telemetry)
-        } else {
-            Route::Unknown
-        }
+    fn beside(method: &Method, path: &str) -> Self {
+        let (wanted, route) = match path {
+            "/2020-01-01/extension/register" => (Method::POST, Route::Register),
+            "/2020-01-01/extension/event/next" => (Method::GET, Route::NextEvent),
+            "/2020-01-01/extension/init/error" => (Method::POST, Route::ExtensionError(Failing::Init)),
+            "/2020-01-01/extension/exit/error" => (Method::POST, Route::ExtensionError(Failing::Exit)),
+            "/2020-08-15/logs" => (Method::PUT, Route::Subscribe(Api::Logs)),
+            "/2022-07-01/telemetry" => (Method::PUT, Route::Subscribe(Api::Telemetry)),
+            _ => return Route::Unknown,
+        };
+        if *method == wanted { route } else { Route::WrongMethod }
     }
 }
 
@@ -69,9 +68,14 @@ mod tests {
             (Method::POST, "/2018-06-01/runtime/init/error", Route::InitError),
             (Method::GET, "/2018-06-01/ping", Route::Ping),
             (Method::GET, "/2018-06-01/", Route::Unknown),
-            (Method::POST, "/2020-01-01/extension/register", Route::Missing(Missing::Extensions)),
-            (Method::PUT, "/2020-08-15/logs", Route::Missing(Missing::Logs)),
-            (Method::PUT, "/2022-07-01/telemetry", Route::Missing(Missing::Telemetry)),
+            (Method::POST, "/2020-01-01/extension/register", Route::Register),
+            (Method::GET, "/2020-01-01/extension/register", Route::WrongMethod),
+            (Method::GET, "/2020-01-01/extension/event/next", Route::NextEvent),
+            (Method::POST, "/2020-01-01/extension/init/error", Route::ExtensionError(Failing::Init)),
+            (Method::POST, "/2020-01-01/extension/exit/error", Route::ExtensionError(Failing::Exit)),
+            (Method::GET, "/2020-01-01/extension/event", Route::Unknown),
+            (Method::PUT, "/2020-08-15/logs", Route::Subscribe(Api::Logs)),
+            (Method::PUT, "/2022-07-01/telemetry", Route::Subscribe(Api::Telemetry)),
             (Method::GET, "/", Route::Unknown),
             (Method::GET, "*", Route::Unknown),
         ];

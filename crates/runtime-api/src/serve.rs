@@ -1,5 +1,8 @@
 //! The HTTP/1.1 server in front of a [`Runtime`].
 
+mod extensions;
+mod telemetry;
+
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +18,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
+use crate::extensions::{Failing, Notice, Refused};
 use crate::posted::{self, Unread};
 use crate::protocol::{Answer, Event, Refusal};
 use crate::reply::{self, Reply};
 use crate::route::Route;
+use crate::telemetry::Subscription;
 
 /// Connections of one environment at a time; further ones wait in the kernel's queue, which has its own limit.
 const CONNECTIONS_MAX: usize = 64;
@@ -49,6 +55,32 @@ pub enum Next {
     Later(oneshot::Receiver<Arc<Event>>),
 }
 
+/// What an extension's call for the next event is answered with.
+pub enum NextNotice {
+    Now(Notice),
+    /// When there is something to be told. Closed without it when the extension is to be refused.
+    Later(oneshot::Receiver<Notice>),
+}
+
+/// What an extension is told when it registers.
+pub struct Welcome {
+    pub id: Uuid,
+    pub function_name: String,
+    pub function_version: String,
+    pub handler: String,
+    pub account_id: String,
+}
+
+/// Why there is no subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsubscribed {
+    Refused(Refused),
+    /// Init is over.
+    Closed,
+    /// Nothing can be sent into this environment.
+    Unsupported,
+}
+
 /// The environment behind the API. Called from the tasks of connections; must not block.
 pub trait Runtime: Send + Sync + 'static {
     fn next(&self) -> Result<Next, Refusal>;
@@ -59,6 +91,15 @@ pub trait Runtime: Send + Sync + 'static {
     fn answer(&self, id: &str, to: &'static str, answer: Answer) -> Result<(), Refusal>;
 
     fn init_error(&self, answer: Answer) -> Result<(), Refusal>;
+
+    /// `events` as they came.
+    fn register(&self, name: &str, events: &[String]) -> Result<Welcome, Refused>;
+
+    fn next_notice(&self, extension: Uuid) -> Result<NextNotice, Refused>;
+
+    fn extension_error(&self, extension: Uuid, failing: Failing, error_type: &str) -> Result<(), Refused>;
+
+    fn subscribe(&self, extension: Uuid, subscription: Subscription) -> Result<(), Unsubscribed>;
 }
 
 /// Serves until it is dropped; its connections are closed then.
@@ -169,7 +210,10 @@ async fn answer(door: &Door, request: Request<Incoming>) -> Reply {
         Route::Error(id) => error(door, id, &head, body).await,
         Route::InitError => init_error(door, &head, body).await,
         Route::Ping => door.refuse(body, reply::pong()).await,
-        Route::Missing(api) => door.refuse(body, reply::missing(api)).await,
+        Route::Register => extensions::register(door, &head, body).await,
+        Route::NextEvent => extensions::next(door, &head, body).await,
+        Route::ExtensionError(failing) => extensions::error(door, failing, &head, body).await,
+        Route::Subscribe(api) => telemetry::subscribe(door, api, &head, body).await,
         Route::WrongMethod => door.refuse(body, reply::wrong_method()).await,
         Route::Unknown => door.refuse(body, reply::unknown_route()).await,
     }

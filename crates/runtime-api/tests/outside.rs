@@ -1,5 +1,6 @@
 //! The Runtime API as code in a sandbox sees it: through a socket, with good manners and without.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -7,8 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_model::{RESPONSE_PAYLOAD_MAX, RequestId};
-use hearth_runtime_api::{Answer, Asked, Event, Next, Protocol, Refusal, Runtime, Server, serve};
+use hearth_runtime_api::{
+    Answer, Asked, Event, Extensions, Failing, Next, NextNotice, Notice, Protocol, Refusal, Refused, Runtime, Server,
+    ShutdownReason, Subscription, Unsubscribed, Wants, Welcome, serve,
+};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 /// An environment that gives out the events it was made with, one after the other.
 #[derive(Default)]
@@ -22,6 +27,11 @@ struct Inner {
     events: Vec<Arc<Event>>,
     parked: Option<oneshot::Sender<Arc<Event>>>,
     answers: Vec<Answer>,
+    extensions: Extensions,
+    /// By extension.
+    listening: HashMap<usize, oneshot::Sender<Notice>>,
+    subscriptions: Vec<Subscription>,
+    unsubscribed: Option<Unsubscribed>,
 }
 
 impl Runtime for Fake {
@@ -56,6 +66,38 @@ impl Runtime for Fake {
         inner.protocol.init_error()?;
         inner.answers.push(answer);
         Ok(())
+    }
+
+    fn register(&self, name: &str, events: &[String]) -> Result<Welcome, Refused> {
+        let id = Uuid::new_v4();
+        self.inner.lock().unwrap().extensions.register(name, events, id)?;
+        let [function_name, function_version, handler, account_id] = ["f", "7", "m.h", "123"].map(str::to_owned);
+        Ok(Welcome { id, function_name, function_version, handler, account_id })
+    }
+
+    fn next_notice(&self, extension: Uuid) -> Result<NextNotice, Refused> {
+        let Inner { extensions, listening, .. } = &mut *self.inner.lock().unwrap();
+        let connected = |at| listening.get(&at).is_some_and(|listening| !listening.is_closed());
+        let (at, wants) = extensions.ask(extension, connected)?;
+        if let Wants::Missed(notice) = wants {
+            return Ok(NextNotice::Now(notice));
+        }
+        let (sender, later) = oneshot::channel();
+        listening.insert(at, sender);
+        Ok(NextNotice::Later(later))
+    }
+
+    fn extension_error(&self, extension: Uuid, failing: Failing, error_type: &str) -> Result<(), Refused> {
+        self.inner.lock().unwrap().extensions.fail(extension, failing, error_type).map(drop)
+    }
+
+    fn subscribe(&self, extension: Uuid, subscription: Subscription) -> Result<(), Unsubscribed> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.extensions.name(extension).map_err(Unsubscribed::Refused)?;
+        if inner.unsubscribed.is_none() {
+            inner.subscriptions.push(subscription);
+        }
+        inner.unsubscribed.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -352,17 +394,9 @@ fn a_lost_event_is_given_again() {
 }
 
 #[test]
-fn apis_that_are_missing_refuse_by_name() {
+fn what_is_not_there_says_so() {
     let world = world(vec![]);
     let mut client = world.connect();
-    let register = client.post("/2020-01-01/extension/register", "", b"{\"events\":[]}");
-    assert_eq!((register.status, register.text().contains("Extension.NotSupported")), (501, true));
-    for (path, name) in [("/2020-08-15/logs", "Logs.NotSupported"), ("/2022-07-01/telemetry", "Telemetry.NotSupported")]
-    {
-        client.send(format!("PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}").as_bytes());
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.text().contains(name)), (202, true), "{path}");
-    }
     assert_eq!(client.get("/2018-06-01/runtime/restore/next").status, 404);
     assert_eq!(client.post("/2018-06-01/runtime/invocation/next", "", b"").status, 405);
 }
@@ -467,4 +501,224 @@ fn what_leads_to_nothing_is_held_up_and_work_is_not() {
     let flooded = flooding.join().unwrap();
     assert!(flooded >= Duration::from_secs(4), "2,000 at once, then 500 a second: {flooded:?}");
     assert!(worked < flooded, "4,000 requests of a runtime took {worked:?}");
+}
+
+const REGISTER: &str = "/2020-01-01/extension/register";
+const NEXT: &str = "/2020-01-01/extension/event/next";
+
+impl World {
+    fn extensions(&self, change: impl FnOnce(&mut Extensions)) {
+        change(&mut self.fake.inner.lock().unwrap().extensions);
+    }
+
+    /// Waits until this extension listens, and tells it something.
+    fn tell(&self, at: usize, notice: Notice) {
+        loop {
+            let listening = self.fake.inner.lock().unwrap().listening.remove(&at);
+            match listening {
+                Some(listening) => return listening.send(notice).unwrap(),
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+}
+
+impl Client {
+    fn register(&mut self, name: &str, headers: &str, body: &str) -> Reply {
+        self.post(REGISTER, &format!("Lambda-Extension-Name: {name}\r\n{headers}"), body.as_bytes())
+    }
+
+    /// Asks for an event and does not wait for the answer.
+    fn ask(&mut self, id: &str) {
+        self.send(format!("GET {NEXT} HTTP/1.1\r\nHost: x\r\nLambda-Extension-Identifier: {id}\r\n\r\n").as_bytes());
+    }
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> &str {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap()
+    }
+
+    fn refusal(&self) -> (u16, String, String) {
+        let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
+        let text = |name: &str| body[name].as_str().unwrap().to_owned();
+        (self.status, text("errorType"), text("errorMessage"))
+    }
+}
+
+fn refused(error_type: &str, message: &str) -> (u16, String, String) {
+    (403, error_type.to_owned(), message.to_owned())
+}
+
+#[test]
+fn an_extension_registers_and_is_told_what_happens() {
+    let world = world(vec![]);
+    world.extensions(|all| *all = Extensions::new(&["watch".to_owned()]));
+    let mut client = world.connect();
+    let events = r#"{"events": ["INVOKE", "SHUTDOWN"]}"#;
+    let welcome = client.register("watch", "Lambda-Extension-Accept-Feature: x, accountId\r\n", events);
+    let expected = r#"{"functionName":"f","functionVersion":"7","handler":"m.h","accountId":"123"}"#;
+    assert_eq!((welcome.status, welcome.text()), (200, expected));
+    let id = welcome.header("Lambda-Extension-Identifier").to_owned();
+    Uuid::parse_str(&id).unwrap();
+    client.ask(&id);
+    let mut traced = event("r1");
+    traced.trace = Some("Root=1-2-3".to_owned());
+    world.tell(0, Notice::Invoke(Arc::new(traced)));
+    let told = client.reply();
+    let expected = r#"{"eventType":"INVOKE","deadlineMs":1700000000000,"requestId":"r1","invokedFunctionArn":"arn:aws:lambda:us-east-1:000000000000:function:f","tracing":{"type":"X-Amzn-Trace-Id","value":"Root=1-2-3"}}"#;
+    assert_eq!((told.status, told.text()), (200, expected));
+    Uuid::parse_str(told.header("Lambda-Extension-Event-Identifier")).unwrap();
+    world.extensions(|all| drop(all.invoke()));
+    client.ask(&id);
+    world.tell(0, Notice::Shutdown { deadline_ms: 5, reason: ShutdownReason::Timeout });
+    let expected = r#"{"eventType":"SHUTDOWN","deadlineMs":5,"shutdownReason":"timeout"}"#;
+    assert_eq!(client.reply().text(), expected);
+}
+
+#[test]
+fn without_the_feature_nothing_is_said_of_the_account() {
+    let world = world(vec![]);
+    let welcome = world.connect().register("mine", "", "{}");
+    assert_eq!(welcome.text(), r#"{"functionName":"f","functionVersion":"7","handler":"m.h"}"#);
+}
+
+#[test]
+fn registrations_are_refused_in_awss_words() {
+    let world = world(vec![]);
+    world.extensions(|all| *all = Extensions::new(&["out".to_owned()]));
+    let mut client = world.connect();
+    let unnamed = client.post(REGISTER, "", b"{}").refusal();
+    assert_eq!(unnamed, refused("Extension.InvalidExtensionName", "Empty extension name"));
+    for body in ["nonsense", "[]", r#"{"events": 1}"#, &format!("{{\"x\": \"{}\"}}", "x".repeat(20_000))] {
+        let (status, error_type, _) = client.register("out", "", body).refusal();
+        assert_eq!((status, error_type.as_str()), (403, "InvalidRequestFormat"), "{body}");
+    }
+    let keys = client.register("out", "", r#"{"events": [], "configurationKeys": ["A"]}"#).refusal();
+    let message = "configurationKeys are deprecated; use environment variables instead";
+    assert_eq!(keys, refused("InvalidRequestFormat", message));
+    let event = client.register("out", "", r#"{"events": ["NAP"]}"#).refusal();
+    assert_eq!(event, refused("Extension.InvalidEventType", "NAP: ErrorInvalidEventType"));
+    let event = client.register("in", "", r#"{"events": ["SHUTDOWN"]}"#).refusal();
+    let message = "SHUTDOWN: ShutdownEventNotSupportedForInternalExtension";
+    assert_eq!(event, refused("Extension.InvalidEventType", message));
+    for name in ["out", "in"] {
+        assert_eq!(client.register(name, "", r#"{"events": ["INVOKE"]}"#).status, 200);
+    }
+    let message = "State transition from Registered to Registered failed for extension out. Error: State transition is not allowed";
+    assert_eq!(client.register("out", "", "{}").refusal(), refused("Extension.InvalidExtensionState", message));
+    let message = "Extension with this name already registered";
+    assert_eq!(client.register("in", "", "{}").refusal(), refused("Extension.InvalidExtensionState", message));
+    for number in 3..=10 {
+        assert_eq!(client.register(&format!("in{number}"), "", "{}").status, 200);
+    }
+    let full = client.register("in11", "", "{}").refusal();
+    assert_eq!(full, refused("Extension.TooManyExtensions", "Extension limit (10) reached"));
+    world.extensions(Extensions::close);
+    let late = client.register("in11", "", "{}").refusal();
+    assert_eq!(late, refused("Extension.RegistrationClosed", "Extension registration closed already"));
+}
+
+#[test]
+fn calls_of_nobody_and_out_of_turn_are_refused_in_awss_words() {
+    let world = world(vec![]);
+    let mut client = world.connect();
+    let stranger = "00000000-0000-0000-0000-000000000007";
+    let unknown_type = "Extension.UnknownExtensionIdentifier";
+    for (path, unknown) in [
+        (NEXT, format!("Unknown extension {stranger}")),
+        ("/2020-01-01/extension/init/error", "Unknown Lambda-Extension-Identifier".to_owned()),
+        ("/2020-01-01/extension/exit/error", "Unknown Lambda-Extension-Identifier".to_owned()),
+    ] {
+        let mut call = |headers: &str| {
+            let method = if path == NEXT { "GET" } else { "POST" };
+            client.send(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n").as_bytes());
+            client.reply().refusal()
+        };
+        let missing = refused("Extension.MissingExtensionIdentifier", "Missing Lambda-Extension-Identifier header");
+        assert_eq!(call(""), missing);
+        let invalid = refused("Extension.InvalidExtensionIdentifier", "Invalid Lambda-Extension-Identifier");
+        assert_eq!(call("Lambda-Extension-Identifier: 7\r\n"), invalid);
+        let error_type = "Lambda-Extension-Function-Error-Type: E\r\n";
+        let headers = format!("Lambda-Extension-Identifier: {stranger}\r\n{error_type}");
+        assert_eq!(call(&headers), refused(unknown_type, &unknown));
+    }
+    let id = client.register("in", "", "{}").header("Lambda-Extension-Identifier").to_owned();
+    let mine = format!("Lambda-Extension-Identifier: {id}\r\n");
+    let untyped = client.post("/2020-01-01/extension/exit/error", &mine, b"").refusal();
+    assert_eq!(untyped, refused("Extension.MissingHeader", "Lambda-Extension-Function-Error-Type not found"));
+    let typed = format!("{mine}Lambda-Extension-Function-Error-Type: Mine.Broken\r\n");
+    for _ in 0..2 {
+        let taken = client.post("/2020-01-01/extension/init/error", &typed, b"{\"errorMessage\": \"m\"}");
+        assert_eq!((taken.status, taken.text()), (202, "{\"status\":\"OK\"}\n"));
+    }
+    client.ask(&id);
+    let message = format!(
+        "State transition from InitError to Ready failed for extension {id}. Error: State transition is not allowed"
+    );
+    assert_eq!(client.reply().refusal(), refused("Extension.InvalidExtensionState", &message));
+}
+
+#[test]
+fn an_extension_that_has_lost_its_connection_may_ask_again() {
+    let world = world(vec![]);
+    let mut client = world.connect();
+    let id = client.register("in", "", r#"{"events": ["INVOKE"]}"#).header("Lambda-Extension-Identifier").to_owned();
+    let mut lost = world.connect();
+    lost.ask(&id);
+    let asked = |world: &World| world.fake.inner.lock().unwrap().listening.get(&0).map(oneshot::Sender::is_closed);
+    while asked(&world) != Some(false) {
+        std::thread::yield_now();
+    }
+    client.ask(&id);
+    assert_eq!(client.reply().status, 403, "it waits already");
+    drop(lost);
+    while asked(&world) != Some(true) {
+        std::thread::yield_now();
+    }
+    client.ask(&id);
+    while asked(&world) != Some(false) {
+        std::thread::yield_now();
+    }
+    world.tell(0, Notice::Invoke(Arc::new(event("r1"))));
+    assert!(client.reply().text().contains("\"requestId\":\"r1\""));
+}
+
+#[test]
+fn subscriptions_are_taken_and_refused_in_awss_words() {
+    let world = world(vec![]);
+    let mut client = world.connect();
+    let id = client.register("in", "", "{}").header("Lambda-Extension-Identifier").to_owned();
+    let mut put = |path: &str, id: &str, body: &str| {
+        let length = body.len();
+        let head = format!("Host: x\r\nLambda-Extension-Identifier: {id}\r\nContent-Length: {length}\r\n\r\n{body}");
+        client.send(format!("PUT {path} HTTP/1.1\r\n{head}").as_bytes());
+        client.reply()
+    };
+    let body =
+        r#"{"schemaVersion": "2022-07-01", "types": ["platform"], "destination": {"protocol": "TCP", "port": 5}}"#;
+    let logs_body = body.replace("2022-07-01", "2021-03-18");
+    let stranger = "00000000-0000-0000-0000-000000000007";
+    for (path, body, prefix, name) in [
+        ("/2022-07-01/telemetry", body, "Telemetry", "Telemetry API"),
+        ("/2020-08-15/logs", &logs_body, "Logs", "Logs API"),
+    ] {
+        world.fake.inner.lock().unwrap().unsubscribed = None;
+        let taken = put(path, &id, body);
+        assert_eq!((taken.status, taken.text()), (200, "\"OK\""));
+        let unknown = refused("Extension.UnknownExtensionIdentifier", &format!("Unknown extension {stranger}"));
+        assert_eq!(put(path, stranger, body).refusal(), unknown);
+        let (status, error_type, message) = put(path, &id, &body.replace("platform", "all")).refusal();
+        let expected = if prefix == "Logs" { "Logs.ValidationError" } else { "ValidationError" };
+        assert_eq!((status, error_type.as_str()), (400, expected), "{message}");
+        for (unsubscribed, status, suffix, says) in [
+            (Unsubscribed::Closed, 403, "SubscriptionClosed", "subscription is closed already"),
+            (Unsubscribed::Unsupported, 202, "NotSupported", "is not supported"),
+        ] {
+            world.fake.inner.lock().unwrap().unsubscribed = Some(unsubscribed);
+            let expected = (status, format!("{prefix}.{suffix}"), format!("{name} {says}"));
+            assert_eq!(put(path, &id, body).refusal(), expected);
+        }
+    }
+    assert_eq!(world.fake.inner.lock().unwrap().subscriptions.len(), 2);
 }

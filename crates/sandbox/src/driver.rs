@@ -46,8 +46,19 @@ pub enum Exit {
 
 /// A started process.
 pub struct Process {
+    /// Names it to its own sandbox.
+    pub id: u32,
     /// Ready when the process has ended; `Err` when the sandbox itself went away.
     pub exit: BoxFuture<'static, Result<Exit, Error>>,
+}
+
+/// What can be said to a started process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM: it may end in order.
+    Terminate,
+    /// SIGKILL.
+    Kill,
 }
 
 /// Memory of a sandbox as its function is charged for it.
@@ -127,7 +138,13 @@ pub trait Sandbox: Send + Sync + 'static {
     /// A connected socket made inside, non-blocking.
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>>;
 
+    /// Whether sockets that are dialled stay inside. Where they would reach the host, nothing is dialled.
+    fn dials(&self) -> bool;
+
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>>;
+
+    /// Signals a started process and its children that are still in its process group. One that has ended gets nothing.
+    fn signal(&self, process: u32, signal: Signal) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Kills every process but the sandbox's own init; `/tmp` stays. For RESET (spec 3.3).
     fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>>;

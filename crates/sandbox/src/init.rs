@@ -42,6 +42,10 @@ pub mod request {
     pub const STOP: u8 = 6;
     /// Let them go on.
     pub const CONTINUE: u8 = 7;
+    /// Pid of a started process: SIGTERM to its process group.
+    pub const TERMINATE: u8 = 9;
+    /// Likewise, SIGKILL.
+    pub const KILL_ONE: u8 = 10;
 }
 
 /// What an ATTACH may bring, in this order.
@@ -151,6 +155,8 @@ impl Init<'_> {
             request::SPAWN => ("execute", self.spawn(&mut packet, Program::execute)),
             request::TRY => ("try", self.spawn(&mut packet, Program::try_out)),
             request::KILL => ("kill processes", self.kill_processes(control)),
+            request::TERMINATE => ("terminate a process", signal_one(&mut packet, libc::SIGTERM)),
+            request::KILL_ONE => ("kill a process", signal_one(&mut packet, libc::SIGKILL)),
             request::STOP => ("stop processes", self.signal_all(libc::SIGSTOP).map(|()| (0, None))),
             request::CONTINUE => ("continue processes", self.signal_all(libc::SIGCONT).map(|()| (0, None))),
             _ => ("read the request", Err(io::ErrorKind::InvalidData.into())),
@@ -294,6 +300,18 @@ impl Init<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// To the process group of a child that has not been reaped: nobody else can have its id.
+fn signal_one(packet: &mut Packet, signal: i32) -> io::Result<Done> {
+    let pid = packet.u32()?.cast_signed();
+    if pid > 1 && sys::is_child(pid) {
+        match sys::signal(-pid, signal) {
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(e),
+            _ => {}
+        }
+    }
+    Ok((0, None))
 }
 
 /// Says when a process of this sandbox was killed for want of memory (see `cgroup::MemoryWatch`).

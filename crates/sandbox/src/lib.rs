@@ -37,7 +37,7 @@ mod walls;
 #[cfg(feature = "weaken")]
 pub use layers::{Layer, weaken};
 
-pub use driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
+pub use driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Usage};
 pub use isolation::Isolation;
 pub use sys::end_with_starter;
 pub use unavailable::Unavailable;

@@ -19,7 +19,9 @@ use tokio::task::JoinHandle;
 use crate::bare::Places;
 use crate::cgroup::{Cgroups, Group, Hierarchies, MemoryWatch, Reach};
 use crate::conversation::Conversation;
-use crate::driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
+use crate::driver::{
+    Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Usage,
+};
 use crate::init::{part, request};
 use crate::isolation::Isolation;
 use crate::launcher::{Launcher, New, Standing};
@@ -378,7 +380,7 @@ impl ProcessSandbox {
             let [code, signal] = event.await.map_err(|_| Error::Gone)?;
             Ok(if signal == 0 { Exit::Code(code.cast_signed()) } else { Exit::Signal(signal.cast_signed()) })
         };
-        Ok(Process { exit: Box::pin(exit) })
+        Ok(Process { id: pid, exit: Box::pin(exit) })
     }
 
     /// The command as it is run, and the walls around it.
@@ -405,11 +407,28 @@ impl Sandbox for ProcessSandbox {
     }
 
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>> {
-        Box::pin(async move { Ok(self.socket(request::DIAL, address).await?.into()) })
+        Box::pin(async move {
+            if !self.dials() {
+                return Err(step("dial")(io::ErrorKind::Unsupported.into()));
+            }
+            Ok(self.socket(request::DIAL, address).await?.into())
+        })
+    }
+
+    fn dials(&self) -> bool {
+        self.confined.shared.standing.namespaces
     }
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
         Box::pin(self.start(request::SPAWN, command))
+    }
+
+    fn signal(&self, process: u32, signal: Signal) -> BoxFuture<'_, Result<(), Error>> {
+        let kind = match signal {
+            Signal::Terminate => request::TERMINATE,
+            Signal::Kill => request::KILL_ONE,
+        };
+        Box::pin(async move { self.confined.control.ask(kind, &[], |packet| packet.u32(process)).await.map(drop) })
     }
 
     fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>> {

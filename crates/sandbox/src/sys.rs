@@ -372,6 +372,13 @@ pub fn reap() -> io::Result<Option<(i32, c_int)>> {
     }
 }
 
+/// Whether this is a child, running or not yet reaped.
+pub fn is_child(pid: i32) -> bool {
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Pid::from_raw(pid).is_some_and(|pid| waitid(WaitId::Pid(pid), options).is_ok())
+}
+
 /// Waits for one child, whichever; `None` when there is none.
 pub fn wait_any() -> io::Result<Option<(i32, c_int)>> {
     let mut status = 0;

@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hearth_sandbox::Exit;
-use support::{Ground, Test, command, python, run_all, shell};
+use hearth_sandbox::{Exit, Signal};
+use support::{Ground, Test, begin, command, python, run_all, runs, shell};
 
 const TESTS: &[(&str, Test)] = &[
     ("a_function_is_nobody_without_privileges", |w| Box::pin(a_function_is_nobody_without_privileges(w))),
@@ -16,6 +16,7 @@ const TESTS: &[(&str, Test)] = &[
     ("a_frozen_function_makes_no_progress", |w| Box::pin(a_frozen_function_makes_no_progress(w))),
     ("sockets_are_made_inside", |w| Box::pin(sockets_are_made_inside(w))),
     ("killed_processes_leave_temporary_storage", |w| Box::pin(killed_processes_leave_temporary_storage(w))),
+    ("a_process_is_signalled_alone_with_its_children", |w| Box::pin(a_process_is_signalled_alone_with_its_children(w))),
     ("dangerous_calls_are_refused", |w| Box::pin(dangerous_calls_are_refused(w))),
 ];
 
@@ -121,6 +122,23 @@ async fn killed_processes_leave_temporary_storage(world: &Ground) {
     sandbox.kill_processes().await.unwrap();
     assert_eq!(process.exit.await.unwrap(), Exit::Signal(9));
     assert_eq!(shell(&*sandbox, "cat /tmp/kept").await.0, "kept\n");
+}
+
+async fn a_process_is_signalled_alone_with_its_children(world: &Ground) {
+    let sandbox = world.sandbox(256).await;
+    let polite = "import signal, subprocess, sys\nsignal.signal(15, lambda *_: sys.exit(7))\n\
+        subprocess.Popen(['sleep', '1000'])\nprint('here', flush=True)\nsignal.pause()";
+    let (first, second) = (begin(&*sandbox, polite).await, begin(&*sandbox, polite).await);
+    sandbox.signal(first.id, Signal::Terminate).await.unwrap();
+    assert_eq!(first.exit.await.unwrap(), Exit::Code(7));
+    sandbox.signal(first.id, Signal::Kill).await.expect("one that has ended gets nothing");
+    let mut exit = second.exit;
+    assert!(runs(&mut exit), "the other one goes on");
+    for stranger in [0, 1, u32::MAX] {
+        sandbox.signal(stranger, Signal::Kill).await.unwrap();
+    }
+    sandbox.signal(second.id, Signal::Kill).await.unwrap();
+    assert_eq!(exit.await.unwrap(), Exit::Signal(9));
 }
 
 async fn dangerous_calls_are_refused(world: &Ground) {

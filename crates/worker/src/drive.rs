@@ -1,23 +1,28 @@
 //! An environment's own task: what takes time. It makes the sandbox, starts and ends processes, keeps deadlines, and
 //! takes in output; what to do, and when, the machine says.
 
+mod ending;
+mod processes;
+
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hearth_model::{BoxFuture, Family, InvokeError, LogStreamName};
-use hearth_runtime_api::Server;
+use hearth_model::{ErrorType, Family, InvokeError, LogStreamName, Source};
+use hearth_runtime_api::{EXTENSIONS_MAX, Server, ShutdownReason};
 use hearth_sandbox::{Command, Error, Exit};
 use tokio::time::{sleep_until, timeout};
 
 use crate::environment::Worker;
+use crate::extension::{self, EXTENSIONS};
 use crate::failure::Cause;
 use crate::machine::Input;
 use crate::make::{self, Made, internal};
 use crate::output::{Output, Pipe, Pumped};
 use crate::state::{Shared, Work};
+
+use processes::{Happened, Processes, Running, Who};
 
 /// Longest making of a sandbox; a package may have to be unpacked first.
 const MAKE_MAX: Duration = Duration::from_secs(60);
@@ -31,6 +36,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Chunks of output taken before other things are looked at.
 const CHUNKS_MAX: usize = 4;
 
+const LATE: &str = "a process did not start in time";
 const EXEC_WRAPPER: &str = "AWS_LAMBDA_EXEC_WRAPPER";
 
 pub(crate) async fn drive(worker: Worker, shared: Arc<Shared>, stream: LogStreamName) {
@@ -40,9 +46,10 @@ pub(crate) async fn drive(worker: Worker, shared: Arc<Shared>, stream: LogStream
     };
     match made.unwrap_or_else(|_| Err(internal("the sandbox was not ready in time"))) {
         Ok(made) => {
-            shared.made(made.sandbox.clone(), &make::records(&shared, &made));
-            let mut driver =
-                Driver { shared: shared.clone(), made, server: None, exit: None, pipe: None, paused: None };
+            let start = make::init_start(&shared, &made, &stream);
+            shared.made(made.sandbox.clone(), make::substituted(&shared, &made), start);
+            let (address, processes) = (None, Processes::default());
+            let mut driver = Driver { shared: shared.clone(), made, server: None, address, processes };
             driver.run().await;
         }
         Err(error) => {
@@ -59,11 +66,9 @@ struct Driver {
     shared: Arc<Shared>,
     made: Made,
     server: Option<Server>,
-    /// Of the runtime's process.
-    exit: Option<BoxFuture<'static, Result<Exit, Error>>>,
-    pipe: Option<Arc<Pipe>>,
-    /// Output is not taken before then.
-    paused: Option<Instant>,
+    /// Of the server, when that is not where every sandbox has it.
+    address: Option<SocketAddr>,
+    processes: Processes,
 }
 
 impl Driver {
@@ -71,8 +76,10 @@ impl Driver {
         loop {
             match self.shared.plan() {
                 Ok(Work::Start) => self.start().await,
-                Ok(Work::Reset) => self.reset().await,
-                Ok(Work::End) => return,
+                Ok(Work::StartRuntime) => self.start_runtime().await,
+                Ok(Work::Reset(reason)) => self.reset(reason).await,
+                Ok(Work::End(None)) => return,
+                Ok(Work::End(Some(reason))) => return self.end_in_order(reason).await,
                 Err(planned) => self.wait(planned).await,
             }
         }
@@ -82,34 +89,36 @@ impl Driver {
         tokio::select! {
             () = self.shared.wake.notified() => {}
             () = at(planned) => self.shared.tell(Input::Tick),
-            exit = ended(&mut self.exit) => self.exited(exit).await,
-            () = readable(self.pipe.as_deref(), self.paused) => self.pump(),
+            happened = self.processes.happens() => match happened {
+                Happened::Exited(who, exit) => self.exited(who, exit).await,
+                Happened::Readable(place) => self.pump(place),
+            },
         }
     }
 
-    /// Output that is there.
-    fn pump(&mut self) {
-        self.paused = None;
+    /// Output that is there, of the process at this place.
+    fn pump(&mut self, place: usize) {
+        let Some(process) = self.processes.all.get_mut(place) else { return };
+        process.paused = None;
         for _ in 0..CHUNKS_MAX {
-            match self.shared.pump(self.shared.clock.now()) {
+            match self.shared.pump(process.output, self.shared.clock.now()) {
                 Pumped::Some => {}
                 Pumped::Empty => return,
-                Pumped::Closed => self.pipe = None,
-                Pumped::NotBefore(at) => self.paused = Some(at),
-            }
-            if self.pipe.is_none() || self.paused.is_some() {
-                return;
+                Pumped::Closed => return process.pipe = None,
+                Pumped::NotBefore(at) => return process.paused = Some(at),
             }
         }
     }
 
-    async fn exited(&mut self, exit: Result<Exit, Error>) {
-        self.exit = None;
+    async fn exited(&mut self, who: Who, exit: Result<Exit, Error>) {
         if let Some(server) = &self.server {
             let _ = timeout(LAST_WORDS, server.quiet()).await;
         }
         match exit {
-            Ok(exit) => self.shared.exited(exit),
+            Ok(exit) => match who {
+                Who::Runtime => self.shared.exited(exit),
+                Who::Extension(at) => self.shared.extension_exited(at, exit),
+            },
             Err(error) => self.lost(error),
         }
     }
@@ -120,37 +129,107 @@ impl Driver {
     }
 
     async fn start(&mut self) {
-        match timeout(START_MAX, self.start_process()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(Unstarted::Function(cause))) => self.shared.fail(cause),
-            Ok(Err(Unstarted::Sandbox(error))) => self.lost(error),
-            Err(_) => self.lost("a process did not start in time"),
+        match timeout(START_MAX, self.serve()).await {
+            Ok(Ok(())) if self.made.extensions.is_empty() => self.start_runtime().await,
+            Ok(Ok(())) => self.start_extensions().await,
+            Ok(Err(error)) => self.lost(error),
+            Err(_) => self.lost(LATE),
         }
     }
 
-    async fn start_process(&mut self) -> Result<(), Unstarted> {
-        let sandbox = self.made.sandbox.clone();
-        let line = self.shared.line();
-        let (server, address) = make::serve_runtime_api(&*sandbox, line).await.map_err(unstarted)?;
-        self.server = Some(server);
+    async fn serve(&mut self) -> Result<(), InvokeError> {
+        let line = self.shared.line(&self.made.extensions);
+        let (server, address) = make::serve_runtime_api(&*self.made.sandbox, line).await?;
+        (self.server, self.address) = (Some(server), address);
+        Ok(())
+    }
+
+    /// One after the other; the runtime follows when all have registered.
+    async fn start_extensions(&mut self) {
+        for (at, name) in self.made.extensions.clone().iter().enumerate() {
+            if at == EXTENSIONS_MAX {
+                let message = format!("Extension limit ({EXTENSIONS_MAX}) reached");
+                let cause = Cause::platform(ErrorType::EXTENSION_LAUNCH, message);
+                return self.shared.extension_not_launched(at, cause);
+            }
+            let program = format!("{EXTENSIONS}/{name}");
+            let environment = extension::variables(&self.made);
+            match timeout(START_MAX, self.spawn(Who::Extension(at), vec![program], environment, "/")).await {
+                Ok(Ok(())) => {}
+                Ok(Err(Error::Exec { program, source })) => {
+                    let cause = Cause::not_executable(ErrorType::EXTENSION_LAUNCH, &program, &source);
+                    return self.shared.extension_not_launched(at, cause);
+                }
+                Ok(Err(error)) => return self.lost(error),
+                Err(_) => return self.lost(LATE),
+            }
+        }
+    }
+
+    async fn start_runtime(&mut self) {
+        match timeout(START_MAX, self.start_bootstrap()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Unstarted::Function(cause))) => self.shared.fail(cause),
+            Ok(Err(Unstarted::Sandbox(error))) => self.lost(error),
+            Err(_) => self.lost(LATE),
+        }
+    }
+
+    async fn start_bootstrap(&mut self) -> Result<(), Unstarted> {
         let commands = self.commands();
         for command in &commands {
-            let (pipe, writer) = Pipe::new().map_err(unstarted)?;
-            let pipe = Arc::new(pipe);
-            self.shared.set_output(Some(Output::new(pipe.clone(), self.shared.clock.now())));
-            match sandbox.spawn(self.command(command, address, writer)).await {
-                Ok(process) => {
-                    (self.exit, self.pipe, self.paused) = (Some(process.exit), Some(pipe), None);
-                    return Ok(());
-                }
+            let environment = self.made.variables.clone();
+            match self.spawn(Who::Runtime, command.clone(), environment, "/var/task").await {
+                Ok(()) => return Ok(()),
                 Err(Error::Exec { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 Err(Error::Exec { program, source }) => {
-                    return Err(Unstarted::Function(Cause::not_executable(&program, &source)));
+                    let cause = Cause::not_executable(ErrorType::INVALID_ENTRYPOINT, &program, &source);
+                    return Err(Unstarted::Function(cause));
                 }
-                Err(error) => return Err(unstarted(error)),
+                Err(error) => return Err(Unstarted::Sandbox(internal(error))),
             }
         }
         Err(Unstarted::Function(self.nothing_to_execute(&commands)))
+    }
+
+    /// Starts a process; its output is known to the environment before it can have written any.
+    async fn spawn(
+        &mut self,
+        who: Who,
+        command: Vec<String>,
+        mut environment: Vec<(String, String)>,
+        working_directory: &str,
+    ) -> Result<(), Error> {
+        let (pipe, writer) = Pipe::new().map_err(|source| Error::Step { step: "make a pipe".into(), source })?;
+        let pipe = Arc::new(pipe);
+        if let Some(address) = self.address {
+            let told = environment.iter_mut().find(|(key, _)| key == "AWS_LAMBDA_RUNTIME_API");
+            told.into_iter().for_each(|(_, value)| *value = address.to_string());
+        }
+        let mut command = command.into_iter();
+        let command = Command {
+            program: command.next().unwrap_or_default(),
+            arguments: command.collect(),
+            environment,
+            working_directory: working_directory.to_owned(),
+            output: writer,
+        };
+        let source = match who {
+            Who::Runtime => Source::Function,
+            Who::Extension(_) => Source::Extension,
+        };
+        let output = self.shared.add_output(Output::new(pipe.clone(), source, self.shared.clock.now()));
+        match self.made.sandbox.spawn(command).await {
+            Ok(process) => {
+                let (id, exit, pipe) = (process.id, Some(process.exit), Some(pipe));
+                self.processes.all.push(Running { who, id, exit, pipe, output, paused: None });
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.drop_last_output();
+                Err(error)
+            }
+        }
     }
 
     /// Commands to try, in order, while the program is not there.
@@ -177,30 +256,16 @@ impl Driver {
         Cause::no_bootstrap(&programs)
     }
 
-    fn command(&self, command: &[String], address: Option<SocketAddr>, output: OwnedFd) -> Command {
-        let (program, arguments) = command.split_first().map_or((String::new(), &[][..]), |(p, a)| (p.clone(), a));
-        let mut environment = self.made.variables.clone();
-        if let Some(address) = address {
-            let told = environment.iter_mut().find(|(key, _)| key == "AWS_LAMBDA_RUNTIME_API");
-            told.into_iter().for_each(|(_, value)| *value = address.to_string());
-        }
-        Command {
-            program,
-            arguments: arguments.to_vec(),
-            environment,
-            working_directory: "/var/task".to_owned(),
-            output,
-        }
-    }
-
     /// RESET: every process ends, `/tmp` stays.
-    async fn reset(&mut self) {
+    async fn reset(&mut self, reason: ShutdownReason) {
+        self.end_in_order(reason).await;
         let killed = timeout(RESET_MAX, self.made.sandbox.kill_processes()).await;
-        (self.exit, self.pipe, self.paused) = (None, None, None);
+        self.processes = Processes::default();
         if let Some(server) = self.server.take() {
             server.close().await;
         }
-        self.shared.set_output(None);
+        self.shared.end_outputs();
+        self.shared.processes_ended();
         match killed {
             Ok(Ok(())) => self.shared.tell(Input::ResetDone),
             Ok(Err(error)) => self.lost(error),
@@ -216,28 +281,9 @@ enum Unstarted {
     Sandbox(InvokeError),
 }
 
-fn unstarted(error: impl std::fmt::Display) -> Unstarted {
-    Unstarted::Sandbox(internal(error))
-}
-
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time.into()).await,
         None => std::future::pending().await,
     }
-}
-
-async fn ended(exit: &mut Option<BoxFuture<'static, Result<Exit, Error>>>) -> Result<Exit, Error> {
-    match exit {
-        Some(exit) => exit.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn readable(pipe: Option<&Pipe>, paused: Option<Instant>) {
-    let Some(pipe) = pipe else { return std::future::pending().await };
-    if paused.is_some() {
-        at(paused).await;
-    }
-    pipe.readable().await;
 }

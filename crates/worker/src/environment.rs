@@ -139,8 +139,9 @@ impl Environment {
         })
     }
 
-    /// Ends it now: an invocation that is running fails. Without extensions, processes get SIGKILL at once, as AWS does
-    /// (spec 3.3). What is returned is ready when it holds nothing more; it need not be waited for.
+    /// Ends it now: an invocation that is running fails. Extensions have a little time to end in order; without them
+    /// processes get SIGKILL at once, as AWS does (spec 3.3). What is returned is ready when it holds nothing more; it
+    /// need not be waited for.
     pub fn shutdown(&self) -> BoxFuture<'static, ()> {
         self.shared.shutdown();
         let shared = self.shared.clone();
@@ -160,6 +161,8 @@ fn lost_report(request_id: RequestId, shared: &Shared) -> Report {
         memory_size: shared.function.memory,
         max_memory_used: Memory::mib(0),
         isolation: shared.isolation,
+        trace: None,
+        overhead: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hearth_model::{ErrorType, RequestId};
+use hearth_model::{ErrorType, RequestId, Status};
 use hearth_runtime_api::Answer;
 use hearth_sandbox::Exit;
 
@@ -27,6 +27,10 @@ impl Cause {
         }
     }
 
+    pub fn status(&self) -> Status {
+        if self.error_type().as_str().starts_with("Sandbox.") { Status::Failure } else { Status::Error }
+    }
+
     /// A process that ended by itself. Also when memory ran out: the caller is told `Runtime.ExitError` then, and the
     /// report alone says `Runtime.OutOfMemory` (docs/decisions/0004).
     pub fn exit(exit: Exit) -> Self {
@@ -38,11 +42,29 @@ impl Cause {
         Cause::platform(ErrorType::RUNTIME_EXIT, message)
     }
 
+    /// An external extension's process that ended by itself.
+    pub fn extension_exit(exit: Exit) -> Self {
+        let message = match exit {
+            Exit::Code(0) => "exit code 0".to_owned(),
+            Exit::Code(code) => format!("exit status {code}"),
+            Exit::Signal(signal) => format!("signal: {}", signal_name(signal)),
+        };
+        Cause::platform(ErrorType::EXTENSION_CRASH, message)
+    }
+
+    /// The same, under the name of an error that came before it.
+    pub fn under(self, first: Option<ErrorType>) -> Self {
+        match (self, first) {
+            (Cause::Platform { message, .. }, Some(error_type)) => Cause::Platform { error_type, message },
+            (cause, _) => cause,
+        }
+    }
+
     /// A program that could not be executed.
-    pub fn not_executable(program: &str, error: &std::io::Error) -> Self {
+    pub fn not_executable(error_type: ErrorType, program: &str, error: &std::io::Error) -> Self {
         let text = error.to_string();
         let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
-        Cause::platform(ErrorType::INVALID_ENTRYPOINT, format!("fork/exec {program}: {text}"))
+        Cause::platform(error_type, format!("fork/exec {program}: {text}"))
     }
 
     pub fn no_bootstrap(tried: &[String]) -> Self {
@@ -115,10 +137,23 @@ mod tests {
     }
 
     #[test]
+    fn ends_of_extensions_read_as_awss_do() {
+        for (exit, first, error_type, message) in [
+            (Exit::Code(0), None, "Extension.Crash", "exit code 0"),
+            (Exit::Code(3), Some(ErrorType::EXTENSION_EXIT), "Extension.ExitError", "exit status 3"),
+            (Exit::Signal(11), None, "Extension.Crash", "signal: segmentation fault"),
+        ] {
+            let expected = format!(r#"{{"errorType":"{error_type}","errorMessage":"RequestId: r Error: {message}"}}"#);
+            assert_eq!(text(Cause::extension_exit(exit).under(first)), expected);
+        }
+    }
+
+    #[test]
     fn programs_that_cannot_be_executed_are_named() {
         let error = std::io::Error::from_raw_os_error(13);
         let expected = r#"{"errorType":"Runtime.InvalidEntrypoint","errorMessage":"RequestId: r Error: fork/exec /var/task/bootstrap: permission denied"}"#;
-        assert_eq!(text(Cause::not_executable("/var/task/bootstrap", &error)), expected);
+        let cause = Cause::not_executable(ErrorType::INVALID_ENTRYPOINT, "/var/task/bootstrap", &error);
+        assert_eq!(text(cause), expected);
         let tried = ["/var/task/bootstrap".to_owned(), "/opt/bootstrap".to_owned()];
         assert!(
             text(Cause::no_bootstrap(&tried))

@@ -1,4 +1,5 @@
-//! The execution environments of this host. Each is one sandbox, one runtime process, and one driver task.
+//! The execution environments of this host. Each is one sandbox, one runtime process with its
+//! extensions, and one driver task.
 //!
 //! ```text
 //!   start ──► init ──ready──► idle (frozen) ──invoke──► invoking ──► idle …        shutdown ──► gone
@@ -9,19 +10,24 @@
 //! - who carries that out: `state` does what can be done at once, under a short lock, in the task where it happened (an
 //!   invocation is delivered by its caller and answered by the runtime's connection); `drive` is the environment's
 //!   own task for what takes time: making, starting, ending, deadlines, output
+//! - extensions: `state/attached.rs` tells them, `ending` says how long they have to end
 //! - what happens when init fails: `machine`, from `Init` on; the texts are in `failure`
+//! - who is sent telemetry, and how: `telemetry`; the timings in it: `state/timeline.rs`
 //! - bytes that the function writes, and the log barrier: `output`
 //!
 //! Knows nothing of how many environments there should be (that is placement's), and nothing of HTTP.
 
 mod drive;
+mod ending;
 mod environment;
+mod extension;
 mod failure;
 mod machine;
 mod make;
 mod output;
 mod ports;
 mod state;
+mod telemetry;
 mod variables;
 
 pub use environment::{Environment, Worker};

@@ -12,6 +12,10 @@
 //!   lost, shutdown: from everywhere to Ended
 //! ```
 //!
+//! Init is that of the runtime and of every extension. External extensions register before the runtime starts; an
+//! invocation lasts until all have asked for the next event, though the caller has its answer as soon as the runtime
+//! gave it.
+//!
 //! Knows no task, lock, socket or clock: an input and the time go in, effects come out, in the order in which they must
 //! happen. Every call that was accepted ends in exactly one `Finish` (a report) or one `Refuse` (the function has seen
 //! nothing of it).
@@ -19,6 +23,7 @@
 use std::time::{Duration, Instant};
 
 use hearth_model::{ErrorType, InitPhase, Status};
+use hearth_runtime_api::ShutdownReason;
 
 /// Between memory samples while code runs.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
@@ -34,13 +39,15 @@ pub(crate) enum Input {
     Made,
     /// A call; only when [`Machine::accepts`].
     Invoke,
-    /// The runtime asked for the next event.
+    /// Every external extension has registered.
+    Registered,
+    /// The runtime and every extension have asked for the next event.
     Ready,
     /// The runtime answered its event; the caller has the answer. Holds the error type of a function error.
     Answered(Option<ErrorType>),
-    /// Init ended in an error that the runtime posted, or its process could not be started.
+    /// Init ended in an error that the runtime posted, or a process could not be started.
     Failed(ErrorType),
-    /// The runtime's process ended by itself.
+    /// The process of the runtime or of an extension ended by itself.
     Exited(ErrorType),
     /// What `Reset` asked for is done.
     ResetDone,
@@ -54,12 +61,14 @@ pub(crate) enum Input {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
+    /// Start the extensions' processes, or the runtime's when there are none.
+    Start(InitPhase),
     /// Start the runtime's process.
-    Start,
-    /// End every process; what they still say counts no more.
-    Reset,
-    /// Give the sandbox back.
-    End,
+    StartRuntime,
+    /// End every process; what the runtime still says counts no more.
+    Reset(ShutdownReason),
+    /// Likewise, and give the sandbox back. Without a reason nothing can be said to anybody any more.
+    End(Option<ShutdownReason>),
     Thaw,
     Freeze,
     LimitCpu,
@@ -67,7 +76,8 @@ pub(crate) enum Effect {
         /// At the end of init or of an invocation, not in between.
         end: bool,
     },
-    InitReport {
+    /// Init is over.
+    InitEnded {
         duration: Duration,
         phase: InitPhase,
         status: Status,
@@ -186,10 +196,11 @@ impl Machine {
         let phase = std::mem::replace(&mut self.phase, Phase::Ended);
         self.phase = match (phase, input) {
             (Phase::Ended, _) => Phase::Ended,
-            (phase, Input::Lost | Input::Shutdown) => self.end(now, phase, out),
+            (phase, Input::Lost) => self.end(now, phase, None, out),
+            (phase, Input::Shutdown) => self.end(now, phase, Some(ShutdownReason::Spindown), out),
             (phase, Input::Invoke) => self.invoke(now, phase, out),
             (Phase::Making { call }, Input::Made) => {
-                out.push(Effect::Start);
+                out.push(Effect::Start(InitPhase::Init));
                 self.sample_at = Some(now + SAMPLE_EVERY);
                 Phase::Init { since: now, call }
             }
@@ -201,7 +212,7 @@ impl Machine {
             }
             (Phase::Idle { frozen, .. }, Input::Exited(_)) => {
                 out.extend(frozen.then_some(Effect::Thaw));
-                out.push(Effect::Reset);
+                out.push(Effect::Reset(ShutdownReason::Failure));
                 Phase::Resetting { call: false }
             }
             (Phase::Resetting { call: true }, Input::ResetDone) => self.init_within(now, out),
@@ -231,7 +242,7 @@ impl Machine {
     }
 
     fn init_within(&mut self, now: Instant, out: &mut Vec<Effect>) -> Phase {
-        out.push(Effect::Start);
+        out.push(Effect::Start(InitPhase::Invoke));
         self.sample_at = Some(now + SAMPLE_EVERY);
         Phase::Invoke(Running { since: now, deadline: now + self.timeout, init: None, stage: Stage::Init })
     }
@@ -246,10 +257,16 @@ impl Machine {
 
     fn init(&mut self, now: Instant, since: Instant, call: bool, input: Input, out: &mut Vec<Effect>) -> Phase {
         let limit = self.init_limit;
-        let (status, error_type) = match input {
+        let (status, error_type, reason) = match input {
+            Input::Registered => {
+                out.push(Effect::StartRuntime);
+                return Phase::Init { since, call };
+            }
             Input::Ready => {
                 self.sample(now, true, out);
-                let init = Some(now - since);
+                let duration = now - since;
+                init_ended(duration, InitPhase::Init, Status::Success, None, out);
+                let init = Some(duration);
                 if call {
                     self.deliver(now + self.timeout, out);
                     let stage = Stage::Runs;
@@ -258,17 +275,18 @@ impl Machine {
                 self.announce(out);
                 return Phase::Idle { since: now, frozen: false, init };
             }
-            Input::Failed(error_type) | Input::Exited(error_type) => (Status::Error, Some(error_type)),
-            Input::Tick if now >= since + limit => (Status::Timeout, None),
+            Input::Failed(error_type) | Input::Exited(error_type) => {
+                (Status::Error, Some(error_type), ShutdownReason::Failure)
+            }
+            Input::Tick if now >= since + limit => (Status::Timeout, None, ShutdownReason::Timeout),
             Input::Tick => {
                 self.sample_if_due(now, out);
                 return Phase::Init { since, call };
             }
             _ => return Phase::Init { since, call },
         };
-        let duration = (now - since).min(limit);
-        out.push(Effect::InitReport { duration, phase: InitPhase::Init, status, error_type });
-        out.push(Effect::Reset);
+        init_ended((now - since).min(limit), InitPhase::Init, status, error_type, out);
+        out.push(Effect::Reset(reason));
         Phase::Resetting { call }
     }
 
@@ -279,14 +297,19 @@ impl Machine {
                 self.sample_if_due(now, out);
                 Phase::Invoke(running)
             }
+            (Stage::Init, Input::Registered) => {
+                out.push(Effect::StartRuntime);
+                Phase::Invoke(running)
+            }
             (Stage::Init, Input::Ready) => {
                 self.sample(now, true, out);
+                init_within_ended(now, &running, Status::Success, None, out);
                 self.deliver(running.deadline, out);
                 running.stage = Stage::Runs;
                 Phase::Invoke(running)
             }
             (Stage::Init, Input::Failed(error_type) | Input::Exited(error_type)) => {
-                report_init(now, &running, Status::Error, Some(error_type.clone()), out);
+                init_within_ended(now, &running, Status::Error, Some(error_type.clone()), out);
                 fail(now, &running, error_type, out)
             }
             (Stage::Runs | Stage::Answered(_), Input::Exited(error_type)) => fail(now, &running, error_type, out),
@@ -310,15 +333,15 @@ impl Machine {
     fn time_out(&mut self, now: Instant, running: &Running, out: &mut Vec<Effect>) -> Phase {
         self.sample(now, true, out);
         if let Stage::Init = running.stage {
-            report_init(now, running, Status::Timeout, None, out);
+            init_within_ended(now, running, Status::Timeout, None, out);
         }
         out.push(Effect::TimedOut);
         finish(running.deadline, running, Status::Timeout, None, out);
-        out.push(Effect::Reset);
+        out.push(Effect::Reset(ShutdownReason::Timeout));
         Phase::Resetting { call: false }
     }
 
-    fn end(&mut self, now: Instant, phase: Phase, out: &mut Vec<Effect>) -> Phase {
+    fn end(&mut self, now: Instant, phase: Phase, reason: Option<ShutdownReason>, out: &mut Vec<Effect>) -> Phase {
         match phase {
             Phase::Making { call: true } | Phase::Init { call: true, .. } | Phase::Resetting { call: true } => {
                 out.push(Effect::Refuse);
@@ -329,7 +352,7 @@ impl Machine {
             }
             _ => {}
         }
-        out.push(Effect::End);
+        out.push(Effect::End(reason));
         Phase::Ended
     }
 
@@ -353,15 +376,30 @@ impl Machine {
     }
 }
 
-fn report_init(now: Instant, running: &Running, status: Status, error_type: Option<ErrorType>, out: &mut Vec<Effect>) {
-    let duration = now.min(running.deadline) - running.since;
-    out.push(Effect::InitReport { duration, phase: InitPhase::Invoke, status, error_type });
+fn init_within_ended(
+    now: Instant,
+    running: &Running,
+    status: Status,
+    error_type: Option<ErrorType>,
+    out: &mut Vec<Effect>,
+) {
+    init_ended(now.min(running.deadline) - running.since, InitPhase::Invoke, status, error_type, out);
+}
+
+fn init_ended(
+    duration: Duration,
+    phase: InitPhase,
+    status: Status,
+    error_type: Option<ErrorType>,
+    out: &mut Vec<Effect>,
+) {
+    out.push(Effect::InitEnded { duration, phase, status, error_type });
 }
 
 fn fail(now: Instant, running: &Running, error_type: ErrorType, out: &mut Vec<Effect>) -> Phase {
     out.push(Effect::Fail);
     finish(now, running, Status::Error, Some(error_type), out);
-    out.push(Effect::Reset);
+    out.push(Effect::Reset(ShutdownReason::Failure));
     Phase::Resetting { call: false }
 }
 

@@ -4,11 +4,14 @@ use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use hearth_model::{Architecture, InvokeError, LogStreamName, MaterialsError, PlatformRecord, RuntimeTree};
+use hearth_model::{
+    Architecture, InitPhase, InitStart, InvokeError, LogStreamName, MaterialsError, PlatformRecord, RuntimeTree,
+};
 use hearth_runtime_api::Server;
 use hearth_sandbox::{Class, Identity, Sandbox};
 
 use crate::environment::Worker;
+use crate::extension;
 use crate::ports::EndpointIdentity;
 use crate::state::{Line, Shared};
 use crate::variables;
@@ -23,6 +26,8 @@ pub(crate) struct Made {
     pub tree: Arc<RuntimeTree>,
     /// The process environment of its runtime.
     pub variables: Vec<(String, String)>,
+    /// Names of its external extensions.
+    pub extensions: Vec<String>,
     /// The endpoints are served while these live.
     pub _endpoints: Vec<Box<dyn Any + Send + Sync>>,
 }
@@ -36,6 +41,10 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
     let tree = ports.materials.runtime(function.runtime).await.map_err(missing)?;
     let code = ports.materials.code(function.code).await.map_err(missing)?;
     let opt = ports.materials.layers(function.layers.clone()).await.map_err(missing)?;
+    let extensions = match &opt {
+        Some(opt) => extension::list(opt).await.map_err(internal)?,
+        None => Vec::new(),
+    };
     let class = Class { root: tree.root.clone(), ephemeral_storage: function.ephemeral_storage };
     let prepared = ports.driver.prepare(class).await.map_err(unprepared)?;
     let sandbox = prepared.bind(Identity { memory: function.memory, code, opt }).await.map_err(internal)?;
@@ -49,19 +58,28 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
         endpoints.push(ports.endpoint.serve(listener, caller(shared)).map_err(internal)?);
     }
     let variables = variables::of_process(function, &tree, stream, &shared.credentials, first);
-    Ok(Made { sandbox, tree, variables, _endpoints: endpoints })
+    Ok(Made { sandbox, tree, variables, extensions, _endpoints: endpoints })
 }
 
-/// What the log says before the first process starts.
-pub(crate) fn records(shared: &Shared, made: &Made) -> Vec<PlatformRecord> {
+/// Said when a runtime other than the one asked for runs the function.
+pub(crate) fn substituted(shared: &Shared, made: &Made) -> Option<PlatformRecord> {
     let (asked, running) = (shared.function.runtime, made.tree.runtime);
-    let substituted = (asked != running).then_some(PlatformRecord::Substituted { asked, running });
-    let (region, digest) = (&shared.function.key.region, &made.tree.version_digest);
-    let init_start = PlatformRecord::InitStart {
+    (asked != running).then_some(PlatformRecord::Substituted { asked, running })
+}
+
+pub(crate) fn init_start(shared: &Shared, made: &Made, stream: &LogStreamName) -> InitStart {
+    let function = &shared.function;
+    let (region, digest) = (&function.key.region, &made.tree.version_digest);
+    InitStart {
+        phase: InitPhase::Init,
         runtime_version: made.tree.version.clone(),
         runtime_version_arn: format!("arn:{}:lambda:{region}::runtime:{digest}", region.partition()),
-    };
-    substituted.into_iter().chain([init_start]).collect()
+        function_name: function.key.name.as_str().to_owned(),
+        function_version: function.key.version.to_string(),
+        function_arn: function.arn().to_string(),
+        instance: stream.as_str().to_owned(),
+        memory: function.memory,
+    }
 }
 
 /// Serves the Runtime API to the processes that are started next. Answers also where, when that is not where every

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hearth_model::{Bucket, Clock, LogEvent, LogGroup, LogStreamName, PlatformRecord};
+use hearth_model::{Bucket, Clock, LogEvent, LogGroup, LogStreamName, PlatformRecord, Source};
 use hearth_observe::{LineSplitter, LogTail, Logs, platform};
 use tokio::net::unix::pipe;
+
+use crate::telemetry::Telemetry;
 
 /// Read in one go, bytes.
 const CHUNK: usize = 64 * 1024;
@@ -33,16 +35,39 @@ pub(crate) struct Log {
     clock: Arc<dyn Clock>,
     pending: Vec<LogEvent>,
     tail: Option<LogTail>,
+    pub telemetry: Telemetry,
 }
 
 impl Log {
     pub fn new(logs: Logs, group: LogGroup, stream: LogStreamName, clock: Arc<dyn Clock>) -> Self {
-        Log { logs, group, stream, clock, pending: Vec::new(), tail: None }
+        Log { logs, group, stream, clock, pending: Vec::new(), tail: None, telemetry: Telemetry::default() }
     }
 
+    /// A line of the log, an event of telemetry, or both.
     pub fn platform(&mut self, record: &PlatformRecord) {
-        let at = self.clock.wall();
-        self.line(at, platform::render(record).into());
+        self.tell(record);
+        self.write(record);
+    }
+
+    /// To who gets telemetry alone.
+    pub fn tell(&mut self, record: &PlatformRecord) {
+        if self.telemetry.is_on() {
+            self.telemetry.record(self.clock.wall(), record);
+        }
+    }
+
+    /// To the log alone.
+    pub fn write(&mut self, record: &PlatformRecord) {
+        if let Some(line) = platform::render(record) {
+            let at = self.clock.wall();
+            self.line(at, line.into());
+        }
+    }
+
+    /// What a process wrote.
+    fn output(&mut self, source: Source, at: std::time::SystemTime, line: Bytes) {
+        self.telemetry.line(at, source, &line);
+        self.line(at, line);
     }
 
     pub fn begin_tail(&mut self) {
@@ -122,14 +147,16 @@ pub(crate) enum Pumped {
 /// One process's output on its way to the log.
 pub(crate) struct Output {
     pipe: Arc<Pipe>,
+    /// Whose it is.
+    source: Source,
     splitter: LineSplitter,
     /// What may be written.
     share: Bucket,
 }
 
 impl Output {
-    pub fn new(pipe: Arc<Pipe>, now: Instant) -> Self {
-        Output { pipe, splitter: LineSplitter::default(), share: Bucket::new(RATE, BURST, now) }
+    pub fn new(pipe: Arc<Pipe>, source: Source, now: Instant) -> Self {
+        Output { pipe, source, splitter: LineSplitter::default(), share: Bucket::new(RATE, BURST, now) }
     }
 
     /// Takes one chunk, within the environment's share.
@@ -169,13 +196,13 @@ impl Output {
             }
         }
         let at = log.clock.wall();
-        self.splitter.flush(|line| log.line(at, line));
+        self.splitter.flush(|line| log.output(self.source, at, line));
     }
 
     fn split(&mut self, log: &mut Log, bytes: &[u8]) {
         let before = log.pending.len();
         let at = log.clock.wall();
-        self.splitter.push(bytes, |line| log.line(at, line));
+        self.splitter.push(bytes, |line| log.output(self.source, at, line));
         self.share.take((bytes.len() + (log.pending.len() - before) * LINE_COST) as f64);
     }
 }

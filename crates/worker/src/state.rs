@@ -4,28 +4,35 @@
 //! machine decide under the lock and does what it says there and then; no step waits. What takes time is left as
 //! [`Work`] for the driver task. The owner is told of idleness after the lock is given up.
 
+mod act;
+mod attached;
 mod line;
+mod timeline;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use hearth_identity::Credentials;
 use hearth_model::{
-    Clock, ErrorType, FunctionVersion, InitReport, Invocation, InvokeError, LogStreamId, Memory, Outcome,
-    PlatformRecord, Report, RequestId, Status,
+    Clock, ErrorType, FunctionVersion, InitStart, Invocation, InvokeError, LogStreamId, Outcome, PlatformRecord,
+    RequestId,
 };
-use hearth_runtime_api::{Answer, Event, Protocol};
+use hearth_runtime_api::{Answer, Event, Notice, Protocol, ShutdownReason};
 use hearth_sandbox::{Exit, Sandbox};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::ending::Budget;
 use crate::environment::Environment;
-use crate::failure::{Cause, timed_out};
+use crate::failure::Cause;
 use crate::machine::{Effect, Input, Machine};
 use crate::output::{Log, Output, Pumped};
 use crate::ports::{Config, EnvironmentEvents};
+use crate::telemetry::Telemetry;
 
+use attached::Attached;
 pub(crate) use line::Line;
+use timeline::Timeline;
 
 pub(crate) struct Shared {
     pub id: LogStreamId,
@@ -46,8 +53,9 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     Start,
-    Reset,
-    End,
+    StartRuntime,
+    Reset(ShutdownReason),
+    End(Option<ShutdownReason>),
 }
 
 /// A call that was taken.
@@ -84,7 +92,10 @@ struct State {
     effects: Vec<Effect>,
     /// Grows when processes are ended: what their connections still say counts no more.
     generation: u64,
+    /// The generation before, while its extensions end in order: they alone are still heard.
+    closing: Option<u64>,
     protocol: Protocol,
+    attached: Attached,
     /// The runtime's call for the next event.
     parked: Option<oneshot::Sender<Arc<Event>>>,
     call: Option<Call>,
@@ -93,7 +104,11 @@ struct State {
     /// What a call that was never begun is told.
     refusal: Option<InvokeError>,
     log: Log,
-    output: Option<Output>,
+    timeline: Timeline,
+    /// What is said when init begins.
+    init_start: Option<InitStart>,
+    /// Of each process.
+    outputs: Vec<Output>,
     sandbox: Option<Arc<dyn Sandbox>>,
     /// Highest of the samples, bytes.
     memory_peak: u64,
@@ -118,13 +133,17 @@ impl Shared {
             machine: Machine::new(config.init_timeout, function.timeout),
             effects: Vec::new(),
             generation: 0,
+            closing: None,
             protocol: Protocol::default(),
+            attached: Attached::default(),
             parked: None,
             call: None,
             cause: None,
             refusal: None,
             log,
-            output: None,
+            timeline: Timeline::default(),
+            init_start: None,
+            outputs: Vec::new(),
             sandbox: None,
             memory_peak: 0,
             oom_kills: 0,
@@ -174,15 +193,33 @@ impl Shared {
     /// The runtime's process ended by itself.
     pub fn exited(self: &Arc<Self>, exit: Exit) {
         let mut state = self.lock();
-        let usage = state.sandbox.as_ref().and_then(|sandbox| sandbox.usage().ok());
-        let killed = usage.is_some_and(|usage| usage.oom_kills > state.oom_kills);
-        let mut error_type = ErrorType::RUNTIME_EXIT;
-        if killed && exit == Exit::Signal(9) {
-            error_type = ErrorType::OUT_OF_MEMORY;
-            state.memory_peak = self.function.memory.as_bytes();
-        }
-        state.cause = Some(Cause::exit(exit));
+        let cause = Cause::exit(exit).under(state.attached.fatal.take());
+        let error_type = state.out_of_memory(self, exit).unwrap_or(cause.error_type());
+        state.cause = Some(cause);
         self.step(state, Input::Exited(error_type));
+    }
+
+    /// The process of an external extension, by its place, ended by itself.
+    pub fn extension_exited(self: &Arc<Self>, at: usize, exit: Exit) {
+        let mut state = self.lock();
+        let (cause, error_type) = match state.out_of_memory(self, exit) {
+            // A function dies as one, whoever is heard of first.
+            Some(error_type) => (Cause::exit(exit), error_type),
+            None => {
+                let cause = Cause::extension_exit(exit).under(state.attached.fatal.take());
+                let error_type = cause.error_type();
+                (cause, error_type)
+            }
+        };
+        state.attached.protocol.exited(at, error_type.as_str());
+        state.cause = Some(cause);
+        self.step(state, Input::Exited(error_type));
+    }
+
+    /// The process of an external extension could not be started.
+    pub fn extension_not_launched(self: &Arc<Self>, at: usize, cause: Cause) {
+        self.lock().attached.protocol.not_launched(at, cause.error_type().as_str());
+        self.fail(cause);
     }
 
     /// The sandbox cannot be made or used.
@@ -200,25 +237,75 @@ impl Shared {
         self.step(state, Input::Shutdown);
     }
 
-    pub fn made(self: &Arc<Self>, sandbox: Arc<dyn Sandbox>, records: &[PlatformRecord]) {
+    pub fn made(
+        self: &Arc<Self>,
+        sandbox: Arc<dyn Sandbox>,
+        substituted: Option<PlatformRecord>,
+        init_start: InitStart,
+    ) {
         let mut state = self.lock();
         state.sandbox = Some(sandbox);
-        records.iter().for_each(|record| state.log.platform(record));
+        substituted.iter().for_each(|record| state.log.write(record));
+        state.log.write(&PlatformRecord::InitStart(init_start.clone()));
+        state.init_start = Some(init_start);
         self.step(state, Input::Made);
     }
 
-    /// A new process's output; the rest of the one before is taken first.
-    pub fn set_output(&self, output: Option<Output>) {
+    /// A new process's output. Answers its place.
+    pub fn add_output(&self, output: Output) -> usize {
         let mut state = self.lock();
-        state.drain();
-        state.output = output;
+        state.outputs.push(output);
+        state.outputs.len() - 1
     }
 
-    pub fn pump(&self, now: Instant) -> Pumped {
-        let State { output, log, .. } = &mut *self.lock();
-        let pumped = output.as_mut().map_or(Pumped::Closed, |output| output.pump(log, now));
+    /// That process was not started after all.
+    pub fn drop_last_output(&self) {
+        self.lock().outputs.pop();
+    }
+
+    /// Every process has ended; what they wrote last is taken.
+    pub fn end_outputs(&self) {
+        let mut state = self.lock();
+        state.drain();
+        state.outputs.clear();
+    }
+
+    pub fn pump(&self, output: usize, now: Instant) -> Pumped {
+        let State { outputs, log, .. } = &mut *self.lock();
+        let pumped = outputs.get_mut(output).map_or(Pumped::Closed, |output| output.pump(log, now));
         log.flush();
         pumped
+    }
+
+    /// How long the processes have to end in order; none when they have no extensions.
+    pub fn budget(&self) -> Option<Budget> {
+        let state = self.lock();
+        state.closing.and_then(|_| Budget::of(&state.attached.protocol))
+    }
+
+    /// Tells external extensions of the end. Answers which of so many are to end by themselves.
+    pub fn shut_down_extensions(&self, count: usize, reason: ShutdownReason, left: Duration) -> Vec<bool> {
+        let mut state = self.lock();
+        state.drain();
+        state.log.telemetry.pause(false);
+        state.log.telemetry.hurry();
+        let deadline_ms = self.epoch_ms(left);
+        state.attached.shut_down(&Notice::Shutdown { deadline_ms, reason });
+        (0..count).map(|at| state.attached.protocol.ends_itself(at)).collect()
+    }
+
+    /// The last processes have ended.
+    pub fn processes_ended(&self) {
+        let mut state = self.lock();
+        (state.closing, state.parked) = (None, None);
+        state.attached = Attached::default();
+        state.log.telemetry = Telemetry::default();
+    }
+
+    /// So long from now, in milliseconds since the epoch.
+    fn epoch_ms(&self, left: Duration) -> u64 {
+        let then = (self.clock.wall() + left).duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(then.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// What the driver task is to do, else when it must wake.
@@ -237,8 +324,9 @@ impl Shared {
         let mut state = self.lock();
         state.drain();
         state.log.flush();
-        state.output = None;
-        state.sandbox = None;
+        state.outputs.clear();
+        state.log.telemetry = Telemetry::default();
+        (state.sandbox, state.parked) = (None, None);
         drop(state);
         self.gone.cancel();
         self.events.gone(&Environment::of(self.clone()));
@@ -256,16 +344,20 @@ impl Shared {
         }
     }
 
-    /// For the connections of the processes that are started next.
-    pub fn line(self: &Arc<Self>) -> Arc<Line> {
-        Arc::new(Line::new(self.lock().generation, self.clone()))
+    /// For the connections of the processes that are started next, with these external extensions.
+    pub fn line(self: &Arc<Self>, external: &[String]) -> Arc<Line> {
+        let mut state = self.lock();
+        state.attached = Attached::new(external);
+        Arc::new(Line::new(state.generation, self.clone()))
     }
 
     fn step(self: &Arc<Self>, mut state: MutexGuard<'_, State>, input: Input) {
         let mut effects = std::mem::take(&mut state.effects);
         state.machine.step(self.clock.now(), input, &mut effects);
         let sooner = state.machine.wake_at().is_some_and(|at| state.planned.is_none_or(|planned| at < planned));
-        let works = effects.iter().any(|e| matches!(e, Effect::Start | Effect::Reset | Effect::End));
+        let works = effects
+            .iter()
+            .any(|e| matches!(e, Effect::Start(_) | Effect::StartRuntime | Effect::Reset(_) | Effect::End(_)));
         if sooner || works {
             // Before the effects: of the tasks that are woken, the last one runs first, and that is to be the
             // connection that waits for the event.
@@ -285,170 +377,6 @@ impl Shared {
 
 fn busy() -> InvokeError {
     InvokeError::Internal("the environment is serving another invocation".into())
-}
-
-impl State {
-    fn act(&mut self, shared: &Shared, effect: Effect) {
-        match effect {
-            Effect::Start => self.work = Some(Work::Start),
-            Effect::Reset => self.forget_runtime(Work::Reset),
-            Effect::End => self.forget_runtime(Work::End),
-            Effect::Thaw => self.with_sandbox("thaw an environment", |sandbox| sandbox.thaw()),
-            Effect::Freeze => self.with_sandbox("freeze an environment", |sandbox| sandbox.freeze()),
-            Effect::LimitCpu => self.with_sandbox("limit CPU", |sandbox| sandbox.limit_cpu()),
-            Effect::Sample { end } => self.sample(end),
-            Effect::InitReport { duration, phase, status, error_type } => {
-                self.drain();
-                self.log.platform(&PlatformRecord::InitReport(InitReport { duration, phase, status, error_type }));
-            }
-            Effect::Deliver { deadline } => self.deliver(shared, deadline),
-            Effect::Fail => self.fail(shared),
-            Effect::TimedOut => self.time_out(shared),
-            Effect::Finish { status, error_type, duration, init_duration } => {
-                self.finish(shared, status, error_type, duration, init_duration);
-            }
-            Effect::Refuse => {
-                let refusal = self.refusal();
-                if let Some(mut call) = self.call.take() {
-                    call.answer(Err(refusal));
-                }
-            }
-            Effect::Idle => {}
-        }
-    }
-
-    fn refusal(&self) -> InvokeError {
-        let gone = || InvokeError::Internal("the environment ended before the invocation reached it".into());
-        self.refusal.clone().unwrap_or_else(gone)
-    }
-
-    fn forget_runtime(&mut self, work: Work) {
-        self.generation += 1;
-        self.protocol = Protocol::default();
-        self.parked = None;
-        self.work = Some(work);
-    }
-
-    fn with_sandbox(&self, what: &'static str, verb: impl FnOnce(&dyn Sandbox) -> Result<(), hearth_sandbox::Error>) {
-        if let Some(Err(error)) = self.sandbox.as_deref().map(verb) {
-            tracing::error!(%error, what, "a sandbox did not do as told");
-        }
-    }
-
-    /// Max Memory Used is the highest sample since the environment began: anonymous, shared and kernel memory, not page
-    /// cache. Samples are taken at the end of init, every 50 ms while init or an invocation runs, and at the end of an
-    /// invocation unless the last one is younger than 10 ms.
-    fn sample(&mut self, end: bool) {
-        let Some(Ok(usage)) = self.sandbox.as_ref().map(|sandbox| sandbox.usage()) else { return };
-        self.memory_peak = self.memory_peak.max(usage.memory);
-        if end {
-            self.oom_kills = usage.oom_kills;
-        }
-    }
-
-    fn drain(&mut self) {
-        if let Some(output) = &mut self.output {
-            output.drain(&mut self.log);
-        }
-    }
-
-    /// START, once, after what was written before it.
-    fn begin(&mut self, shared: &Shared) {
-        if self.call.as_ref().is_none_or(|call| call.begun) {
-            return;
-        }
-        self.drain();
-        let Some(call) = &mut self.call else { return };
-        call.begun = true;
-        if call.invocation.as_ref().is_some_and(|invocation| invocation.wants_log_tail) {
-            self.log.begin_tail();
-        }
-        let version = shared.function.key.version;
-        self.log.platform(&PlatformRecord::Start { request_id: call.request_id.clone(), version });
-    }
-
-    fn deliver(&mut self, shared: &Shared, deadline: Instant) {
-        self.begin(shared);
-        let Some(invocation) = self.call.as_mut().and_then(|call| call.invocation.take()) else { return };
-        let left = deadline.saturating_duration_since(shared.clock.now());
-        let deadline = (shared.clock.wall() + left).duration_since(UNIX_EPOCH).unwrap_or_default();
-        let event = Arc::new(Event {
-            request_id: invocation.request_id,
-            deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
-            invoked_arn: invocation.invoked_arn,
-            trace: invocation.trace,
-            client_context: invocation.client_context,
-            content_type: invocation.content_type,
-            payload: invocation.payload,
-        });
-        if self.protocol.deliver(event.clone()).is_err() {
-            // The machine and the protocol would disagree on who is ready; the deadline ends the invocation.
-            tracing::error!("an event was to be given to a runtime that is not ready");
-            return;
-        }
-        if let Some(parked) = self.parked.take() {
-            // When that connection is gone the runtime asks again and gets it then.
-            let _ = parked.send(event);
-        }
-    }
-
-    /// What went wrong, to log and caller.
-    fn fail(&mut self, shared: &Shared) {
-        self.drain();
-        self.begin(shared);
-        let unknown = || Cause::platform(ErrorType::SANDBOX_FAILURE, "The execution environment failed");
-        let cause = self.cause.take().unwrap_or_else(unknown);
-        let Some(call) = &mut self.call else { return };
-        if let Cause::Platform { error_type, message } = &cause {
-            self.log.platform(&PlatformRecord::RuntimeExited {
-                request_id: call.request_id.clone(),
-                message: message.clone(),
-                error_type: error_type.clone(),
-            });
-        }
-        let answer = cause.answer(&call.request_id);
-        call.answer(Ok(answer));
-    }
-
-    fn time_out(&mut self, shared: &Shared) {
-        self.drain();
-        self.begin(shared);
-        let Some(call) = &mut self.call else { return };
-        let timeout = shared.function.timeout;
-        let (at, request_id) = (shared.clock.wall(), call.request_id.clone());
-        let answer = timed_out(&request_id, timeout);
-        self.log.platform(&PlatformRecord::TimedOut { at, request_id, timeout });
-        call.answer(Ok(answer));
-    }
-
-    fn finish(
-        &mut self,
-        shared: &Shared,
-        status: Status,
-        error_type: Option<ErrorType>,
-        duration: Duration,
-        init_duration: Option<Duration>,
-    ) {
-        self.drain();
-        let Some(call) = self.call.take() else { return };
-        let memory_size = shared.function.memory;
-        let report = Report {
-            request_id: call.request_id.clone(),
-            version: shared.function.key.version,
-            status,
-            error_type,
-            duration,
-            init_duration,
-            memory_size,
-            max_memory_used: Memory::from_bytes_ceil(self.memory_peak).min(memory_size),
-            isolation: shared.isolation,
-        };
-        self.log.platform(&PlatformRecord::End { request_id: call.request_id });
-        self.log.platform(&PlatformRecord::Report(report.clone()));
-        let log_tail = self.log.end_tail();
-        self.log.flush();
-        let _ = call.outcome.send(Outcome { report, log_tail });
-    }
 }
 
 #[cfg(test)]

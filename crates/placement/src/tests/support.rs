@@ -14,7 +14,9 @@ use hearth_model::{
     RuntimeTree, Secret, SystemClock, Target, Version, VersionKey,
 };
 use hearth_observe::Logs;
-use hearth_sandbox::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
+use hearth_sandbox::{
+    Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Usage,
+};
 use hearth_worker::{Endpoint, EndpointIdentity, Ports, Worker};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::{oneshot, watch};
@@ -309,6 +311,10 @@ impl Sandbox for Open {
         Box::pin(async move { Err(Error::Gone) })
     }
 
+    fn dials(&self) -> bool {
+        false
+    }
+
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
         let variable = |wanted: &str| {
             let mut variables = command.environment.iter();
@@ -326,7 +332,12 @@ impl Sandbox for Open {
             let _ = ended.await;
             Ok(Exit::Signal(9))
         };
-        Box::pin(async move { Ok(Process { exit: Box::pin(exit) }) })
+        Box::pin(async move { Ok(Process { id: 1, exit: Box::pin(exit) }) })
+    }
+
+    fn signal(&self, _: u32, _: Signal) -> BoxFuture<'_, Result<(), Error>> {
+        self.end_process();
+        Box::pin(async move { Ok(()) })
     }
 
     fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>> {

@@ -56,19 +56,23 @@ fn finish(status: Status, error_type: Option<ErrorType>, ms: u64, init_ms: Optio
     Effect::Finish { status, error_type, duration: Duration::from_millis(ms), init_duration }
 }
 
-fn init_report(ms: u64, phase: InitPhase, status: Status, error_type: Option<ErrorType>) -> Effect {
-    Effect::InitReport { duration: Duration::from_millis(ms), phase, status, error_type }
+fn init_ended(ms: u64, phase: InitPhase, status: Status, error_type: Option<ErrorType>) -> Effect {
+    Effect::InitEnded { duration: Duration::from_millis(ms), phase, status, error_type }
 }
 
 const SAMPLE: Effect = Effect::Sample { end: true };
+const TIMEOUT_RESET: Effect = Effect::Reset(ShutdownReason::Timeout);
+const FAILURE_RESET: Effect = Effect::Reset(ShutdownReason::Failure);
 
 #[test]
 fn a_cold_start_delivers_the_call_that_waits_and_reports_init_once() {
     let mut bench = Bench::new();
     assert_eq!(bench.tell(Input::Invoke), []);
-    assert_eq!(bench.tell(Input::Made), [Effect::Start]);
+    assert_eq!(bench.tell(Input::Made), [Effect::Start(InitPhase::Init)]);
     let deadline = bench.now + Duration::from_millis(100) + TIMEOUT;
-    assert_eq!(bench.after(100).tell(Input::Ready), [SAMPLE, Effect::LimitCpu, Effect::Deliver { deadline }]);
+    let initialised = init_ended(100, InitPhase::Init, Status::Success, None);
+    let ready = bench.after(100).tell(Input::Ready);
+    assert_eq!(ready, [SAMPLE, initialised, Effect::LimitCpu, Effect::Deliver { deadline }]);
     assert_eq!(bench.after(5).tell(Input::Answered(None)), []);
     let ended = bench.after(6).tell(Input::Ready);
     assert_eq!(ended, [SAMPLE, finish(Status::Success, None, 11, Some(100)), Effect::Idle]);
@@ -105,9 +109,9 @@ fn an_invocation_that_takes_too_long_ends_at_its_timeout() {
     bench.after(2_999).tell(Input::Tick);
     assert_eq!(bench.machine.wake_at(), Some(bench.now + Duration::from_millis(1)));
     let ended = bench.after(4).tell(Input::Tick);
-    assert_eq!(ended, [SAMPLE, Effect::TimedOut, finish(Status::Timeout, None, 3_000, Some(100)), Effect::Reset]);
+    assert_eq!(ended, [SAMPLE, Effect::TimedOut, finish(Status::Timeout, None, 3_000, Some(100)), TIMEOUT_RESET]);
     assert_eq!(bench.tell(Input::ResetDone), [Effect::Idle]);
-    assert_eq!(bench.tell(Input::Invoke), [Effect::Start], "the next one initialises again");
+    assert_eq!(bench.tell(Input::Invoke), [Effect::Start(InitPhase::Invoke)], "the next one initialises again");
 }
 
 #[test]
@@ -135,7 +139,7 @@ fn an_exit_fails_the_invocation_and_resets() {
         }
         let ended = bench.after(2).tell(Input::Exited(ErrorType::RUNTIME_EXIT));
         let report = finish(Status::Error, Some(ErrorType::RUNTIME_EXIT), 2, Some(100));
-        assert_eq!(ended, [Effect::Fail, report, Effect::Reset]);
+        assert_eq!(ended, [Effect::Fail, report, FAILURE_RESET]);
     }
 }
 
@@ -146,14 +150,14 @@ fn init_that_fails_is_tried_again_inside_the_call_that_waits() {
     bench.tell(Input::Invoke);
     let kind = ErrorType::posted("Runtime.ImportModuleError");
     let failed = bench.after(50).tell(Input::Failed(kind.clone()));
-    assert_eq!(failed, [init_report(50, InitPhase::Init, Status::Error, Some(kind.clone())), Effect::Reset]);
-    assert_eq!(bench.tell(Input::ResetDone), [Effect::Start]);
+    assert_eq!(failed, [init_ended(50, InitPhase::Init, Status::Error, Some(kind.clone())), FAILURE_RESET]);
+    assert_eq!(bench.tell(Input::ResetDone), [Effect::Start(InitPhase::Invoke)]);
     let failed = bench.after(60).tell(Input::Failed(kind.clone()));
     let expected = [
-        init_report(60, InitPhase::Invoke, Status::Error, Some(kind.clone())),
+        init_ended(60, InitPhase::Invoke, Status::Error, Some(kind.clone())),
         Effect::Fail,
         finish(Status::Error, Some(kind), 60, None),
-        Effect::Reset,
+        FAILURE_RESET,
     ];
     assert_eq!(failed, expected);
 }
@@ -161,31 +165,54 @@ fn init_that_fails_is_tried_again_inside_the_call_that_waits() {
 #[test]
 fn init_inside_an_invocation_counts_to_its_time_and_is_no_init_duration() {
     let mut bench = Bench::down();
-    assert_eq!(bench.tell(Input::Invoke), [Effect::Start]);
+    assert_eq!(bench.tell(Input::Invoke), [Effect::Start(InitPhase::Invoke)]);
     let deadline = bench.now + TIMEOUT;
     let ready = bench.after(1_000).tell(Input::Ready);
-    assert_eq!(ready, [SAMPLE, Effect::LimitCpu, Effect::Deliver { deadline }]);
+    let initialised = init_ended(1_000, InitPhase::Invoke, Status::Success, None);
+    assert_eq!(ready, [SAMPLE, initialised, Effect::LimitCpu, Effect::Deliver { deadline }]);
     bench.tell(Input::Answered(None));
     let ended = bench.after(20).tell(Input::Ready);
     assert!(ended.contains(&finish(Status::Success, None, 1_020, None)), "{ended:?}");
 }
 
 #[test]
+fn the_runtime_starts_when_the_extensions_have_registered_and_init_counts_from_before() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.tell(Input::Registered), [], "nothing has been started");
+    assert_eq!(bench.tell(Input::Made), [Effect::Start(InitPhase::Init)]);
+    assert_eq!(bench.after(300).tell(Input::Registered), [Effect::StartRuntime]);
+    let ready = bench.after(200).tell(Input::Ready);
+    assert_eq!(ready, [SAMPLE, init_ended(500, InitPhase::Init, Status::Success, None), Effect::Idle]);
+    let mut bench = Bench::down();
+    assert_eq!(bench.tell(Input::Invoke), [Effect::Start(InitPhase::Invoke)]);
+    assert_eq!(bench.tell(Input::Registered), [Effect::StartRuntime]);
+}
+
+#[test]
+fn an_invocation_lasts_until_all_have_asked_though_it_was_answered() {
+    let mut bench = Bench::invoking();
+    assert_eq!(bench.after(5).tell(Input::Answered(None)), []);
+    assert!(!bench.machine.accepts());
+    let ended = bench.after(500).tell(Input::Ready);
+    assert!(ended.contains(&finish(Status::Success, None, 505, Some(100))), "{ended:?}");
+}
+
+#[test]
 fn init_has_ten_seconds_and_inside_an_invocation_the_functions_timeout() {
     let mut bench = Bench::new();
     bench.tell(Input::Made);
-    assert!(!bench.after(9_999).tell(Input::Tick).contains(&Effect::Reset));
+    assert!(!bench.after(9_999).tell(Input::Tick).contains(&TIMEOUT_RESET));
     let expired = bench.after(5).tell(Input::Tick);
-    assert_eq!(expired, [init_report(10_000, InitPhase::Init, Status::Timeout, None), Effect::Reset]);
+    assert_eq!(expired, [init_ended(10_000, InitPhase::Init, Status::Timeout, None), TIMEOUT_RESET]);
     bench.tell(Input::ResetDone);
     bench.tell(Input::Invoke);
     let expired = bench.after(3_001).tell(Input::Tick);
     let expected = [
         SAMPLE,
-        init_report(3_000, InitPhase::Invoke, Status::Timeout, None),
+        init_ended(3_000, InitPhase::Invoke, Status::Timeout, None),
         Effect::TimedOut,
         finish(Status::Timeout, None, 3_000, None),
-        Effect::Reset,
+        TIMEOUT_RESET,
     ];
     assert_eq!(expired, expected);
 }
@@ -194,19 +221,22 @@ fn init_has_ten_seconds_and_inside_an_invocation_the_functions_timeout() {
 fn a_process_that_ends_while_idle_is_started_again_by_the_next_call() {
     let mut bench = Bench::idle();
     bench.after(10).tell(Input::Tick);
-    assert_eq!(bench.tell(Input::Exited(ErrorType::RUNTIME_EXIT)), [Effect::Thaw, Effect::Reset]);
+    assert_eq!(bench.tell(Input::Exited(ErrorType::RUNTIME_EXIT)), [Effect::Thaw, FAILURE_RESET]);
     assert_eq!(bench.tell(Input::ResetDone), [], "the owner knows that it is idle");
-    assert_eq!(bench.tell(Input::Invoke), [Effect::Start]);
+    assert_eq!(bench.tell(Input::Invoke), [Effect::Start(InitPhase::Invoke)]);
 }
 
 #[test]
 fn a_sandbox_that_is_lost_refuses_what_has_not_begun_and_fails_what_has() {
     let mut bench = Bench::new();
     bench.tell(Input::Invoke);
-    assert_eq!(bench.tell(Input::Lost), [Effect::Refuse, Effect::End]);
+    assert_eq!(bench.tell(Input::Lost), [Effect::Refuse, Effect::End(None)]);
     let mut bench = Bench::invoking();
     let report = finish(Status::Failure, Some(ErrorType::SANDBOX_FAILURE), 7, Some(100));
-    assert_eq!(bench.after(7).tell(Input::Shutdown), [Effect::Fail, report, Effect::End]);
+    assert_eq!(
+        bench.after(7).tell(Input::Shutdown),
+        [Effect::Fail, report, Effect::End(Some(ShutdownReason::Spindown))]
+    );
     assert!(!bench.machine.accepts());
     assert_eq!(bench.tell(Input::Shutdown), []);
 }
@@ -227,6 +257,7 @@ fn memory_is_sampled_at_ends_and_in_between_but_not_for_every_short_call() {
 fn input() -> impl Strategy<Value = Input> {
     prop_oneof![
         1 => Just(Input::Made),
+        1 => Just(Input::Registered),
         4 => Just(Input::Invoke),
         6 => Just(Input::Ready),
         4 => Just(Input::Answered(None)),
@@ -286,15 +317,15 @@ proptest! {
                         prop_assert!(frozen);
                         frozen = false;
                     }
-                    Effect::Reset => {
+                    Effect::Reset(_) => {
                         prop_assert!(!frozen && !resetting);
                         resetting = true;
                     }
                     Effect::Idle => prop_assert!(bench.machine.accepts()),
-                    Effect::End => gone += 1,
+                    Effect::End(_) => gone += 1,
                     Effect::Fail | Effect::TimedOut => prop_assert_eq!(taken, ended + 1),
-                    Effect::Start => prop_assert!(!resetting && !frozen),
-                    Effect::LimitCpu | Effect::Sample { .. } | Effect::InitReport { .. } => {}
+                    Effect::Start(_) | Effect::StartRuntime => prop_assert!(!resetting && !frozen),
+                    Effect::LimitCpu | Effect::Sample { .. } | Effect::InitEnded { .. } => {}
                 }
                 prop_assert!(ended <= taken && taken <= ended + 1);
             }

@@ -1,10 +1,15 @@
-//! What the runtime's process says through its connections, brought to the environment that it belongs to.
+//! What the processes of the runtime and its extensions say through their connections, brought to the environment that
+//! they belong to.
 
 use std::sync::{Arc, MutexGuard};
 
-use hearth_model::ErrorType;
-use hearth_runtime_api::{Answer, Asked, Next, Refusal, Runtime};
+use hearth_model::{ErrorType, PlatformRecord};
+use hearth_runtime_api::{
+    Answer, Api, Asked, Failing, Next, NextNotice, Refusal, Refused, Registered, Runtime, Subscription, Unsubscribed,
+    Welcome,
+};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::{Shared, State};
 use crate::failure::Cause;
@@ -25,6 +30,13 @@ impl Line {
         let state = self.shared.lock();
         if state.generation == self.generation { Ok(state) } else { Err(Refusal::Ended) }
     }
+
+    /// Extensions are heard a little longer than the runtime: until they have ended in order.
+    fn state_of_extensions(&self) -> Result<MutexGuard<'_, State>, Refused> {
+        let state = self.shared.lock();
+        let heard = [Some(state.generation), state.closing].contains(&Some(self.generation));
+        if heard { Ok(state) } else { Err(Refused::Ended) }
+    }
 }
 
 impl Runtime for Line {
@@ -37,19 +49,31 @@ impl Runtime for Line {
         let (parked, later) = oneshot::channel();
         state.parked = Some(parked);
         if let Asked::Ready = asked {
-            self.shared.step(state, Input::Ready);
+            state.runtime_asked(&self.shared);
+            state.attached.protocol.close();
+            if state.attached.protocol.are_ready() {
+                self.shared.step(state, Input::Ready);
+            }
         }
         Ok(Next::Later(later))
     }
 
     fn may_answer(&self, id: &str, to: &'static str) -> Result<(), Refusal> {
-        self.state()?.protocol.may_answer(id, to)
+        let mut state = self.state()?;
+        state.protocol.may_answer(id, to)?;
+        if state.log.telemetry.is_on() {
+            state.timeline.responds(self.shared.clock.now());
+        }
+        Ok(())
     }
 
     fn answer(&self, id: &str, to: &'static str, answer: Answer) -> Result<(), Refusal> {
         let mut state = self.state()?;
         state.protocol.answer(id, to)?;
         let error_type = answer.error.clone();
+        if state.log.telemetry.is_on() {
+            state.timeline.answered(self.shared.clock.now(), answer.body.len(), error_type.clone());
+        }
         if let Some(call) = &mut state.call {
             call.answer(Ok(answer));
         }
@@ -63,6 +87,52 @@ impl Runtime for Line {
         let error_type = answer.error.clone().unwrap_or(ErrorType::RUNTIME_UNKNOWN);
         state.cause = Some(Cause::Posted(answer));
         self.shared.step(state, Input::Failed(error_type));
+        Ok(())
+    }
+
+    fn register(&self, name: &str, events: &[String]) -> Result<Welcome, Refused> {
+        let mut state = self.state_of_extensions()?;
+        let id = Uuid::new_v4();
+        let Registered { last } = state.attached.protocol.register(name, events, id)?;
+        if last {
+            self.shared.step(state, Input::Registered);
+        }
+        let function = &self.shared.function;
+        Ok(Welcome {
+            id,
+            function_name: function.key.name.as_str().to_owned(),
+            function_version: function.key.version.to_string(),
+            handler: function.handler.clone(),
+            account_id: function.key.account.as_str().to_owned(),
+        })
+    }
+
+    fn next_notice(&self, extension: Uuid) -> Result<NextNotice, Refused> {
+        let mut state = self.state_of_extensions()?;
+        let (next, finished) = state.attached.ask(extension)?;
+        let all_wait = state.protocol.waits() && state.attached.protocol.are_ready();
+        if finished && all_wait && state.generation == self.generation {
+            self.shared.step(state, Input::Ready);
+        }
+        Ok(next)
+    }
+
+    fn extension_error(&self, extension: Uuid, failing: Failing, error_type: &str) -> Result<(), Refused> {
+        self.state_of_extensions()?.attached.fail(extension, failing, error_type)
+    }
+
+    fn subscribe(&self, extension: Uuid, subscription: Subscription) -> Result<(), Unsubscribed> {
+        let mut state = self.state_of_extensions().map_err(Unsubscribed::Refused)?;
+        let name = state.attached.protocol.name(extension).map_err(Unsubscribed::Refused)?.to_owned();
+        let (logs, sources) = (subscription.api == Api::Logs, subscription.sources.clone());
+        let Some(sandbox) = state.sandbox.clone() else { return Err(Unsubscribed::Closed) };
+        if !sandbox.dials() {
+            return Err(Unsubscribed::Unsupported);
+        }
+        if !state.log.telemetry.subscribe(extension, subscription, &sandbox, &self.shared.clock) {
+            return Err(Unsubscribed::Closed);
+        }
+        state.log.platform(&PlatformRecord::Subscription { name, logs, sources });
         Ok(())
     }
 }

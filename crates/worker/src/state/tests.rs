@@ -4,8 +4,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use hearth_identity::Sessions;
 use hearth_model::{
-    AccountId, Architecture, CodeHash, FunctionName, LogGroup, LogStreamName, Region, Runtime as Identifier, Version,
-    VersionKey,
+    AccountId, Architecture, CodeHash, FunctionName, LogGroup, LogStreamName, Memory, Region, Runtime as Identifier,
+    Version, VersionKey,
 };
 use hearth_observe::Logs;
 use hearth_runtime_api::{Next, Refusal, Runtime};
@@ -91,7 +91,7 @@ impl Bench {
         let sessions = Sessions::new([1; 32], clock.clone());
         let credentials = sessions.of_function(&function.key.account, &function.role, &function.key.name);
         let shared = Arc::new(Shared::new(id, function, told.clone(), clock.clone(), credentials, log, &config));
-        let line = shared.line();
+        let line = shared.line(&[]);
         Bench { shared, clock, told, line, calls: Vec::new(), parked: Vec::new() }
     }
 
@@ -140,9 +140,9 @@ impl Bench {
     /// As the driver task does what it is told, when everything it does succeeds.
     fn work(&mut self) {
         match self.shared.plan() {
-            Ok(Work::Start) => self.line = self.shared.line(),
-            Ok(Work::Reset) => self.shared.tell(Input::ResetDone),
-            Ok(Work::End) | Err(_) => {}
+            Ok(Work::Start) => self.line = self.shared.line(&[]),
+            Ok(Work::Reset(_)) => self.shared.tell(Input::ResetDone),
+            Ok(Work::StartRuntime | Work::End(_)) | Err(_) => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +20,9 @@ use hearth_model::{
     Secret, SystemClock, Version, VersionKey,
 };
 use hearth_observe::{Logs, Query};
-use hearth_sandbox::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Usage};
+use hearth_sandbox::{
+    Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Usage,
+};
 use hearth_worker::{Config, Endpoint, EndpointIdentity, Environment, EnvironmentEvents, Ports, Worker};
 use tokio::sync::mpsc;
 
@@ -43,6 +45,30 @@ def say(text):
     os.write(1, text.encode())
 "#;
 
+/// What an external extension in a test is made of: a client of the Extensions API.
+const EXTENSION: &str = r#"#!/usr/bin/python3 -S
+import http.client, json, os, signal, sys, time
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+name = os.path.basename(sys.argv[0])
+id = None
+def call(method, path, body=None, headers={}):
+    api.request(method, "/2020-01-01/extension/" + path, body, headers)
+    reply = api.getresponse()
+    return reply, reply.read().decode()
+def register(*events):
+    global id
+    reply, body = call("POST", "register", json.dumps({"events": events}), {"Lambda-Extension-Name": name})
+    id = reply.headers["Lambda-Extension-Identifier"]
+    return body
+def next_event():
+    return json.loads(call("GET", "event/next", None, {"Lambda-Extension-Identifier": id})[1])
+def fail(where, type):
+    headers = {"Lambda-Extension-Identifier": id, "Lambda-Extension-Function-Error-Type": type}
+    return call("POST", where + "/error", None, headers)[0].status
+def say(text):
+    os.write(1, (text + "\n").encode())
+"#;
+
 /// Longest that a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -55,6 +81,7 @@ pub struct World {
     pub idle: mpsc::UnboundedReceiver<Environment>,
     pub gone: mpsc::UnboundedReceiver<Environment>,
     pub function: FunctionVersion,
+    ports: Ports,
     folder: tempfile::TempDir,
 }
 
@@ -70,6 +97,12 @@ impl World {
         World::over(|host| Arc::new(Double(host.clone())), Root { skeleton: "/".into(), binds: Vec::new() })
     }
 
+    /// How long the init phase may take.
+    pub fn shorten_init(&mut self, init_timeout: Duration) {
+        let config = Config { init_timeout, ..Config::default() };
+        self.worker = Worker::new(config, self.ports.clone());
+    }
+
     /// A world without code, over another driver.
     pub fn over(driver: impl FnOnce(&Arc<Host>) -> Arc<dyn Driver>, root: Root) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -79,7 +112,7 @@ impl World {
         }
         let config = hearth_observe::Config { retention: Duration::from_secs(86_400), clock: Arc::new(SystemClock) };
         let logs = Logs::open(&folder.path().join("logs"), config).unwrap();
-        let host = Arc::new(Host::new(folder.path().join("code"), root));
+        let host = Arc::new(Host::new(folder.path(), root));
         let ports = Ports {
             driver: driver(&host),
             materials: Arc::new(Double(host.clone())),
@@ -91,7 +124,8 @@ impl World {
         let (idle_to, idle) = mpsc::unbounded_channel();
         let (gone_to, gone) = mpsc::unbounded_channel();
         World {
-            worker: Worker::new(Config::default(), ports),
+            worker: Worker::new(Config::default(), ports.clone()),
+            ports,
             host,
             logs,
             events: Arc::new(Events { idle: idle_to, gone: gone_to }),
@@ -108,9 +142,32 @@ impl World {
     }
 
     pub fn write_bootstrap(&self, text: &str, mode: u32) {
-        let path = self.folder.path().join("code/bootstrap");
+        self.write("code", "bootstrap", text, mode);
+    }
+
+    /// An external extension that is this Python code.
+    pub fn write_extension(&self, name: &str, code: &str) {
+        self.write("opt/extensions", name, &format!("{EXTENSION}{code}"), 0o755);
+    }
+
+    pub fn write(&self, folder: &str, name: &str, text: &str, mode: u32) {
+        let folder = self.folder.path().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Waits until the log has a line that holds this.
+    pub async fn wait_log(&self, part: &str) {
+        let waited = async {
+            while !self.log().await.iter().any(|line| line.contains(part)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, waited).await.is_err() {
+            panic!("{part:?} is not in {:#?}", self.log().await);
+        }
     }
 
     pub fn with(mut self, change: impl FnOnce(&mut FunctionVersion)) -> Self {
@@ -226,6 +283,7 @@ impl EnvironmentEvents for Events {
 /// The host in place of sandboxes, materials and the endpoint.
 pub struct Host {
     code: PathBuf,
+    opt: PathBuf,
     root: Arc<Root>,
     pub frozen: AtomicBool,
     pub cpu_limited: AtomicBool,
@@ -239,9 +297,14 @@ pub struct Host {
 }
 
 impl Host {
-    fn new(code: PathBuf, root: Root) -> Self {
+    pub fn extension(&self, name: &str) -> PathBuf {
+        self.opt.join("extensions").join(name)
+    }
+
+    fn new(folder: &Path, root: Root) -> Self {
         Host {
-            code,
+            code: folder.join("code"),
+            opt: folder.join("opt"),
             root: Arc::new(root),
             frozen: AtomicBool::new(false),
             cpu_limited: AtomicBool::new(false),
@@ -264,7 +327,8 @@ impl Materials for Double {
     }
 
     fn layers(&self, _: Vec<CodeHash>) -> BoxFuture<'_, Result<Option<CodeTree>, MaterialsError>> {
-        Box::pin(async { Ok(None) })
+        let tree = CodeTree { path: self.0.opt.clone(), lease: Arc::new(()) };
+        Box::pin(async move { Ok(tree.path.exists().then_some(tree)) })
     }
 
     fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
@@ -370,12 +434,22 @@ impl Sandbox for Unconfined {
         Box::pin(async move { Ok(listener) })
     }
 
-    fn dial(&self, _: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>> {
-        Box::pin(async move { Err(Error::Gone) })
+    fn dial(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpStream, Error>> {
+        let refused = |source| Error::Step { step: "dial".into(), source };
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).map_err(refused)?;
+            stream.set_nonblocking(true).map_err(refused)?;
+            Ok(stream)
+        })
+    }
+
+    fn dials(&self) -> bool {
+        true
     }
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
         let program = command.program.replace("/var/task", &self.code.display().to_string());
+        let program = program.replace("/opt/", &format!("{}/", self.host.opt.display()));
         let environment = command.environment.into_iter().map(|(key, value)| {
             let port = value.parse().ok().map(|address: SocketAddr| address.port());
             let listening = port.and_then(|port| self.listening.lock().unwrap().get(&port).copied());
@@ -394,8 +468,20 @@ impl Sandbox for Unconfined {
                 let status = child.wait().await.map_err(|_| Error::Gone)?;
                 Ok(status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code))
             };
-            Ok(Process { exit: Box::pin(exit) })
+            Ok(Process { id: pid.as_raw_nonzero().get().cast_unsigned(), exit: Box::pin(exit) })
         })
+    }
+
+    fn signal(&self, process: u32, signal: Signal) -> BoxFuture<'_, Result<(), Error>> {
+        let group = rustix::process::Pid::from_raw(process.cast_signed()).unwrap();
+        let signal = match signal {
+            Signal::Terminate => rustix::process::Signal::TERM,
+            Signal::Kill => rustix::process::Signal::KILL,
+        };
+        if self.groups.lock().unwrap().contains(&group) {
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+        Box::pin(async move { Ok(()) })
     }
 
     fn kill_processes(&self) -> BoxFuture<'_, Result<(), Error>> {

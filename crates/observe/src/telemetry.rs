@@ -1,0 +1,190 @@
+//! Events of the Telemetry and Logs APIs (spec 4.6, 4.7): what they look like, and how they are gathered for one
+//! subscriber.
+
+mod buffer;
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use hearth_model::{ErrorType, PlatformRecord, Report, RuntimeDone, Source, Span, Status, TelemetrySchema};
+use serde_json::{Map, Value, json};
+
+use crate::platform::timestamp;
+
+pub use buffer::{Batch, Buffer};
+
+/// As AWS says why something is missing.
+const FELL_BEHIND: &str = "Consumer seems to have fallen behind as it has not acknowledged receipt of logs.";
+const INITIALIZATION: &str = "on-demand";
+
+/// A line that a process wrote.
+pub fn line(source: Source, at: SystemTime, line: &[u8]) -> Bytes {
+    event(source.as_str(), at, String::from_utf8_lossy(line).into())
+}
+
+/// What the platform says; `None` when this schema does not know it.
+pub fn platform(schema: TelemetrySchema, at: SystemTime, record: &PlatformRecord) -> Option<Bytes> {
+    let (kind, record) = match schema {
+        TelemetrySchema::Telemetry => of_telemetry(record)?,
+        TelemetrySchema::Logs => of_logs(record, false)?,
+        TelemetrySchema::LogsWithRuntimeDone => of_logs(record, true)?,
+    };
+    Some(event(&format!("platform.{kind}"), at, record))
+}
+
+fn event(kind: &str, at: SystemTime, record: Value) -> Bytes {
+    json!({ "time": timestamp(at), "type": kind, "record": record }).to_string().into()
+}
+
+fn of_telemetry(record: &PlatformRecord) -> Option<(&'static str, Value)> {
+    Some(match record {
+        PlatformRecord::InitStart(start) => (
+            "initStart",
+            json!({
+                "initializationType": INITIALIZATION,
+                "phase": start.phase.as_str(),
+                "runtimeVersion": start.runtime_version,
+                "runtimeVersionArn": start.runtime_version_arn,
+                "functionName": start.function_name,
+                "functionVersion": start.function_version,
+                "functionArn": start.function_arn,
+                "instanceId": start.instance,
+                "instanceMaxMemory": start.memory.as_bytes(),
+            }),
+        ),
+        PlatformRecord::InitRuntimeDone { phase, status, error_type } => {
+            let mut record = Map::new();
+            record.insert("initializationType".into(), INITIALIZATION.into());
+            record.insert("phase".into(), phase.as_str().into());
+            ended(&mut record, *status, error_type.as_ref());
+            ("initRuntimeDone", record.into())
+        }
+        PlatformRecord::InitReport(report) => {
+            let mut record = Map::new();
+            record.insert("initializationType".into(), INITIALIZATION.into());
+            record.insert("phase".into(), report.phase.as_str().into());
+            ended(&mut record, report.status, report.error_type.as_ref());
+            record.insert("metrics".into(), json!({ "durationMs": ms(report.duration, 100.0) }));
+            ("initReport", record.into())
+        }
+        PlatformRecord::Start { request_id, version, trace } => {
+            let mut record = Map::new();
+            record.insert("requestId".into(), request_id.as_str().into());
+            record.insert("version".into(), version.to_string().into());
+            traced(&mut record, trace.as_deref());
+            ("start", record.into())
+        }
+        PlatformRecord::RuntimeDone(done) => ("runtimeDone", runtime_done(done)),
+        PlatformRecord::Report(report) => ("report", self::report(report)),
+        PlatformRecord::Extension { .. } | PlatformRecord::Subscription { .. } | PlatformRecord::LogsDropped { .. } => {
+            of_both(record)?
+        }
+        PlatformRecord::TimedOut { .. }
+        | PlatformRecord::RuntimeExited { .. }
+        | PlatformRecord::Substituted { .. }
+        | PlatformRecord::End { .. } => return None,
+    })
+}
+
+fn of_logs(record: &PlatformRecord, runtime_done: bool) -> Option<(&'static str, Value)> {
+    Some(match record {
+        PlatformRecord::Start { request_id, version, .. } => {
+            ("start", json!({ "requestId": request_id.as_str(), "version": version.to_string() }))
+        }
+        PlatformRecord::RuntimeDone(done) if runtime_done => {
+            ("runtimeDone", json!({ "requestId": done.request_id.as_str(), "status": done.status.as_str() }))
+        }
+        PlatformRecord::End { request_id } => ("end", json!({ "requestId": request_id.as_str() })),
+        PlatformRecord::Report(report) => {
+            ("report", json!({ "requestId": report.request_id.as_str(), "metrics": metrics(report) }))
+        }
+        PlatformRecord::RuntimeExited { request_id, message, error_type } => {
+            ("fault", format!("RequestId: {request_id} Error: {message}\n{}\n", error_type.as_str()).into())
+        }
+        _ => of_both(record)?,
+    })
+}
+
+fn of_both(record: &PlatformRecord) -> Option<(&'static str, Value)> {
+    Some(match record {
+        PlatformRecord::Extension { name, state, events, error_type } => {
+            let mut record = Map::new();
+            record.insert("name".into(), name.as_str().into());
+            record.insert("state".into(), (*state).into());
+            record.insert("events".into(), json!(events));
+            if let Some(error_type) = error_type {
+                record.insert("errorType".into(), error_type.as_str().into());
+            }
+            ("extension", record.into())
+        }
+        PlatformRecord::Subscription { name, logs, sources } => {
+            let types: Vec<&str> = sources.iter().map(|source| source.as_str()).collect();
+            let kind = if *logs { "logsSubscription" } else { "telemetrySubscription" };
+            (kind, json!({ "name": name, "state": "Subscribed", "types": types }))
+        }
+        PlatformRecord::LogsDropped { records, bytes } => {
+            ("logsDropped", json!({ "droppedBytes": bytes, "droppedRecords": records, "reason": FELL_BEHIND }))
+        }
+        _ => return None,
+    })
+}
+
+fn runtime_done(done: &RuntimeDone) -> Value {
+    let mut record = Map::new();
+    record.insert("requestId".into(), done.request_id.as_str().into());
+    ended(&mut record, done.status, done.error_type.as_ref());
+    let metrics = json!({ "durationMs": ms(done.duration, 1000.0), "producedBytes": done.produced });
+    record.insert("metrics".into(), metrics);
+    record.insert("spans".into(), done.spans.iter().map(span).collect());
+    traced(&mut record, done.trace.as_deref());
+    record.into()
+}
+
+fn report(report: &Report) -> Value {
+    let mut record = Map::new();
+    record.insert("requestId".into(), report.request_id.as_str().into());
+    ended(&mut record, report.status, report.error_type.as_ref());
+    record.insert("metrics".into(), metrics(report));
+    if let Some(overhead) = &report.overhead {
+        record.insert("spans".into(), json!([span(overhead)]));
+    }
+    traced(&mut record, report.trace.as_deref());
+    record.into()
+}
+
+fn metrics(report: &Report) -> Value {
+    let mut metrics = Map::new();
+    metrics.insert("durationMs".into(), ms(report.duration, 100.0));
+    metrics.insert("billedDurationMs".into(), report.billed_ms().into());
+    metrics.insert("memorySizeMB".into(), report.memory_size.as_mib().into());
+    metrics.insert("maxMemoryUsedMB".into(), report.max_memory_used.as_mib().into());
+    if let Some(init) = report.init_duration {
+        metrics.insert("initDurationMs".into(), ms(init, 100.0));
+    }
+    metrics.into()
+}
+
+fn ended(record: &mut Map<String, Value>, status: Status, error_type: Option<&ErrorType>) {
+    record.insert("status".into(), status.as_str().into());
+    if let Some(error_type) = error_type.filter(|_| status != Status::Timeout) {
+        record.insert("errorType".into(), error_type.as_str().into());
+    }
+}
+
+fn traced(record: &mut Map<String, Value>, trace: Option<&str>) {
+    if let Some(trace) = trace {
+        record.insert("tracing".into(), json!({ "type": "X-Amzn-Trace-Id", "value": trace }));
+    }
+}
+
+fn span(span: &Span) -> Value {
+    json!({ "name": span.name, "start": timestamp(span.start), "durationMs": ms(span.duration, 1000.0) })
+}
+
+/// Milliseconds with so many parts of one.
+fn ms(duration: Duration, parts: f64) -> Value {
+    ((duration.as_secs_f64() * 1000.0 * parts).round() / parts).into()
+}
+
+#[cfg(test)]
+mod tests;
