@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import http.client
 import io
+import json
 import os
 import pathlib
 import re
@@ -765,6 +766,41 @@ def test_layers_come_from_a_bucket(pair):
     client.update_function_configuration(FunctionName="f", Layers=[layer["LayerVersionArn"]])
     wait_updated(client, "f")
     assert answer_of(client, "f") == b'"of the layer"'
+
+
+@pytest.fixture(scope="session")
+def cli_layer():
+    """The AWS CLI as a layer, 70 MB, as AWS's deploy tools bring it."""
+    folder = pathlib.Path(os.environ["HEARTH_E2E_NODE"]) / "layer"
+    layer = folder / "package/lib/layer.zip"
+    if not layer.exists():
+        folder.mkdir(exist_ok=True)
+        packed = subprocess.run(
+            ["npm", "pack", "--silent", "@aws-cdk/asset-awscli-v2@2.0.186"], cwd=folder, capture_output=True, text=True, check=True
+        )
+        subprocess.run(["tar", "-xzf", packed.stdout.strip(), "package/lib/layer.zip"], cwd=folder, check=True)
+        (folder / packed.stdout.strip()).unlink()
+    return layer
+
+
+def test_the_cli_of_aws_runs_as_a_layer(pair, cli_layer):
+    client, s3 = pair
+    s3.upload_file(str(cli_layer), "code", "layer.zip")
+    layer = client.publish_layer_version(LayerName="cli", Content={"S3Bucket": "code", "S3Key": "layer.zip"})
+    assert layer["Content"]["CodeSize"] == cli_layer.stat().st_size
+    code = """
+        import subprocess
+
+        def handler(event, context):
+            done = subprocess.run(["/opt/awscli/aws", "--version"], capture_output=True, text=True)
+            return [done.returncode, done.stdout + done.stderr]
+    """
+    create(client, "f", ZipFile=zipped({"index.py": textwrap.dedent(code)}))
+    wait_active(client, "f")
+    client.update_function_configuration(FunctionName="f", Layers=[layer["LayerVersionArn"]], MemorySize=1769, Timeout=60)
+    wait_updated(client, "f")
+    status, said = json.loads(client.invoke(FunctionName="f")["Payload"].read())
+    assert (status, said.startswith("aws-cli/2.")) == (0, True), said
 
 
 def test_a_function_reaches_its_accounts_buckets(pair):
