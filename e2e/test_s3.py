@@ -4,7 +4,11 @@ import base64
 import contextlib
 import datetime
 import hashlib
+import http.client
+import io
+import json
 import os
+import pathlib
 import re
 import socket
 import subprocess
@@ -19,7 +23,7 @@ import botocore.exceptions
 import pytest
 
 from conftest import accounts, make_client, wait_active, wait_updated
-from hearth import environment, eventually, scope
+from hearth import Server, environment, eventually, scope
 from packages import zipped
 
 MB = 1 << 20
@@ -764,6 +768,41 @@ def test_layers_come_from_a_bucket(pair):
     assert answer_of(client, "f") == b'"of the layer"'
 
 
+@pytest.fixture(scope="session")
+def cli_layer():
+    """The AWS CLI as a layer, 70 MB, as AWS's deploy tools bring it."""
+    folder = pathlib.Path(os.environ["HEARTH_E2E_NODE"]) / "layer"
+    layer = folder / "package/lib/layer.zip"
+    if not layer.exists():
+        folder.mkdir(exist_ok=True)
+        packed = subprocess.run(
+            ["npm", "pack", "--silent", "@aws-cdk/asset-awscli-v2@2.0.186"], cwd=folder, capture_output=True, text=True, check=True
+        )
+        subprocess.run(["tar", "-xzf", packed.stdout.strip(), "package/lib/layer.zip"], cwd=folder, check=True)
+        (folder / packed.stdout.strip()).unlink()
+    return layer
+
+
+def test_the_cli_of_aws_runs_as_a_layer(pair, cli_layer):
+    client, s3 = pair
+    s3.upload_file(str(cli_layer), "code", "layer.zip")
+    layer = client.publish_layer_version(LayerName="cli", Content={"S3Bucket": "code", "S3Key": "layer.zip"})
+    assert layer["Content"]["CodeSize"] == cli_layer.stat().st_size
+    code = """
+        import subprocess
+
+        def handler(event, context):
+            done = subprocess.run(["/opt/awscli/aws", "--version"], capture_output=True, text=True)
+            return [done.returncode, done.stdout + done.stderr]
+    """
+    create(client, "f", ZipFile=zipped({"index.py": textwrap.dedent(code)}))
+    wait_active(client, "f")
+    client.update_function_configuration(FunctionName="f", Layers=[layer["LayerVersionArn"]], MemorySize=1769, Timeout=60)
+    wait_updated(client, "f")
+    status, said = json.loads(client.invoke(FunctionName="f")["Payload"].read())
+    assert (status, said.startswith("aws-cli/2.")) == (0, True), said
+
+
 def test_a_function_reaches_its_accounts_buckets(pair):
     client, s3 = pair
     code = """
@@ -779,3 +818,107 @@ def test_a_function_reaches_its_accounts_buckets(pair):
     answer = client.invoke(FunctionName="f", Payload=b"3000000")
     assert answer["Payload"].read() == b"3000000"
     assert s3.head_object(Bucket="code", Key="from-inside")["ContentLength"] == 3_000_000
+
+
+def test_code_may_come_from_another_s3(server, base, cache, pair):
+    _, s3 = pair
+    s3.put_bucket_versioning(Bucket="code", VersioningConfiguration={"Status": "Enabled"})
+    version = s3.put_object(Bucket="code", Key="a b/é.zip", Body=returning("from elsewhere"))["VersionId"]
+    account = s3._request_signer._credentials.access_key
+    endpoint = f"http://{account}:a%2Fsecret@127.0.0.1:{server.port}"
+    other = Server(base / f"data-{uuid.uuid4().hex[:8]}", cache, "--endpoints-s3", endpoint).start()
+    try:
+        client = make_client(other)
+        create(client, "f", S3Bucket="code", S3Key="a b/é.zip", S3ObjectVersion=version)
+        assert answer_of(client, "f") == b'"from elsewhere"'
+        text = "Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist."
+        with refused("InvalidParameterValueException", 400, text):
+            create(client, "g", S3Bucket="code", S3Key="none")
+        assert "secret" not in other.said()
+    finally:
+        other.stop()
+
+
+def test_what_was_put_is_there_after_a_kill(start, data):
+    server = start()
+    s3 = s3_client(server)
+    s3.create_bucket(Bucket="b12")
+    acknowledged = {}
+    part = os.urandom(5 * MB)
+    upload, parts = upload_parts(s3, "b12", "parts", [part, b"end"])
+
+    def put(thread):
+        client = s3_client(server)
+        with contextlib.suppress(botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+            for n in range(100_000):
+                key, body = f"{thread}/{n % 7}", f"{thread} {n} ".encode() * 20_000
+                acknowledged.pop(key, None)
+                client.put_object(Bucket="b12", Key=key, Body=body)
+                acknowledged[key] = body
+                enough.release()
+
+    enough = threading.Semaphore(0)
+    threads = [threading.Thread(target=put, args=(thread,)) for thread in range(4)]
+    [thread.start() for thread in threads]
+    [enough.acquire() for _ in range(60)]
+    s3.complete_multipart_upload(Bucket="b12", Key="parts", UploadId=upload, MultipartUpload={"Parts": parts})
+    server.kill()
+    [thread.join() for thread in threads]
+    server = start()
+    s3 = s3_client(server)
+    assert s3.get_object(Bucket="b12", Key="parts")["Body"].read() == part + b"end"
+    for key, body in acknowledged.items():
+        assert s3.get_object(Bucket="b12", Key=key)["Body"].read() == body
+    # Whatever was under way when it was killed left nothing: each object's content is there, and no other.
+    listed = s3.list_objects_v2(Bucket="b12")["Contents"]
+    for found in listed:
+        assert len(s3.get_object(Bucket="b12", Key=found["Key"])["Body"].read()) == found["Size"]
+    contents = lambda: [path for path in (data / "objects").rglob("*") if path.is_file()]
+    eventually("contents without an object are gone", lambda: len(contents()) == len(listed) + 1)
+    for found in listed:
+        s3.delete_object(Bucket="b12", Key=found["Key"])
+    eventually("contents of deleted objects are gone", lambda: not contents())
+
+
+# The long form is HEARTH_E2E_OBJECT_MB=5120.
+SIZE_MB = int(os.environ.get("HEARTH_E2E_OBJECT_MB", "300"))
+
+
+def resident_kb(server):
+    status = (pathlib.Path("/proc") / str(server.process.pid) / "status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+
+
+def test_a_large_object_goes_through_little_memory(start):
+    server = start()
+    s3 = s3_client(server, read_timeout=600)
+    s3.create_bucket(Bucket="b12")
+    before = resident_kb(server)
+    block = os.urandom(MB)
+
+    class Blocks(io.RawIOBase):
+        left = SIZE_MB
+
+        def readable(self):
+            return True
+
+        def read(self, size=-1):
+            if not self.left:
+                return b""
+            self.left -= 1
+            return block
+
+    put = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
+    put.request("PUT", "/b12/k", Blocks(), scope("s3") | {"Content-Length": str(SIZE_MB * MB)})
+    assert put.getresponse().status == 200
+    got = s3.get_object(Bucket="b12", Key="k")
+    assert got["ContentLength"] == SIZE_MB * MB
+    read = 0
+    for piece in got["Body"].iter_chunks(MB):
+        assert piece == block[: len(piece)] if read % MB == 0 else True
+        read += len(piece)
+    assert read == SIZE_MB * MB
+    last = s3.get_object(Bucket="b12", Key="k", Range=f"bytes={SIZE_MB * MB - 10}-")["Body"].read()
+    assert last == block[-10:]
+    grown = resident_kb(server) - before
+    assert grown < 48 * 1024, f"the server grew by {grown} kB"

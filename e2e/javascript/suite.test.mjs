@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { Readable } from "node:stream";
 import { after, before, test } from "node:test";
 
 import {
@@ -17,6 +18,20 @@ import {
   waitUntilFunctionActiveV2,
   waitUntilFunctionUpdatedV2,
 } from "@aws-sdk/client-lambda";
+import {
+  CompleteMultipartUploadCommand,
+  CreateBucketCommand,
+  CreateMultipartUploadCommand,
+  DeleteBucketCommand,
+  DeleteObjectsCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  paginateListObjectsV2,
+  PutObjectCommand,
+  S3Client,
+  UploadPartCommand,
+  waitUntilBucketExists,
+} from "@aws-sdk/client-s3";
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 
 const client = new LambdaClient({});
@@ -100,4 +115,37 @@ test("refusals have types and are not retried", async () => {
 test("the caller is named", async () => {
   const identity = await new STSClient({}).send(new GetCallerIdentityCommand({}));
   assert.equal(identity.Account, "000000000000");
+});
+
+test("objects are put, streamed, listed and deleted", async () => {
+  const s3 = new S3Client({});
+  const Bucket = `js-${randomUUID()}`;
+  await s3.send(new CreateBucketCommand({ Bucket }));
+  await waitUntilBucketExists({ client: s3, maxWaitTime: 30 }, { Bucket });
+  const put = await s3.send(new PutObjectCommand({ Bucket, Key: "a/é 1", Body: "body", Metadata: { m: "1" } }));
+  assert.equal(put.ETag, '"841a2d689ad86bd1611447453c22c6fc"');
+  const Body = Readable.from([Buffer.alloc(300_000, 1), Buffer.alloc(300_000, 2)]);
+  await s3.send(new PutObjectCommand({ Bucket, Key: "stream", Body, ContentLength: 600_000 }));
+  const got = await s3.send(new GetObjectCommand({ Bucket, Key: "a/é 1" }));
+  assert.equal(await got.Body.transformToString(), "body");
+  assert.deepEqual(got.Metadata, { m: "1" });
+  const range = await s3.send(new GetObjectCommand({ Bucket, Key: "stream", Range: "bytes=299999-300000" }));
+  assert.deepEqual([...(await range.Body.transformToByteArray())], [1, 2]);
+  const { UploadId } = await s3.send(new CreateMultipartUploadCommand({ Bucket, Key: "parts" }));
+  const Parts = [];
+  for (const [PartNumber, Body] of [[1, Buffer.alloc(5 << 20)], [2, Buffer.from("end")]]) {
+    const part = await s3.send(new UploadPartCommand({ Bucket, Key: "parts", UploadId, PartNumber, Body }));
+    Parts.push({ PartNumber, ETag: part.ETag, ChecksumCRC32: part.ChecksumCRC32 });
+  }
+  await s3.send(new CompleteMultipartUploadCommand({ Bucket, Key: "parts", UploadId, MultipartUpload: { Parts } }));
+  const head = await s3.send(new HeadObjectCommand({ Bucket, Key: "parts" }));
+  assert.equal(head.ContentLength, (5 << 20) + 3);
+  const keys = [];
+  for await (const page of paginateListObjectsV2({ client: s3, pageSize: 1 }, { Bucket })) {
+    keys.push(...page.Contents.map((found) => found.Key));
+  }
+  assert.deepEqual(keys, ["a/é 1", "parts", "stream"]);
+  await assert.rejects(s3.send(new GetObjectCommand({ Bucket, Key: "none" })), { name: "NoSuchKey" });
+  await s3.send(new DeleteObjectsCommand({ Bucket, Delete: { Objects: keys.map((Key) => ({ Key })) } }));
+  await s3.send(new DeleteBucketCommand({ Bucket }));
 });

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -62,8 +63,32 @@ impl Endpoint {
         Ok(Endpoint { host: host.to_owned(), port: uri.port_u16().unwrap_or(80) })
     }
 
-    fn authority(&self) -> String {
+    /// As the header `Host` has it.
+    pub fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
+    }
+
+    /// A connection for one request.
+    pub async fn connect<B>(&self) -> Result<(SendRequest<B>, JoinHandle<()>), ClientError>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let unreachable = |reason: String| ClientError::Unreachable { endpoint: self.to_string(), reason };
+        let address = (self.host.trim_matches(['[', ']']), self.port);
+        let stream = tokio::time::timeout(CONNECT, TcpStream::connect(address))
+            .await
+            .map_err(|_| unreachable("no connection within 5 s".to_owned()))?
+            .map_err(|e| unreachable(e.to_string()))?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| unreachable(e.to_string()))?;
+        let connection = tokio::spawn(async move {
+            // An error here shows itself in the answer.
+            let _ = connection.await;
+        });
+        Ok((sender, connection))
     }
 }
 
@@ -178,18 +203,7 @@ impl Client {
         body: Bytes,
     ) -> Result<(hyper::Response<Incoming>, JoinHandle<()>), ClientError> {
         let unreachable = |reason: String| ClientError::Unreachable { endpoint: self.endpoint.to_string(), reason };
-        let address = (self.endpoint.host.trim_matches(['[', ']']), self.endpoint.port);
-        let stream = tokio::time::timeout(CONNECT, TcpStream::connect(address))
-            .await
-            .map_err(|_| unreachable("no connection within 5 s".to_owned()))?
-            .map_err(|e| unreachable(e.to_string()))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| unreachable(e.to_string()))?;
-        let connection = tokio::spawn(async move {
-            // An error here shows itself in the answer.
-            let _ = connection.await;
-        });
+        let (mut sender, connection) = self.endpoint.connect().await?;
         let mut request = Request::builder()
             .method(method)
             .uri(path)

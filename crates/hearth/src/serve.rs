@@ -9,6 +9,7 @@
 //! close.
 
 mod banner;
+mod bucket;
 mod operator;
 pub mod owner;
 mod probe;

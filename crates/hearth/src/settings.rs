@@ -18,7 +18,7 @@ use hearth_sandbox::Isolation;
 pub use document::help_of_flag;
 pub use load::{Host, Loaded, ProcessVariables, Sources, load};
 pub use nearest::nearest;
-pub use value::{LogFormat, LogLevel, Size, UidRange, Value};
+pub use value::{LogFormat, LogLevel, S3Endpoint, Size, UidRange, Value};
 
 /// One row of the table.
 pub struct Setting {
@@ -130,6 +130,8 @@ settings! {
         said: "`key` in the data folder",
         find: |_| Ok(String::new()),
     }, "The file with the key that encrypts the data folder: 64 hexadecimal digits. Made where nothing is encrypted yet. Keep a copy: without it nothing in the data folder can be read. The variable `HEARTH_ENCRYPTION_KEY` holds the key itself, and counts before the file.";
+    endpoints_s3: Option<S3Endpoint> = "endpoints.s3", Default::Text(""),
+        "Another S3 than the embedded one, for the code of functions and layers: `http://HOST:PORT`, with `KEY:SECRET@` before the host (percent-encoded) where requests are to be signed. Buckets are addressed by path; TLS is not built yet.";
     runtimes_substitute: bool = "runtimes.substitute", Default::Text("false"),
         "Runs a function whose runtime is not installed on the nearest one that is, and says so in its log.";
     runtimes_fetch: bool = "runtimes.fetch", Default::Text("true"),
@@ -154,7 +156,6 @@ pub const UNBUILT: &[&str] = &[
     "auth.local_secret",
     "egress.allow",
     "store.url",
-    "endpoints.s3",
     "endpoints.sns",
     "endpoints.events",
     "endpoints.kinesis",

@@ -10,7 +10,7 @@ use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
 use hearth_identity::Identity;
 use hearth_images::{Closed, Images};
-use hearth_model::{BoxFuture, Clock, Functions, Quotas, SystemClock};
+use hearth_model::{BoxFuture, Clock, Functions, Quotas, StoredPackages, SystemClock};
 use hearth_objects::Objects;
 use hearth_observe::Logs;
 use hearth_placement::Placement;
@@ -21,6 +21,7 @@ use hearth_store::{Blobs, DataDir, Files, Records, SealedRecords, Sqlite};
 use hearth_worker::{Endpoint, EndpointIdentity, Worker};
 use tokio::sync::{OnceCell, watch};
 
+use super::bucket::OtherBuckets;
 use super::operator::ServerOperator;
 use super::probe::Probe;
 use crate::cli::Failure;
@@ -102,7 +103,7 @@ impl Rooms {
             records,
             packages: Arc::new(images.clone()),
             blobs: blobs.clone(),
-            stored: Arc::new(objects.clone()),
+            stored: stored(settings, &objects, &clock),
             clock: clock.clone(),
             identity: identity.clone(),
         };
@@ -154,6 +155,14 @@ async fn objects(folder: &DataDir, records: &Arc<dyn Records>, clock: &Arc<dyn C
     let contents = Arc::new(Files::open(&folder.objects()).map_err(|e| failed("open the contents of objects")(&e))?);
     let ports = hearth_objects::Ports { records: records.clone(), contents, clock: clock.clone() };
     Objects::open(ports).await.map_err(|e| failed("open the objects")(&e))
+}
+
+/// Where code from S3 comes from.
+fn stored(settings: &Settings, objects: &Objects, clock: &Arc<dyn Clock>) -> Arc<dyn StoredPackages> {
+    match settings.endpoints_s3.clone() {
+        Some(endpoint) => Arc::new(OtherBuckets { endpoint, clock: clock.clone() }),
+        None => Arc::new(objects.clone()),
+    }
 }
 
 /// Where functions cannot be confined, the server serves all but them, and says why.

@@ -6,7 +6,10 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hearth_model::Secret;
 use hearth_sandbox::Isolation;
+
+use crate::client::Endpoint;
 
 /// A type that a setting can have.
 pub trait Value: Sized {
@@ -93,6 +96,41 @@ impl Value for Option<PathBuf> {
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(None) } else { PathBuf::parse(text).map(Some) }
+    }
+}
+
+/// Where another S3 is, and who Hearth is there.
+#[derive(Clone)]
+pub struct S3Endpoint {
+    pub address: Endpoint,
+    /// Key id and secret.
+    pub credentials: Option<(String, Secret)>,
+}
+
+impl fmt::Debug for S3Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)
+    }
+}
+
+impl Value for Option<S3Endpoint> {
+    const KIND: &'static str = "URL";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let bad = || "is not an endpoint such as http://KEY:SECRET@host:9000; TLS is not built yet".to_owned();
+        let rest = text.strip_prefix("http://").ok_or_else(bad)?;
+        let (who, address) = rest.rsplit_once('@').map_or((None, rest), |(who, address)| (Some(who), address));
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().map(String::from);
+        let credentials = who.map(|who| {
+            let (key, secret) = who.split_once(':').filter(|(key, secret)| !key.is_empty() && !secret.is_empty())?;
+            Some((decoded(key).ok()?, Secret::new(decoded(secret).ok()?)))
+        });
+        let credentials = credentials.map(|credentials| credentials.ok_or_else(bad)).transpose()?;
+        let address = Endpoint::parse(&format!("http://{address}")).map_err(|_| bad())?;
+        Ok(Some(S3Endpoint { address, credentials }))
     }
 }
 
@@ -203,6 +241,21 @@ mod tests {
         assert_eq!(<Isolation as Value>::parse("none"), Ok(Isolation::None));
         assert_eq!(<Isolation as Value>::parse("vm"), Err("is not one of process, landlock, none".to_owned()));
         assert_eq!(LogLevel::parse("Info"), Err("is not one of error, warn, info, debug, trace".to_owned()));
+    }
+
+    #[test]
+    fn another_s3_may_have_credentials() {
+        let parse = <Option<S3Endpoint> as Value>::parse;
+        assert!(parse("").unwrap().is_none());
+        let plain = parse("http://127.0.0.1:9000").unwrap().unwrap();
+        assert!(plain.credentials.is_none() && plain.address.to_string() == "http://127.0.0.1:9000");
+        let signed = parse("http://key:a%2Fb@s3.test:9000").unwrap().unwrap();
+        let (key, secret) = signed.credentials.clone().unwrap();
+        assert_eq!((key.as_str(), secret.reveal()), ("key", "a/b"));
+        assert_eq!(format!("{signed:?}"), "http://s3.test:9000");
+        for bad in ["s3.test", "https://s3.test", "http://key@s3.test", "http://:x@s3.test", "http://s3.test/path"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
