@@ -1,9 +1,11 @@
 """Encryption at rest: what a function keeps to itself is found nowhere in the data folder, and the key can be changed."""
 
+import io
 import json
 import os
 import secrets
 import subprocess
+import zipfile
 
 from conftest import Functions, caller, make_client
 from hearth import BINARY, Server, environment
@@ -23,22 +25,32 @@ def found(folder, secret):
     return held
 
 
+def stored_not_deflated(files):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
 def keys(*arguments, **variables):
     return subprocess.run(
         [BINARY, "keys", *map(str, arguments)], capture_output=True, text=True, env=environment(**variables)
     )
 
 
-def test_a_planted_secret_is_found_nowhere_in_the_data_folder(start, data):
+def test_a_planted_secret_is_found_nowhere_in_the_data_folder(start, data, cache):
     planted = secrets.token_hex(16)
     server = start()
     client = make_client(server)
-    name = Functions(client).make(python(HANDLER), Environment={"Variables": {"SECRET": planted}})
+    stored = stored_not_deflated(python(f"{HANDLER}  # {planted}"))
+    name = Functions(client).make(stored, Environment={"Variables": {"SECRET": planted}})
     assert caller(client)(name).payload == planted
     client.publish_version(FunctionName=name)
     server.stop()
     assert (data / "key").stat().st_mode & 0o777 == 0o600
     assert found(data, planted) == []
+    assert cache.stat().st_mode & 0o777 == 0o700
     again = make_client(start())
     shown = again.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
     assert shown == {"SECRET": planted}
@@ -53,7 +65,7 @@ def test_the_key_can_be_turned_over_and_the_old_one_opens_nothing(start, data):
     server.stop()
     before = (data / "key").read_text()
     turned = keys("rotate", "--data-dir", data, "--json")
-    assert turned.returncode == 0 and json.loads(turned.stdout) == {"accounts": 1}, turned
+    assert turned.returncode == 0 and json.loads(turned.stdout) == {"keys": 2}, turned
     after = (data / "key").read_text()
     assert after != before
     server = start()
@@ -90,6 +102,6 @@ def test_a_key_may_come_from_a_variable_and_go_to_a_file(start, data, tmp_path):
     file = tmp_path / "new"
     file.write_text(keys("generate").stdout)
     turned = keys("rotate", "--data-dir", data, "--new-key-file", file, HEARTH_ENCRYPTION_KEY=made)
-    assert turned.returncode == 0 and "the key of 1 account is" in turned.stdout, turned
+    assert turned.returncode == 0 and "wrapped with the new key: 2 keys" in turned.stdout, turned
     server = start(HEARTH_ENCRYPTION_KEY=file.read_text())
     assert caller(make_client(server))(name).payload == "kept"

@@ -56,6 +56,8 @@ pub enum Naming {
     OfContent,
     /// At random: whoever wrote it is the only one who knows of it, and may delete it without asking anybody.
     Drawn,
+    /// By the name that its writer knows it by: an engine around this one names it by other bytes.
+    As(BlobId),
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

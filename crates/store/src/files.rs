@@ -73,7 +73,7 @@ impl Inner {
         let path = self.beside();
         let file = File::create_new(&path).map_err(failed)?;
         let hash = (naming == Naming::OfContent).then(Sha256::new);
-        Ok(Writing { store: self.clone(), path, file, hash, written: 0, looked: 0 })
+        Ok(Writing { store: self.clone(), path, file, naming, hash, written: 0, looked: 0 })
     }
 
     fn has_room(&self) -> Result<(), BlobsError> {
@@ -189,6 +189,7 @@ struct Writing {
     store: Arc<Inner>,
     path: PathBuf,
     file: File,
+    naming: Naming,
     hash: Option<Sha256>,
     written: u64,
     /// How much was written when the room was last looked at.
@@ -211,9 +212,10 @@ impl Writing {
 
     fn finish(mut self) -> io::Result<BlobId> {
         self.file.sync_all()?;
-        let id = match self.hash.take() {
-            Some(hash) => BlobId::from_bytes(hash.finalize().into()),
-            None => drawn()?,
+        let id = match (self.hash.take(), self.naming) {
+            (Some(hash), _) => BlobId::from_bytes(hash.finalize().into()),
+            (None, Naming::As(id)) => id,
+            (None, _) => drawn()?,
         };
         self.store.settle(&self.path, id)?;
         Ok(id)

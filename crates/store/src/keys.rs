@@ -22,6 +22,8 @@ const CURRENT: &str = "1";
 const KEY_LENGTH: usize = 32;
 const NONCE_LENGTH: usize = 12;
 const TAG_LENGTH: usize = 16;
+/// Bytes that sealing adds.
+pub(crate) const SEALING: usize = NONCE_LENGTH + TAG_LENGTH;
 /// Bytes that name a master key beside what it wrapped, so that a wrong one is told from damage.
 const NAME_LENGTH: usize = 8;
 /// Records read at once.
@@ -129,7 +131,7 @@ fn short(name: &[u8]) -> String {
     name.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     OsRng.fill_bytes(&mut bytes);
     bytes

@@ -19,5 +19,5 @@ pub use folder::{DataDir, FolderError};
 pub use keys::{KeyError, Keyring, MasterKey, turn_over, turn_over_file};
 pub use memory::{MemoryBlobs, MemoryRecords};
 pub use records::{Expect, Key, Record, Records, RecordsError, Write};
-pub use sealed::SealedRecords;
+pub use sealed::{SealedBlobs, SealedRecords};
 pub use sqlite::Sqlite;

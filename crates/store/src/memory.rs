@@ -208,6 +208,7 @@ impl Draft for MemoryDraft {
         let id = match self.naming {
             Naming::OfContent => BlobId::from_bytes(Sha256::digest(&self.bytes).into()),
             Naming::Drawn => self.shelf.draw(),
+            Naming::As(id) => id,
         };
         self.shelf.blobs().insert(id, self.bytes.into());
         Box::pin(async move { Ok(id) })

@@ -134,6 +134,10 @@ async fn sealed(inner: Arc<dyn Records>) -> SealedRecords {
 async fn the_memory_engines_pass_also_sealed() {
     records_suite(&MemoryRecords::default()).await;
     records_suite(&sealed(Arc::new(MemoryRecords::default())).await).await;
+    let (dir, keys) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
+    let keys = Keyring::open(keys, MasterKey::generate()).await.unwrap();
+    let blobs: Arc<dyn Blobs> = Arc::new(MemoryBlobs::default());
+    blobs_suite(&SealedBlobs::new(blobs, &keys, "packages", dir.path()).await.unwrap()).await;
     blobs_suite(&MemoryBlobs::default()).await;
 }
 

@@ -61,9 +61,7 @@ fn rotate(global: &Global, options: &RotateOptions) -> Result<(), Failure> {
     if global.json {
         return output::document(&json!({ "accounts": count }));
     }
-    let keys =
-        if count == 1 { "the key of 1 account is".to_owned() } else { format!("the keys of {count} accounts are") };
-    output::line(&format!("{keys} wrapped with the new key"))?;
+    output::line(&format!("wrapped with the new key: {count} keys"))?;
     if given {
         output::line("start the server with it: encryption.key_file or HEARTH_ENCRYPTION_KEY")?;
     }

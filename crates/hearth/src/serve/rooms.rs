@@ -17,7 +17,7 @@ use hearth_placement::Placement;
 use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_sandbox::{Driver, Isolation, Unavailable};
-use hearth_store::{Blobs, DataDir, Files, Records, SealedRecords, Sqlite};
+use hearth_store::{Blobs, DataDir, Files, Records, SealedBlobs, SealedRecords, Sqlite};
 use hearth_worker::{Endpoint, EndpointIdentity, Worker};
 use tokio::sync::{OnceCell, watch};
 
@@ -88,8 +88,10 @@ impl Rooms {
         let bare: Arc<dyn Records> =
             Arc::new(Sqlite::open(&folder.records()).map_err(|e| failed("open the records")(&e))?);
         let keys = Arc::new(keys::Source::of(settings, folder)?.open(bare.clone()).await?);
-        let records: Arc<dyn Records> = Arc::new(SealedRecords::new(bare, keys));
-        let blobs: Arc<dyn Blobs> = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
+        let records: Arc<dyn Records> = Arc::new(SealedRecords::new(bare, keys.clone()));
+        let blobs = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
+        let sealed = SealedBlobs::new(blobs, &keys, "packages", &settings.cache_dir).await;
+        let blobs: Arc<dyn Blobs> = Arc::new(sealed.map_err(|e| failed("open the blobs")(&e))?);
         let objects = objects(folder, &records, &clock).await?;
         let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
