@@ -92,13 +92,9 @@ impl State {
         })
     }
 
-    /// Deletes blobs that nothing refers to. What fails is found at the next start.
+    /// Deletes blobs that nothing refers to.
     pub async fn discard(&self, blobs: Vec<BlobId>) {
-        for blob in blobs {
-            if let Err(error) = self.blobs.delete(blob).await {
-                tracing::warn!(%error, "the content of a deleted object could not be deleted");
-            }
-        }
+        self.leases.discard(blobs).await;
     }
 
     /// A version moves from one kind to another, where a sweep may have looked already.
