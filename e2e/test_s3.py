@@ -518,8 +518,13 @@ def test_parts_that_do_not_fit_together_are_no_object(s3, bucket):
     with refused("NoSuchUpload", 404):
         s3.upload_part(Bucket=bucket, Key="k", UploadId="none", PartNumber=1, Body=b"x")
     s3.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload)
+    left, _ = upload_parts(s3, bucket, "left", [b"x"])
     with refused("NoSuchUpload", 404):
         complete(parts)
+    assert [row["UploadId"] for row in s3.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [left]
+    # What is under way goes with its bucket.
+    s3.delete_bucket(Bucket=bucket)
+    s3.create_bucket(Bucket=bucket)
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
 
 

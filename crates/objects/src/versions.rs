@@ -88,7 +88,10 @@ impl State {
     pub async fn blobs_of(&self, owner: &Owner, body: &Body) -> S3Result<Vec<BlobId>> {
         Ok(match body {
             Body::Blob(blob) => vec![*blob],
-            parts => self.parts(owner, parts).await?.parts.iter().map(|part| part.blob).collect(),
+            parts => {
+                let parts = self.parts_left(owner, parts).await?;
+                parts.into_iter().flat_map(|record| record.parts).map(|part| part.blob).collect()
+            }
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range as Bytes;
 
-use hearth_store::{Expect, Key};
+use hearth_store::{BlobId, Expect, Key};
 use s3s::dto::*;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
@@ -129,10 +129,8 @@ impl Handlers {
         whole(async move {
             let body = content.body.clone();
             let placed = this.place_now(&owner, (&bucket, &key), content, conditions).await;
-            if placed.is_err()
-                && let Body::Blob(blob) = body
-            {
-                this.state.discard(vec![blob]).await;
+            if let (Err(error), Body::Blob(blob)) = (&placed, body) {
+                this.give_up(error, blob).await;
             }
             placed
         })
@@ -155,6 +153,14 @@ impl Handlers {
         let (change, new) = self.state.replacing(owner, (bucket, key), versioning, current.as_ref(), new).await?;
         self.state.apply(owner, change).await?;
         Ok((versioning != Versioning::Never).then(|| new.version().to_owned()))
+    }
+
+    /// Deletes a content whose record was refused. When the store failed, nobody knows what became of the record: then the
+    /// next start finds out.
+    pub(super) async fn give_up(&self, error: &S3Error, blob: BlobId) {
+        if *error.code() != S3ErrorCode::InternalError {
+            self.state.discard(vec![blob]).await;
+        }
     }
 
     /// A new version; `None` is a delete marker.
