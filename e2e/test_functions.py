@@ -245,7 +245,7 @@ def test_an_operation_that_is_not_there_is_refused_by_name_and_not_retried(serve
     "settings, named",
     [
         ({"PublishTo": "LATEST_PUBLISHED"}, "PublishTo"),
-        ({"Code": {"S3Bucket": "bucket", "S3Key": "key"}}, "S3"),
+        ({"ImageConfig": {"Command": ["x"]}}, "ImageConfig"),
         ({"PackageType": "Image", "Code": {"ImageUri": "repository:tag"}}, "Image"),
     ],
 )

@@ -474,6 +474,17 @@ def test_parts_become_an_object(s3, bucket):
     assert got["Body"].read() == whole and got["ETag"] == f'"{hashlib.md5(whole).hexdigest()}"'
 
 
+def test_what_is_replaced_while_it_is_read_is_read_to_its_end(s3, bucket):
+    bodies = [os.urandom(8 * MB) for _ in range(3)]
+    upload, parts = upload_parts(s3, bucket, "k", bodies)
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": parts})
+    reading = s3.get_object(Bucket=bucket, Key="k")["Body"]
+    begin = reading.read(MB)
+    s3.put_object(Bucket=bucket, Key="k", Body=b"new")
+    assert begin + reading.read() == b"".join(bodies)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"new"
+
+
 @pytest.mark.parametrize(
     ("algorithm", "kind"),
     [("CRC32", "FULL_OBJECT"), ("CRC32", "COMPOSITE"), ("SHA256", "COMPOSITE")],
@@ -507,8 +518,13 @@ def test_parts_that_do_not_fit_together_are_no_object(s3, bucket):
     with refused("NoSuchUpload", 404):
         s3.upload_part(Bucket=bucket, Key="k", UploadId="none", PartNumber=1, Body=b"x")
     s3.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload)
+    left, _ = upload_parts(s3, bucket, "left", [b"x"])
     with refused("NoSuchUpload", 404):
         complete(parts)
+    assert [row["UploadId"] for row in s3.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [left]
+    # What is under way goes with its bucket.
+    s3.delete_bucket(Bucket=bucket)
+    s3.create_bucket(Bucket=bucket)
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
 
 

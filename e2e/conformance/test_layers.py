@@ -120,7 +120,7 @@ def test_what_is_not_there(own):
 def test_packages_that_are_none(own):
     with refused("InvalidParameterValueException", 400):
         own.client.publish_layer_version(LayerName="one", Content={"ZipFile": b"no zip"})
-    with refused("NotImplementedException", 501, re.compile("Content.S3Bucket")):
+    with refused("InvalidParameterValueException", 400, re.compile("S3 Error Code: NoSuchBucket.")):
         own.client.publish_layer_version(LayerName="one", Content={"S3Bucket": "bucket", "S3Key": "key"})
     assert own.client.list_layers()["Layers"] == []
 

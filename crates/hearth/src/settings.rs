@@ -130,7 +130,10 @@ settings! {
         said: "`key` in the data folder",
         find: |_| Ok(String::new()),
     }, "The file with the key that encrypts the data folder: 64 hexadecimal digits. Made where nothing is encrypted yet. Keep a copy: without it nothing in the data folder can be read. The variable `HEARTH_ENCRYPTION_KEY` holds the key itself, and counts before the file.";
-    endpoints_s3: Option<S3Endpoint> = "endpoints.s3", Default::Text(""),
+    endpoints_s3: Option<S3Endpoint> = "endpoints.s3", Default::OfHost {
+        said: "none: the embedded S3",
+        find: |_| Ok(String::new()),
+    },
         "Another S3 than the embedded one, for the code of functions and layers: `http://HOST:PORT`, with `KEY:SECRET@` before the host (percent-encoded) where requests are to be signed. Buckets are addressed by path; TLS is not built yet.";
     runtimes_substitute: bool = "runtimes.substitute", Default::Text("false"),
         "Runs a function whose runtime is not installed on the nearest one that is, and says so in its log.";

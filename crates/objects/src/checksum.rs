@@ -170,8 +170,8 @@ mod tests {
         assert_eq!(value(Algorithm::Crc32), "y/Q5Jg==");
         assert_eq!(value(Algorithm::Crc32c), "4waSgw==");
         assert_eq!(value(Algorithm::Crc64Nvme), "rosUhgp5mIg=");
-        assert_eq!(value(Algorithm::Sha1), "98O8HYCOBHMq0eZZczDTKeuNEE4=");
-        assert_eq!(value(Algorithm::Sha256), "FeKw0IFNLgf2OAiiOgrP2IYQmDPoWQbWzsFQDWUbYiU=");
+        assert_eq!(value(Algorithm::Sha1), "98O8HYCOBHMq32eZZczDTKeuNEE=");
+        assert_eq!(value(Algorithm::Sha256), "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=");
     }
 
     proptest! {

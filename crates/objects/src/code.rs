@@ -5,6 +5,7 @@ use s3s::S3Error;
 
 use crate::content;
 use crate::door::Objects;
+use crate::error::no_key;
 use crate::handlers::find;
 use crate::record::Owner;
 
@@ -14,7 +15,8 @@ impl StoredPackages for Objects {
             let owner = Owner { account: at.account, region: at.region };
             let found = find(&self.state, &owner, &at.bucket, &at.key, at.version.as_deref()).await.map_err(said)?;
             let range = 0..found.content.size;
-            let pieces = content::read(&self.state, &owner, &found.content, range).await.map_err(said)?;
+            let pieces = content::read(&self.state, &owner, &found.content, range).await;
+            let pieces = pieces.and_then(|pieces| pieces.ok_or_else(no_key)).map_err(said)?;
             Ok(StoredPackage { size: found.content.size, version: found.version_id(), pieces: Box::pin(pieces) })
         })
     }

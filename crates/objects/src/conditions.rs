@@ -25,7 +25,7 @@ enum Verdict {
 
 impl Reading {
     /// For GET and HEAD.
-    pub fn check(self, etag: &str, modified_ms: u64) -> S3Result<()> {
+    pub fn check(&self, etag: &str, modified_ms: u64) -> S3Result<()> {
         match self.judge(etag, modified_ms) {
             Verdict::Go => Ok(()),
             Verdict::NotModified => Err(error::not_modified(etag)),
@@ -34,21 +34,21 @@ impl Reading {
     }
 
     /// For the source of a copy, where nothing can be left unanswered.
-    pub fn check_source(self, etag: &str, modified_ms: u64) -> S3Result<()> {
+    pub fn check_source(&self, etag: &str, modified_ms: u64) -> S3Result<()> {
         if self.judge(etag, modified_ms) == Verdict::Go { Ok(()) } else { Err(error::precondition()) }
     }
 
-    fn judge(self, etag: &str, modified_ms: u64) -> Verdict {
+    fn judge(&self, etag: &str, modified_ms: u64) -> Verdict {
         // Times of HTTP are whole seconds.
         let modified = Timestamp::from(UNIX_EPOCH + Duration::from_secs(modified_ms / 1000));
-        match (self.matches, self.unmodified_since) {
-            (Some(condition), _) if !meets(&condition, etag) => return Verdict::Failed,
-            (None, Some(since)) if modified > since => return Verdict::Failed,
+        match (&self.matches, &self.unmodified_since) {
+            (Some(condition), _) if !meets(condition, etag) => return Verdict::Failed,
+            (None, Some(since)) if modified > *since => return Verdict::Failed,
             _ => {}
         }
-        match (self.none_match, self.modified_since) {
-            (Some(condition), _) if meets(&condition, etag) => Verdict::NotModified,
-            (None, Some(since)) if modified <= since => Verdict::NotModified,
+        match (&self.none_match, &self.modified_since) {
+            (Some(condition), _) if meets(condition, etag) => Verdict::NotModified,
+            (None, Some(since)) if modified <= *since => Verdict::NotModified,
             _ => Verdict::Go,
         }
     }

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use hearth_store::{BlobId, Blobs};
+use hearth_store::{BlobId, Blobs, BlobsError};
 use s3s::S3Result;
 use tokio::sync::mpsc;
 
 use crate::error::of_blobs;
-use crate::record::{Content, Owner};
+use crate::record::{Body, Content, Owner};
 use crate::state::State;
 
 /// Bytes that are read at once.
@@ -37,20 +37,37 @@ impl Stream for Pieces {
     }
 }
 
-/// The bytes of a range that lies within the content. The first blob is open when this answers.
-pub async fn read(state: &State, owner: &Owner, content: &Content, range: Range<u64>) -> S3Result<Pieces> {
+/// The bytes of a range that lies within the content, or nothing where the object has been deleted. What begins to be read
+/// can be read to its end.
+pub async fn read(state: &State, owner: &Owner, content: &Content, range: Range<u64>) -> S3Result<Option<Pieces>> {
     let segments: Vec<Segment> = match &content.body {
-        crate::record::Body::Blob(blob) => vec![(*blob, content.size)],
-        parts => state.parts(owner, parts).await?.parts.iter().map(|part| (part.blob, part.size)).collect(),
+        Body::Blob(blob) => vec![(*blob, content.size)],
+        parts => match state.parts_left(owner, parts).await? {
+            Some(found) => found.parts.iter().map(|part| (part.blob, part.size)).collect(),
+            None => return Ok(None),
+        },
     };
     let mut wanted = within(&segments, range);
+    let lease = state.leases.take(wanted.iter().map(|(blob, _)| *blob).collect());
+    // Whoever deletes it from here on finds the lease.
+    if state.parts_left(owner, &content.body).await?.is_none() {
+        return Ok(None);
+    }
     wanted.reverse();
     let (sender, receiver) = mpsc::channel(1);
     if let Some((blob, range)) = wanted.pop() {
-        let file = state.blobs.open(blob).await.map_err(of_blobs)?;
-        tokio::spawn(send(state.blobs.clone(), file, range, wanted, sender));
+        let file = match state.blobs.open(blob).await {
+            Ok(file) => file,
+            Err(BlobsError::Missing(_)) => return Ok(None),
+            Err(error) => return Err(of_blobs(error)),
+        };
+        let blobs = state.blobs.clone();
+        tokio::spawn(async move {
+            send(&*blobs, file, range, wanted, sender).await;
+            drop(lease);
+        });
     }
-    Ok(Pieces(receiver))
+    Ok(Some(Pieces(receiver)))
 }
 
 /// Which bytes of which blob, in order.
@@ -69,7 +86,7 @@ fn within(segments: &[Segment], range: Range<u64>) -> Vec<(BlobId, Range<u64>)> 
 }
 
 async fn send(
-    blobs: Arc<dyn Blobs>,
+    blobs: &dyn Blobs,
     file: std::fs::File,
     mut range: Range<u64>,
     mut rest: Vec<(BlobId, Range<u64>)>,
@@ -96,7 +113,7 @@ async fn send(
         match blobs.open(blob).await {
             Ok(opened) => file = Arc::new(opened),
             Err(error) => {
-                // Most likely it was deleted meanwhile.
+                tracing::error!(%error, "the content of an object could not be read");
                 let _ = sender.send(Err(io::Error::other(error))).await;
                 return;
             }

@@ -2,6 +2,7 @@
 
 mod buckets;
 mod copy;
+mod deletes;
 mod lists;
 mod multipart;
 mod objects;

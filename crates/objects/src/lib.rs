@@ -2,11 +2,12 @@
 //! here.
 //!
 //! - `door`: a request with its caller, as `s3s` takes it: signatures are put aside, hosts that name buckets are read
-//! - `handlers`: the operations, a module a group: `buckets`, `objects`, `copy`, `multipart`, `lists`, `tags`
+//! - `handlers`: the operations, a module a group: `buckets`, `objects`, `deletes`,
+//!   `copy`, `multipart`, `lists`, `tags`
 //! - `conditions`, `refuse`, `error`: what requests ask for first, what is refused by name, AWS's texts
 //! - `record`: what is stored; `state`: reading and writing it, in turns; `versions`: what a write makes of a key
 //! - `intake`: a body on its way to a blob; `chunked`: bodies in `aws-chunked`; `checksum`
-//! - `content`: ranges of objects on their way out; `sweep`: blobs that a crash left behind
+//! - `content`: ranges of objects on their way out; `leases`: what is read stays; `sweep`: blobs that a crash left behind
 //! - `code`: packages of functions, for `control`
 //!
 //! An object is never in memory: it comes and goes in pieces. Contents have a store of blobs of their own, in which each
@@ -22,6 +23,7 @@ mod door;
 mod error;
 mod handlers;
 mod intake;
+mod leases;
 mod record;
 mod refuse;
 mod state;

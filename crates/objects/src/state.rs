@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::error::{damaged, of_records};
+use crate::error::{self, damaged, of_records};
+use crate::leases::Leases;
 use crate::record::{
     BUCKET, Body, BucketRecord, OBJECT, ObjectRecord, Owner, PARTS, PartsRecord, UPLOAD, UploadRecord, VERSION, below,
     object_id,
@@ -46,6 +47,7 @@ pub struct State {
     pub records: Arc<dyn Records>,
     pub blobs: Arc<dyn Blobs>,
     pub kept: Kept,
+    pub leases: Arc<Leases>,
     buckets: Vec<RwLock<()>>,
     keys: Vec<Mutex<()>>,
 }
@@ -66,8 +68,9 @@ impl State {
     pub fn new(records: Arc<dyn Records>, blobs: Arc<dyn Blobs>) -> Self {
         State {
             records,
-            blobs,
             kept: Kept::default(),
+            leases: Arc::new(Leases::new(blobs.clone())),
+            blobs,
             buckets: (0..LOCKS).map(|_| RwLock::default()).collect(),
             keys: (0..LOCKS).map(|_| Mutex::default()).collect(),
         }
@@ -140,11 +143,16 @@ impl State {
         self.get(owner.key(UPLOAD, below(&object_id(bucket, key), upload))).await
     }
 
-    /// The parts of an object that came in parts; none of another.
-    pub async fn parts(&self, owner: &Owner, body: &Body) -> S3Result<PartsRecord> {
-        let Body::Parts { upload, .. } = body else { return Ok(PartsRecord { parts: Vec::new() }) };
+    /// The parts of an object that came in parts; none of another. An object that was deleted has none any more.
+    pub async fn parts_left(&self, owner: &Owner, body: &Body) -> S3Result<Option<PartsRecord>> {
+        let Body::Parts { upload, .. } = body else { return Ok(Some(PartsRecord { parts: Vec::new() })) };
         let found: Option<Found<PartsRecord>> = self.get(owner.key(PARTS, upload.clone())).await?;
-        found.map(|found| found.value).ok_or_else(|| damaged(&format_args!("no parts of upload {upload}")))
+        Ok(found.map(|found| found.value))
+    }
+
+    /// The same, where it is there for certain or was a moment ago.
+    pub async fn parts(&self, owner: &Owner, body: &Body) -> S3Result<PartsRecord> {
+        self.parts_left(owner, body).await?.ok_or_else(error::no_key)
     }
 
     pub async fn list(

@@ -88,17 +88,16 @@ impl State {
     pub async fn blobs_of(&self, owner: &Owner, body: &Body) -> S3Result<Vec<BlobId>> {
         Ok(match body {
             Body::Blob(blob) => vec![*blob],
-            parts => self.parts(owner, parts).await?.parts.iter().map(|part| part.blob).collect(),
+            parts => {
+                let parts = self.parts_left(owner, parts).await?;
+                parts.into_iter().flat_map(|record| record.parts).map(|part| part.blob).collect()
+            }
         })
     }
 
-    /// Deletes blobs that nothing refers to. What fails is found at the next start.
+    /// Deletes blobs that nothing refers to.
     pub async fn discard(&self, blobs: Vec<BlobId>) {
-        for blob in blobs {
-            if let Err(error) = self.blobs.delete(blob).await {
-                tracing::warn!(%error, "the content of a deleted object could not be deleted");
-            }
-        }
+        self.leases.discard(blobs).await;
     }
 
     /// A version moves from one kind to another, where a sweep may have looked already.

@@ -6,7 +6,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::{Handlers, owner, tags, time};
 use crate::error;
-use crate::record::{BUCKET, BucketRecord, OBJECT, Owner, UPLOAD, Versioning};
+use crate::record::{BUCKET, BucketRecord, OBJECT, Owner, Versioning};
 use crate::refuse;
 use crate::state::{Found, delete, parse, put};
 
@@ -112,14 +112,15 @@ impl Handlers {
         let _alone = self.state.alone(&owner, &input.bucket).await;
         let found = self.state.bucket(&owner, &input.bucket).await?;
         let within = format!("{}/", input.bucket);
-        // Earlier versions are only there where there is a current one.
-        for kind in [OBJECT, UPLOAD] {
-            let first = self.state.list(&owner, kind, Some(within.clone()), 1).await?;
-            if first.iter().any(|record| record.id.starts_with(&within)) {
-                return Err(error::not_empty());
-            }
+        // Earlier versions are only there where there is a current one. Uploads under way go with their bucket.
+        let first = self.state.list(&owner, OBJECT, Some(within.clone()), 1).await?;
+        if first.iter().any(|record| record.id.starts_with(&within)) {
+            return Err(error::not_empty());
         }
-        self.state.commit(vec![delete(owner.key(BUCKET, input.bucket), found.expect())]).await?;
+        let (mut writes, blobs) = self.end_of_all(&owner, &input.bucket).await?;
+        writes.push(delete(owner.key(BUCKET, input.bucket), found.expect()));
+        self.state.commit(writes).await?;
+        self.state.discard(blobs).await;
         Ok(S3Response::new(DeleteBucketOutput {}))
     }
 

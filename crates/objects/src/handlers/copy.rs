@@ -115,7 +115,7 @@ impl Handlers {
         algorithm: Algorithm,
     ) -> S3Result<Taken> {
         let length = Some(range.end - range.start);
-        let pieces = content::read(&self.state, owner, &found.content, range).await?;
+        let pieces = content::read(&self.state, owner, &found.content, range).await?.ok_or_else(error::no_key)?;
         let said = Said { length, checksum: Some((algorithm, None)), ..Said::default() };
         intake::take(&*self.state.blobs, Some(pieces), said).await
     }

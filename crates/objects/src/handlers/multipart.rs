@@ -17,7 +17,7 @@ use crate::error;
 use crate::intake::{self, Taken};
 use crate::record::{
     self, Body, Content, Headers, PART, PARTS, PartRecord, PartsRecord, UPLOAD, UploadRecord, Versioning, below,
-    object_id, part_id,
+    object_id, part_id, split,
 };
 use crate::refuse;
 use crate::state::{Found, delete, parse, put};
@@ -143,8 +143,8 @@ impl Handlers {
         whole(async move {
             let blob = taken.blob;
             let kept = this.keep_part_now(&owner, &part, taken).await;
-            if kept.is_err() {
-                this.state.discard(vec![blob]).await;
+            if let Err(error) = &kept {
+                this.give_up(error, blob).await;
             }
             kept
         })
@@ -254,6 +254,20 @@ impl Handlers {
         let place = owner.key(UPLOAD, below(&object_id(bucket, key), upload));
         let parts = numbers.iter().map(|number| delete(owner.key(PART, part_id(upload, *number)), Expect::Anything));
         std::iter::once(delete(place, expect)).chain(parts).collect()
+    }
+
+    /// Forgets every upload of a bucket that is about to go: what to write, and the blobs to delete after that.
+    pub(super) async fn end_of_all(&self, owner: &record::Owner, bucket: &str) -> S3Result<(Vec<Write>, Vec<BlobId>)> {
+        let (mut writes, mut blobs) = (Vec::new(), Vec::new());
+        for record in self.state.range(owner, UPLOAD, &format!("{bucket}/")).await? {
+            let id = split(&record.id).map(|(_, id)| id.to_owned()).unwrap_or_default();
+            for part in self.parts_of(owner, &id).await?.into_values() {
+                writes.push(delete(owner.key(PART, part_id(&id, part.number)), Expect::Anything));
+                blobs.push(part.blob);
+            }
+            writes.push(delete(owner.key(UPLOAD, record.id), Expect::Change(record.change)));
+        }
+        Ok((writes, blobs))
     }
 
     pub async fn abort_multipart_upload(

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range as Bytes;
 
-use hearth_store::{Expect, Key};
+use hearth_store::{BlobId, Expect, Key};
 use s3s::dto::*;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
-use tokio::task::JoinSet;
 
 use super::sums::{Sums, given_checksums, with_checksum};
 use super::{Handlers, asked, millis, owner, signed, tags, time};
@@ -21,11 +20,10 @@ use crate::state::State;
 
 /// What an object is when nobody said.
 const CONTENT_TYPE: &str = "binary/octet-stream";
+/// How often an object may be replaced between finding and opening it before a reader gives up.
+const REPLACED_MAX: usize = 20;
 /// Names and values of metadata together, bytes.
 const METADATA_MAX: usize = 2048;
-/// Objects that one request may delete, and how many of them at a time.
-const DELETE_MAX: usize = 1000;
-const DELETING_MAX: usize = 32;
 
 /// One version, as it was found.
 pub struct Located {
@@ -131,10 +129,8 @@ impl Handlers {
         whole(async move {
             let body = content.body.clone();
             let placed = this.place_now(&owner, (&bucket, &key), content, conditions).await;
-            if placed.is_err()
-                && let Body::Blob(blob) = body
-            {
-                this.state.discard(vec![blob]).await;
+            if let (Err(error), Body::Blob(blob)) = (&placed, body) {
+                this.give_up(error, blob).await;
             }
             placed
         })
@@ -159,6 +155,14 @@ impl Handlers {
         Ok((versioning != Versioning::Never).then(|| new.version().to_owned()))
     }
 
+    /// Deletes a content whose record was refused. When the store failed, nobody knows what became of the record: then the
+    /// next start finds out.
+    pub(super) async fn give_up(&self, error: &S3Error, blob: BlobId) {
+        if *error.code() != S3ErrorCode::InternalError {
+            self.state.discard(vec![blob]).await;
+        }
+    }
+
     /// A new version; `None` is a delete marker.
     pub(super) fn version_of(&self, newest: Option<&str>, content: Option<Box<Content>>) -> ObjectRecord {
         ObjectRecord { order: self.order(newest), null: true, modified_ms: self.now_ms(), content }
@@ -168,16 +172,23 @@ impl Handlers {
         let (owner, input) = (owner(&request)?, request.input);
         refuse::owner(input.expected_bucket_owner.as_deref(), &owner.account)?;
         refuse::given("GetObject", &[(input.sse_customer_algorithm.is_some(), "SSECustomerAlgorithm")])?;
-        let found = find(&self.state, &owner, &input.bucket, &input.key, input.version_id.as_deref()).await?;
         let reading = Reading {
             matches: input.if_match,
             none_match: input.if_none_match,
             modified_since: input.if_modified_since,
             unmodified_since: input.if_unmodified_since,
         };
-        reading.check(&found.content.etag, found.record.modified_ms)?;
-        let span = self.span(&owner, &found.content, input.range, input.part_number).await?;
-        let pieces = content::read(&self.state, &owner, &found.content, span.bytes.clone()).await?;
+        let mut attempts = 0..REPLACED_MAX;
+        let (found, span, pieces) = loop {
+            let found = find(&self.state, &owner, &input.bucket, &input.key, input.version_id.as_deref()).await?;
+            reading.check(&found.content.etag, found.record.modified_ms)?;
+            let span = self.span(&owner, &found.content, input.range, input.part_number).await?;
+            match content::read(&self.state, &owner, &found.content, span.bytes.clone()).await? {
+                Some(pieces) => break (found, span, pieces),
+                // It was replaced since it was found.
+                None => attempts.next().ok_or_else(error::conflict)?,
+            };
+        };
         let (version_id, Content { headers, size, etag, .. }) = (found.version_id(), &*found.content);
         let headers = headers.clone();
         let answer = GetObjectOutput {
@@ -353,134 +364,6 @@ impl Handlers {
             total_parts_count: i32::try_from(count).ok(),
         }))
     }
-
-    pub async fn delete_object(
-        &self,
-        request: S3Request<DeleteObjectInput>,
-    ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        let (owner, input) = (owner(&request)?, request.input);
-        refuse::owner(input.expected_bucket_owner.as_deref(), &owner.account)?;
-        refuse::given(
-            "DeleteObject",
-            &[
-                (input.mfa.is_some(), "MFA"),
-                (input.bypass_governance_retention == Some(true), "BypassGovernanceRetention"),
-                (input.if_match_size.is_some(), "IfMatchSize"),
-                (input.if_match_last_modified_time.is_some(), "IfMatchLastModifiedTime"),
-            ],
-        )?;
-        let this = self.clone();
-        let deleted = whole(async move {
-            let place = (&*input.bucket, &*input.key, input.version_id.as_deref());
-            this.delete_one(&owner, place, input.if_match.as_ref()).await
-        });
-        let Deleted { version_id, marker } = deleted.await?;
-        let answer = DeleteObjectOutput { version_id, delete_marker: marker.then_some(true), ..Default::default() };
-        Ok(S3Response::new(answer))
-    }
-
-    pub async fn delete_objects(
-        &self,
-        request: S3Request<DeleteObjectsInput>,
-    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        let (owner, input) = (owner(&request)?, request.input);
-        refuse::owner(input.expected_bucket_owner.as_deref(), &owner.account)?;
-        refuse::given(
-            "DeleteObjects",
-            &[
-                (input.mfa.is_some(), "MFA"),
-                (input.bypass_governance_retention == Some(true), "BypassGovernanceRetention"),
-            ],
-        )?;
-        if input.delete.objects.is_empty() || input.delete.objects.len() > DELETE_MAX {
-            return Err(error::malformed());
-        }
-        self.state.bucket(&owner, &input.bucket).await?;
-        let quiet = input.delete.quiet == Some(true);
-        let mut waiting = input.delete.objects.into_iter().enumerate();
-        let mut deleting = JoinSet::new();
-        let mut results = BTreeMap::new();
-        loop {
-            while deleting.len() < DELETING_MAX
-                && let Some((index, object)) = waiting.next()
-            {
-                let (this, owner, bucket) = (self.clone(), owner.clone(), input.bucket.clone());
-                deleting.spawn(async move {
-                    let condition = object.e_tag.clone().map(ETagCondition::ETag);
-                    let place = (&*bucket, &*object.key, object.version_id.as_deref());
-                    let deleted = this.delete_one(&owner, place, condition.as_ref()).await;
-                    (index, object, deleted)
-                });
-            }
-            match deleting.join_next().await {
-                Some(Ok((index, object, deleted))) => drop(results.insert(index, (object, deleted))),
-                Some(Err(error)) => return Err(error::damaged(&error)),
-                None => break,
-            }
-        }
-        let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-        for (_, (object, result)) in results {
-            match result {
-                Ok(_) if quiet => {}
-                Ok(Deleted { version_id, marker }) => deleted.push(DeletedObject {
-                    key: Some(object.key),
-                    delete_marker: marker.then_some(true),
-                    delete_marker_version_id: version_id.filter(|_| marker),
-                    version_id: object.version_id,
-                }),
-                Err(error) => errors.push(s3s::dto::Error {
-                    code: Some(error.code().as_str().to_owned()),
-                    message: error.message().map(str::to_owned),
-                    key: Some(object.key),
-                    version_id: object.version_id,
-                }),
-            }
-        }
-        let answer = DeleteObjectsOutput { deleted: Some(deleted), errors: Some(errors), ..Default::default() };
-        Ok(S3Response::new(answer))
-    }
-
-    async fn delete_one(
-        &self,
-        owner: &record::Owner,
-        (bucket, key, version): (&str, &str, Option<&str>),
-        condition: Option<&ETagCondition>,
-    ) -> S3Result<Deleted> {
-        let _turn = self.state.turn(owner, bucket, key).await;
-        let versioning = self.state.bucket(owner, bucket).await?.value.versioning;
-        let current = self.state.current(owner, bucket, key).await?;
-        if condition.is_some() {
-            let etag = current.as_ref().and_then(|current| Some(&*current.value.content.as_ref()?.etag));
-            conditions::of_write(condition, None, etag)?;
-        }
-        if let Some(version) = version {
-            let Some(found) = self.state.version(owner, bucket, key, version).await? else {
-                return Ok(Deleted { version_id: Some(version.to_owned()), marker: false });
-            };
-            let marker = found.1.value.content.is_none();
-            let change = self.state.removing(owner, (bucket, key), found).await?;
-            self.state.apply(owner, change).await?;
-            return Ok(Deleted { version_id: Some(version.to_owned()), marker });
-        }
-        if versioning == Versioning::Never {
-            if let Some(current) = current {
-                let place = owner.key(record::OBJECT, record::object_id(bucket, key));
-                let change = self.state.removing(owner, (bucket, key), (place, current)).await?;
-                self.state.apply(owner, change).await?;
-            }
-            return Ok(Deleted { version_id: None, marker: false });
-        }
-        let marker = self.version_of(current.as_ref().map(|current| &*current.value.order), None);
-        let (change, marker) = self.state.replacing(owner, (bucket, key), versioning, current.as_ref(), marker).await?;
-        self.state.apply(owner, change).await?;
-        Ok(Deleted { version_id: Some(marker.version().to_owned()), marker: true })
-    }
-}
-
-struct Deleted {
-    /// Of what was deleted for good, or of the marker that was made.
-    version_id: Option<String>,
-    marker: bool,
 }
 
 /// Goes to its end also when whoever waits for it does not.
