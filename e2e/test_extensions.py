@@ -71,7 +71,7 @@ def test_an_extension_of_a_layer_lives_beside_its_function(functions, make, call
 
 def test_the_published_rust_client_works(make, call, layer, lines):
     program = pathlib.Path(os.environ["HEARTH_E2E_RUST_EXTENSION"]).read_bytes()
-    name = make(python("if event == 'sleep': time.sleep(100)\nreturn event", before="import time"), Timeout=2, Layers=[
+    name = make(python("if event == 'sleep': time.sleep(100)\nreturn event", before="import time"), Timeout=5, Layers=[
         layer({"extensions/rust-extension": program})
     ])
     answer = call(name, 5)
@@ -139,3 +139,17 @@ def test_extensions_end_with_the_server(start):
     server = start()
     log = server.request("GET", f"/_hearth/v1/functions/{name}/logs")[2].decode()
     assert "\\\"shutdownReason\\\":\\\"spindown\\\"" in log, log
+
+
+def test_a_function_can_log_json(make, call, lines):
+    body = "print('plain')\nlogging.getLogger().warning('careful')\nlogging.getLogger().info('chatty')\nreturn event"
+    logging = {"LogFormat": "JSON", "ApplicationLogLevel": "WARN", "SystemLogLevel": "INFO"}
+    name = make(python(body, before="import logging"), LoggingConfig=logging)
+    answer = call(name, 1, LogType="Tail")
+    events = [json.loads(line) for line in answer.tail.splitlines()]
+    assert [event.get("type", event.get("message")) for event in events] == ["platform.start", "careful", "platform.report"]
+    start, careful, report = events
+    assert start["record"] == {"requestId": answer.request_id, "version": "$LATEST"}
+    assert (careful["level"], careful["requestId"]) == ("WARN", answer.request_id)
+    assert report["record"]["status"] == "success" and report["record"]["metrics"]["memorySizeMB"] == 128
+    eventually("the start", lambda: [line for line in lines(name) if json.loads(line).get("type") == "platform.initStart"])

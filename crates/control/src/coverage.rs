@@ -19,7 +19,6 @@ const fn works(operation: &'static str) -> Coverage {
 }
 
 const COPIED: &str = "answered as given; the package is copied all the same";
-const JSON_LOGS: &str = "validated and answered; log lines stay text";
 
 /// The operations of this crate, for all its groups.
 pub const COVERAGE: &[Coverage] = &[
@@ -33,9 +32,6 @@ pub const COVERAGE: &[Coverage] = &[
             kept("FileSystemConfigs"),
             kept("SnapStart"),
             kept("TenancyConfig"),
-            kept_as("LoggingConfig.LogFormat", JSON_LOGS),
-            kept_as("LoggingConfig.ApplicationLogLevel", JSON_LOGS),
-            kept_as("LoggingConfig.SystemLogLevel", JSON_LOGS),
             kept_as("Code.S3ObjectStorageMode", COPIED),
             refused("Code.ImageUri", ""),
             refused("Code.SourceKMSKeyArn", ""),
@@ -60,9 +56,6 @@ pub const COVERAGE: &[Coverage] = &[
             kept("TracingConfig"),
             kept("FileSystemConfigs"),
             kept("SnapStart"),
-            kept_as("LoggingConfig.LogFormat", JSON_LOGS),
-            kept_as("LoggingConfig.ApplicationLogLevel", JSON_LOGS),
-            kept_as("LoggingConfig.SystemLogLevel", JSON_LOGS),
             refused("ImageConfig", ""),
             refused("CapacityProviderConfig", ""),
             refused("DurableConfig", ""),

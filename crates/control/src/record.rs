@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_model::{
-    AccountId, Architecture, CodeHash, FunctionArn, FunctionName, FunctionVersion, LogGroup, Memory, Region, Runtime,
-    Secret, Version, VersionKey,
+    AccountId, Architecture, CodeHash, FunctionArn, FunctionName, FunctionVersion, JsonLogs, LogGroup, LogLevel,
+    Memory, Region, Runtime, Secret, Version, VersionKey,
 };
 use hearth_store::Key;
 use hearth_wire_lambda::types;
@@ -171,6 +171,7 @@ impl Definition {
             environment: self.environment.clone().unwrap_or_default(),
             log_group: LogGroup { account, region, name: log_group.into() },
             custom_log_group: self.logging.group.is_some(),
+            json_logs: self.logging.json.as_ref().map(JsonLogging::levels),
             role: self.role.clone(),
         }
     }
@@ -219,6 +220,14 @@ pub struct Logging {
 pub struct JsonLogging {
     pub application_level: String,
     pub system_level: String,
+}
+
+impl JsonLogging {
+    fn levels(&self) -> JsonLogs {
+        // The service's model lets nothing else be stored.
+        let level = |text: &str| LogLevel::parse(text).unwrap_or(LogLevel::Info);
+        JsonLogs { application: level(&self.application_level), system: level(&self.system_level) }
+    }
 }
 
 /// Members that are stored and answered, without effect yet.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AccountId, FunctionArn, FunctionName, LogGroup, Memory, Qualifier, Region, Runtime, Secret};
+use crate::{AccountId, FunctionArn, FunctionName, JsonLogs, LogGroup, Memory, Qualifier, Region, Runtime, Secret};
 
 /// SHA-256 of a package's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,6 +124,8 @@ pub struct FunctionVersion {
     pub log_group: LogGroup,
     /// `LoggingConfig.LogGroup` was given: the log stream's name then carries the function's name.
     pub custom_log_group: bool,
+    /// `LoggingConfig.LogFormat` is JSON.
+    pub json_logs: Option<JsonLogs>,
     /// ARN of the execution role.
     pub role: String,
 }
@@ -217,6 +219,7 @@ mod tests {
             ephemeral_storage: Memory::mib(512),
             environment: Vec::new(),
             custom_log_group: false,
+            json_logs: None,
             role: String::new(),
         })
     }

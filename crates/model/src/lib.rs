@@ -30,7 +30,7 @@ pub use invoke::{
     Body, BodyError, BoxFuture, FunctionError, Head, Invocation, Invoke, InvokeError, Outcome, Response, ThrottleReason,
 };
 pub use limits::{ASYNC_PAYLOAD_MAX, CLIENT_CONTEXT_MAX, Quotas, RESPONSE_PAYLOAD_MAX, SYNC_PAYLOAD_MAX};
-pub use logs::{LogEvent, LogGroup, LogStreamName};
+pub use logs::{JsonLogs, LogEvent, LogGroup, LogLevel, LogStreamName};
 pub use materials::{
     AdmitError, Admitted, Checked, CodeTree, Materials, MaterialsError, Package, Packages, Pieces, Root, RootBind,
     RuntimeTree, StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages,

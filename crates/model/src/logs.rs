@@ -45,3 +45,61 @@ pub struct LogEvent {
     pub at: SystemTime,
     pub message: Bytes,
 }
+
+/// How much a line of a log matters, from the least (spec 3.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Fatal,
+}
+
+impl LogLevel {
+    const ALL: [LogLevel; 6] =
+        [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error, LogLevel::Fatal];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Trace => "TRACE",
+            LogLevel::Debug => "DEBUG",
+            LogLevel::Info => "INFO",
+            LogLevel::Warn => "WARN",
+            LogLevel::Error => "ERROR",
+            LogLevel::Fatal => "FATAL",
+        }
+    }
+
+    /// In any case; also as libraries spell it that have names of their own.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is = |name: &str| text.eq_ignore_ascii_case(name);
+        let alias = if is("WARNING") { Some(LogLevel::Warn) } else { is("CRITICAL").then_some(LogLevel::Fatal) };
+        LogLevel::ALL.into_iter().find(|level| is(level.as_str())).or(alias)
+    }
+}
+
+/// A log whose lines are JSON, and what of it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonLogs {
+    /// Of the function's lines.
+    pub application: LogLevel,
+    /// Of the platform's.
+    pub system: LogLevel,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_known_in_any_case_and_have_an_order() {
+        for level in LogLevel::ALL {
+            assert_eq!(LogLevel::parse(&level.as_str().to_lowercase()), Some(level));
+        }
+        assert_eq!(LogLevel::parse("Warning"), Some(LogLevel::Warn));
+        assert_eq!(LogLevel::parse("loud"), None);
+        assert!(LogLevel::Debug < LogLevel::Info && LogLevel::Error < LogLevel::Fatal);
+    }
+}

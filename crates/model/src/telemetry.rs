@@ -22,10 +22,12 @@ impl Source {
     }
 }
 
-/// What events look like. The Telemetry API's versions differ only for functions that write their logs as JSON.
+/// What events look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TelemetrySchema {
     Telemetry,
+    /// The Telemetry API's later versions, in which lines that are JSON stay JSON where the function's log is JSON.
+    TelemetryWithObjects,
     /// The Logs API's first version.
     Logs,
     /// Its second one, which knows when the runtime was done.
@@ -33,7 +35,7 @@ pub enum TelemetrySchema {
 }
 
 impl TelemetrySchema {
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
 }
 
 /// When events that were gathered are sent: whichever comes first.

@@ -6,7 +6,7 @@ mod buffer;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use hearth_model::{ErrorType, PlatformRecord, Report, RuntimeDone, Source, Span, Status, TelemetrySchema};
+use hearth_model::{ErrorType, LogLevel, PlatformRecord, Report, RuntimeDone, Source, Span, Status, TelemetrySchema};
 use serde_json::{Map, Value, json};
 
 use crate::platform::timestamp;
@@ -17,15 +17,56 @@ pub use buffer::{Batch, Buffer};
 const FELL_BEHIND: &str = "Consumer seems to have fallen behind as it has not acknowledged receipt of logs.";
 const INITIALIZATION: &str = "on-demand";
 
-/// A line that a process wrote.
-pub fn line(source: Source, at: SystemTime, line: &[u8]) -> Bytes {
+/// A line that a process wrote; `json`: to a log whose lines are JSON.
+pub fn line(schema: TelemetrySchema, source: Source, at: SystemTime, line: &[u8], json: bool) -> Bytes {
+    if json
+        && schema == TelemetrySchema::TelemetryWithObjects
+        && let Some(object) = as_object(line)
+    {
+        return format!(r#"{{"time":"{}","type":"{}","record":{object}}}"#, timestamp(at), source.as_str()).into();
+    }
     event(source.as_str(), at, String::from_utf8_lossy(line).into())
+}
+
+/// The line, when it is one JSON object.
+fn as_object(line: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(line).ok()?.trim();
+    (text.starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()).then_some(text)
+}
+
+/// How much a line of a log whose lines are JSON matters (spec 3.4): INFO where it does not say.
+pub fn level(line: &[u8]) -> LogLevel {
+    #[derive(serde::Deserialize)]
+    struct Said<'a> {
+        #[serde(borrow, alias = "log_level")]
+        level: Option<std::borrow::Cow<'a, str>>,
+    }
+    let said = as_object(line).and_then(|text| serde_json::from_str::<Said<'_>>(text).ok());
+    said.and_then(|said| LogLevel::parse(&said.level?)).unwrap_or(LogLevel::Info)
+}
+
+/// The platform's line in a log whose lines are JSON; `None` when it has none, or matters less than `least` (spec 3.4).
+pub fn json_line(least: LogLevel, at: SystemTime, record: &PlatformRecord) -> Option<Bytes> {
+    let ended = |status: Status, well: LogLevel| if status == Status::Success { well } else { LogLevel::Warn };
+    let level = match record {
+        PlatformRecord::InitRuntimeDone { status, .. } => ended(*status, LogLevel::Debug),
+        PlatformRecord::InitReport(report) => ended(report.status, LogLevel::Debug),
+        PlatformRecord::RuntimeDone(done) => ended(done.status, LogLevel::Debug),
+        PlatformRecord::Report(report) => ended(report.status, LogLevel::Info),
+        PlatformRecord::Extension { state: "Ready", .. } => LogLevel::Info,
+        PlatformRecord::Extension { .. } | PlatformRecord::LogsDropped { .. } => LogLevel::Warn,
+        _ => LogLevel::Info,
+    };
+    if level < least {
+        return None;
+    }
+    platform(TelemetrySchema::Telemetry, at, record)
 }
 
 /// What the platform says; `None` when this schema does not know it.
 pub fn platform(schema: TelemetrySchema, at: SystemTime, record: &PlatformRecord) -> Option<Bytes> {
     let (kind, record) = match schema {
-        TelemetrySchema::Telemetry => of_telemetry(record)?,
+        TelemetrySchema::Telemetry | TelemetrySchema::TelemetryWithObjects => of_telemetry(record)?,
         TelemetrySchema::Logs => of_logs(record, false)?,
         TelemetrySchema::LogsWithRuntimeDone => of_logs(record, true)?,
     };
@@ -171,8 +212,9 @@ fn ended(record: &mut Map<String, Value>, status: Status, error_type: Option<&Er
     }
 }
 
+/// Of an invocation that is traced; every invocation has a header.
 fn traced(record: &mut Map<String, Value>, trace: Option<&str>) {
-    if let Some(trace) = trace {
+    if let Some(trace) = trace.filter(|trace| trace.split(';').any(|part| part == "Sampled=1")) {
         record.insert("tracing".into(), json!({ "type": "X-Amzn-Trace-Id", "value": trace }));
     }
 }

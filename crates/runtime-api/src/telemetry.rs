@@ -69,7 +69,8 @@ impl Subscription {
 
 fn schema(api: Api, version: Option<&str>) -> Result<TelemetrySchema, String> {
     match (api, version) {
-        (Api::Telemetry, Some("2022-07-01" | "2022-12-13" | "2025-01-29")) => Ok(TelemetrySchema::Telemetry),
+        (Api::Telemetry, Some("2022-07-01")) => Ok(TelemetrySchema::Telemetry),
+        (Api::Telemetry, Some("2022-12-13" | "2025-01-29")) => Ok(TelemetrySchema::TelemetryWithObjects),
         (Api::Logs, None | Some("2020-08-15")) => Ok(TelemetrySchema::Logs),
         (Api::Logs, Some("2021-03-18")) => Ok(TelemetrySchema::LogsWithRuntimeDone),
         (_, Some(version)) => Err(format!("schemaVersion {version} is not supported")),

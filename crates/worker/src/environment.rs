@@ -46,7 +46,7 @@ impl Worker {
         let id = LogStreamId::new(uuid::Uuid::new_v4().simple().to_string());
         let Ports { logs, clock, sessions, .. } = &self.ports;
         let stream = stream_name(&function, &id, clock.wall());
-        let log = Log::new(logs.clone(), function.log_group.clone(), stream.clone(), clock.clone());
+        let log = Log::new(logs.clone(), function.log_group.clone(), stream.clone(), function.json_logs, clock.clone());
         let key = &function.key;
         let credentials = sessions.of_function(&key.account, &function.role, &key.name);
         let shared = Shared::new(id, function, events, clock.clone(), credentials, log, &self.config);

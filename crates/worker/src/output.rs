@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hearth_model::{Bucket, Clock, LogEvent, LogGroup, LogStreamName, PlatformRecord, Source};
-use hearth_observe::{LineSplitter, LogTail, Logs, platform};
+use hearth_model::{Bucket, Clock, JsonLogs, LogEvent, LogGroup, LogStreamName, PlatformRecord, Source};
+use hearth_observe::{LineSplitter, LogTail, Logs, platform, telemetry};
 use tokio::net::unix::pipe;
 
 use crate::telemetry::Telemetry;
@@ -35,22 +35,43 @@ pub(crate) struct Log {
     clock: Arc<dyn Clock>,
     pending: Vec<LogEvent>,
     tail: Option<LogTail>,
+    /// Its lines are JSON.
+    json: Option<JsonLogs>,
     pub telemetry: Telemetry,
 }
 
 impl Log {
-    pub fn new(logs: Logs, group: LogGroup, stream: LogStreamName, clock: Arc<dyn Clock>) -> Self {
-        Log { logs, group, stream, clock, pending: Vec::new(), tail: None, telemetry: Telemetry::default() }
+    pub fn new(
+        logs: Logs,
+        group: LogGroup,
+        stream: LogStreamName,
+        json: Option<JsonLogs>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let telemetry = Telemetry::new(json.is_some());
+        Log { logs, group, stream, clock, json, pending: Vec::new(), tail: None, telemetry }
     }
 
     /// A line of the log, an event of telemetry, or both.
     pub fn platform(&mut self, record: &PlatformRecord) {
-        self.tell(record);
+        self.send(record);
         self.write(record);
     }
 
-    /// To who gets telemetry alone.
+    /// Whether times are of use that no line of a text log has.
+    pub fn wants_times(&self) -> bool {
+        self.json.is_some() || self.telemetry.is_on()
+    }
+
+    /// What no line of a text log says.
     pub fn tell(&mut self, record: &PlatformRecord) {
+        self.send(record);
+        if self.json.is_some() {
+            self.write(record);
+        }
+    }
+
+    fn send(&mut self, record: &PlatformRecord) {
         if self.telemetry.is_on() {
             self.telemetry.record(self.clock.wall(), record);
         }
@@ -58,16 +79,24 @@ impl Log {
 
     /// To the log alone.
     pub fn write(&mut self, record: &PlatformRecord) {
-        if let Some(line) = platform::render(record) {
-            let at = self.clock.wall();
-            self.line(at, line.into());
+        let at = self.clock.wall();
+        let line = match (self.json, record) {
+            // Hearth's own, which AWS has no event for.
+            (None, _) | (_, PlatformRecord::Substituted { .. }) => platform::render(record).map(Bytes::from),
+            (Some(json), _) => telemetry::json_line(json.system, at, record),
+        };
+        if let Some(line) = line {
+            self.line(at, line);
         }
     }
 
     /// What a process wrote.
     fn output(&mut self, source: Source, at: std::time::SystemTime, line: Bytes) {
         self.telemetry.line(at, source, &line);
-        self.line(at, line);
+        let least = self.json.filter(|_| source == Source::Function).map(|json| json.application);
+        if least.is_none_or(|least| telemetry::level(&line) >= least) {
+            self.line(at, line);
+        }
     }
 
     pub fn begin_tail(&mut self) {

@@ -28,7 +28,6 @@ use crate::failure::Cause;
 use crate::machine::{Effect, Input, Machine};
 use crate::output::{Log, Output, Pumped};
 use crate::ports::{Config, EnvironmentEvents};
-use crate::telemetry::Telemetry;
 
 use attached::Attached;
 pub(crate) use line::Line;
@@ -246,7 +245,10 @@ impl Shared {
         let mut state = self.lock();
         state.sandbox = Some(sandbox);
         substituted.iter().for_each(|record| state.log.write(record));
-        state.log.write(&PlatformRecord::InitStart(init_start.clone()));
+        if self.function.json_logs.is_none() {
+            // A log of JSON has it for every init.
+            state.log.write(&PlatformRecord::InitStart(init_start.clone()));
+        }
         state.init_start = Some(init_start);
         self.step(state, Input::Made);
     }
@@ -299,7 +301,7 @@ impl Shared {
         let mut state = self.lock();
         (state.closing, state.parked) = (None, None);
         state.attached = Attached::default();
-        state.log.telemetry = Telemetry::default();
+        state.log.telemetry.end();
     }
 
     /// So long from now, in milliseconds since the epoch.
@@ -325,7 +327,7 @@ impl Shared {
         state.drain();
         state.log.flush();
         state.outputs.clear();
-        state.log.telemetry = Telemetry::default();
+        state.log.telemetry.end();
         (state.sandbox, state.parked) = (None, None);
         drop(state);
         self.gone.cancel();

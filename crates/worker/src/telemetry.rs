@@ -27,8 +27,9 @@ const PRELUDE_BYTES_MAX: usize = 256 * 1024;
 const TRIES: u32 = 3;
 const TRY_PAUSE: Duration = Duration::from_millis(100);
 
-#[derive(Default)]
 pub(crate) struct Telemetry {
+    /// The function's log is JSON.
+    json: bool,
     /// While somebody may still subscribe.
     prelude: Option<Prelude>,
     subscribers: Vec<Subscriber>,
@@ -51,6 +52,7 @@ enum Said {
 struct Subscriber {
     extension: Uuid,
     schema: TelemetrySchema,
+    json: bool,
     sources: Vec<Source>,
     queue: Arc<Queue>,
     task: JoinHandle<()>,
@@ -75,6 +77,15 @@ struct Held {
 }
 
 impl Telemetry {
+    pub fn new(json: bool) -> Self {
+        Telemetry { json, prelude: None, subscribers: Vec::new() }
+    }
+
+    /// The processes are gone.
+    pub fn end(&mut self) {
+        (self.prelude, self.subscribers) = (None, Vec::new());
+    }
+
     /// Init begins, with new processes.
     pub fn begin(&mut self) {
         self.subscribers.clear();
@@ -92,9 +103,7 @@ impl Telemetry {
     }
 
     pub fn record(&mut self, at: SystemTime, record: &PlatformRecord) {
-        if self.is_on() {
-            self.say(at, Said::Record(record.clone()));
-        }
+        self.say(at, Said::Record(record.clone()));
     }
 
     pub fn line(&mut self, at: SystemTime, source: Source, line: &Bytes) {
@@ -117,7 +126,7 @@ impl Telemetry {
         let queue = Arc::new(Queue { clock: clock.clone(), held, wake: Notify::new() });
         let (schema, courier) = (subscription.schema, Courier::new(subscription.destination));
         let task = tokio::spawn(bring(queue.clone(), courier, schema, Arc::downgrade(sandbox)));
-        let subscriber = Subscriber { extension, schema, sources: subscription.sources, queue, task };
+        let subscriber = Subscriber { extension, schema, json: self.json, sources: subscription.sources, queue, task };
         for (at, said) in &prelude.events {
             subscriber.say(*at, said, &mut Rendered::default());
         }
@@ -177,7 +186,7 @@ impl Subscriber {
         }
         let event = rendered[self.schema as usize].get_or_insert_with(|| match said {
             Said::Record(record) => telemetry::platform(self.schema, at, record),
-            Said::Line(source, line) => Some(telemetry::line(*source, at, line)),
+            Said::Line(source, line) => Some(telemetry::line(self.schema, *source, at, line, self.json)),
         });
         let Some(event) = event else { return };
         if self.queue.held().buffer.push(event.clone(), self.queue.clock.now()) {

@@ -19,6 +19,10 @@ pub(crate) fn of_process(
 ) -> Vec<(String, String)> {
     let mut variables = Variables::default();
     defaults(function.runtime, tree, endpoint_port, &mut variables);
+    if let Some(logs) = function.json_logs {
+        variables.set("AWS_LAMBDA_LOG_FORMAT", "JSON");
+        variables.set("AWS_LAMBDA_LOG_LEVEL", logs.application.as_str());
+    }
     for (key, value) in function.environment.iter().filter(|(key, _)| !key.starts_with('_')) {
         variables.set(key, value.reveal());
     }

@@ -249,7 +249,7 @@ async fn a_second_answer_is_refused_and_the_caller_gets_the_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_closes_its_socket_and_never_answers_times_out() {
     let code = "while True:\n  id, event = next_event()\n  if event == '1':\n    api.close()\n    time.sleep(1000)\n  respond(id, event)\n";
-    let mut world = World::new(code).with(|function| function.timeout = Duration::from_millis(500));
+    let mut world = World::new(code).with(|function| function.timeout = Duration::from_secs(3));
     let environment = world.start();
     assert!(invoke(&environment, "r", "1").await.unwrap().body.contains("Sandbox.Timedout"));
     world.wait_idle().await;

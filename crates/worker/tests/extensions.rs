@@ -95,7 +95,7 @@ async fn an_extension_that_never_finishes_takes_the_invocation_to_its_timeout() 
 #[tokio::test(flavor = "multi_thread")]
 async fn extensions_are_told_why_and_start_again_after_a_timeout_and_a_crash() {
     let code = "while True:\n  id, event = next_event()\n  if event == '1': time.sleep(1000)\n  if event == '2': sys.exit(3)\n  respond(id, event)\n";
-    let mut world = World::new(code).with(|function| function.timeout = Duration::from_millis(800));
+    let mut world = World::new(code).with(|function| function.timeout = Duration::from_secs(4));
     world.write_extension("watch", WATCH);
     let environment = world.start();
     let late = invoke(&environment, "late", "1").await.unwrap();

@@ -2,6 +2,7 @@
 
 mod support;
 
+use hearth_model::{JsonLogs, LogLevel};
 use serde_json::Value;
 use support::{Done, World, invoke, variable};
 
@@ -231,4 +232,49 @@ async fn what_waits_in_a_buffer_is_sent_at_the_end() {
     run(&mut world).await;
     let events = got(&world).await;
     assert_eq!(types(&events).last(), Some(&"platform.report"), "{events:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_json_has_the_platforms_events_and_the_functions_lines_of_its_levels() {
+    let extension = "register('SHUTDOWN')\nsubscribe(TELEMETRY, '2022-12-13', ['function'], over_http(), timeoutMs=25)\nlive()\ntime.sleep(0.3)\n";
+    for (system, debug) in [(LogLevel::Info, false), (LogLevel::Debug, true)] {
+        let mut world = world(extension);
+        world.write_code("while True:\n  id, event = next_event()\n  say('{\"level\": \"DEBUG\", \"n\": 1}\\n{\"level\": \"WARN\", \"n\": 2}\\nplain\\n')\n  respond(id, os.environ['AWS_LAMBDA_LOG_LEVEL'] + os.environ['AWS_LAMBDA_LOG_FORMAT'])\n");
+        world.function.json_logs = Some(JsonLogs { application: LogLevel::Warn, system });
+        let environment = world.start();
+        let done = invoke(&environment, "r1", "1").await.unwrap();
+        assert_eq!(done.body, "WARNJSON");
+        world.wait_idle().await;
+        environment.shutdown().await;
+        let log = world.log().await;
+        let events: Vec<Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let platform: Vec<_> = events.iter().filter_map(|event| event["type"].as_str()).collect();
+        let all = [
+            "platform.initStart",
+            "platform.initRuntimeDone",
+            "platform.extension",
+            "platform.initReport",
+            "platform.start",
+            "platform.runtimeDone",
+            "platform.report",
+        ];
+        let without = ["platform.initRuntimeDone", "platform.initReport", "platform.runtimeDone"];
+        let expected: Vec<_> = all.into_iter().filter(|kind| debug || !without.contains(kind)).collect();
+        let platform: Vec<_> = platform.into_iter().filter(|kind| *kind != "platform.telemetrySubscription").collect();
+        assert_eq!(platform, expected);
+        let own: Vec<_> = events.iter().filter_map(|event| event["n"].as_u64()).collect();
+        assert_eq!(own, [2], "a line that does not say its level is information: {log:#?}");
+        assert!(!log.iter().any(|line| line == "plain" || line.starts_with("START") || line.starts_with("INIT_START")));
+        // Who gets telemetry gets every line.
+        let got = got(&world).await;
+        let records: Vec<_> = got.iter().map(|event| event["record"].clone()).collect();
+        assert_eq!(
+            records,
+            [
+                serde_json::json!({"level": "DEBUG", "n": 1}),
+                serde_json::json!({"level": "WARN", "n": 2}),
+                "plain".into()
+            ]
+        );
+    }
 }

@@ -31,7 +31,7 @@ fn a_report() -> Report {
         memory_size: Memory::mib(512),
         max_memory_used: Memory::mib(33),
         isolation: None,
-        trace: Some("Root=1-2-3".to_owned()),
+        trace: Some("Root=1-2-3;Sampled=1".to_owned()),
         overhead: Some(a_span("extensionOverhead")),
     }
 }
@@ -71,11 +71,18 @@ fn invocations_are_told_as_aws_tells_them() {
     let start = PlatformRecord::Start {
         request_id: RequestId::new("r"),
         version: Version::Latest,
-        trace: Some("Root=1-2-3".to_owned()),
+        trace: Some("Root=1-2-3;Sampled=1".to_owned()),
     };
-    let tracing = r#""tracing":{"type":"X-Amzn-Trace-Id","value":"Root=1-2-3"}"#;
+    let tracing = r#""tracing":{"type":"X-Amzn-Trace-Id","value":"Root=1-2-3;Sampled=1"}"#;
     let record = format!(r#"{{"requestId":"r","version":"$LATEST",{tracing}}}"#);
     assert_eq!(telemetry(&start), expected("platform.start", &record));
+    let untraced = PlatformRecord::Start {
+        request_id: RequestId::new("r"),
+        version: Version::Latest,
+        trace: Some("Root=1-2-3;Sampled=0".to_owned()),
+    };
+    let record = r#"{"requestId":"r","version":"$LATEST"}"#;
+    assert_eq!(telemetry(&untraced), expected("platform.start", record));
     let done = RuntimeDone {
         request_id: RequestId::new("r"),
         trace: None,
@@ -151,6 +158,55 @@ fn the_logs_api_has_its_own_events() {
 
 #[test]
 fn lines_are_strings_whatever_they_hold() {
-    let event = line(Source::Function, UNIX_EPOCH, b"a \"b\" \xff");
+    let event = line(TelemetrySchema::Telemetry, Source::Function, UNIX_EPOCH, b"a \"b\" \xff", false);
     assert_eq!(event, expected("function", "\"a \\\"b\\\" \u{fffd}\""));
+}
+
+#[test]
+fn lines_of_a_json_log_are_objects_in_later_schemas() {
+    let of = |schema, text: &str, json| line(schema, Source::Function, UNIX_EPOCH, text.as_bytes(), json);
+    let object = r#"{"level": "INFO", "n": 1.50}"#;
+    let whole = expected("function", object);
+    assert_eq!(of(TelemetrySchema::TelemetryWithObjects, object, true), whole, "as it was written");
+    let text = serde_json::to_string(object).unwrap();
+    assert_eq!(of(TelemetrySchema::TelemetryWithObjects, object, false), expected("function", &text));
+    assert_eq!(of(TelemetrySchema::Telemetry, object, true), expected("function", &text));
+    for no_object in ["{\"a\": 1} x", "[1]", "7", "{"] {
+        let text = serde_json::to_string(no_object).unwrap();
+        assert_eq!(of(TelemetrySchema::TelemetryWithObjects, no_object, true), expected("function", &text));
+    }
+}
+
+#[test]
+fn lines_say_their_level_or_are_information() {
+    for (text, found) in [
+        (r#"{"level": "DEBUG", "message": "x"}"#, LogLevel::Debug),
+        (r#"{"message": "x", "level": "warning"}"#, LogLevel::Warn),
+        (r#"{"log_level": "ERROR"}"#, LogLevel::Error),
+        (r#"{"level": "loud"}"#, LogLevel::Info),
+        (r#"{"level": 7}"#, LogLevel::Info),
+        ("ERROR: x", LogLevel::Info),
+    ] {
+        assert_eq!(level(text.as_bytes()), found, "{text}");
+    }
+}
+
+#[test]
+fn the_platforms_lines_have_levels() {
+    let says = |least, record: &PlatformRecord| json_line(least, UNIX_EPOCH, record).is_some();
+    let start = PlatformRecord::Start { request_id: RequestId::new("r"), version: Version::Latest, trace: None };
+    let report = |status| PlatformRecord::Report(Report { status, ..a_report() });
+    let done = |status| PlatformRecord::InitRuntimeDone { phase: InitPhase::Init, status, error_type: None };
+    for (record, least) in [
+        (start, LogLevel::Info),
+        (report(Status::Success), LogLevel::Info),
+        (report(Status::Timeout), LogLevel::Warn),
+        (done(Status::Success), LogLevel::Debug),
+        (done(Status::Error), LogLevel::Warn),
+    ] {
+        for level in [LogLevel::Debug, LogLevel::Info, LogLevel::Warn] {
+            assert_eq!(says(level, &record), level <= least, "{record:?} at {level:?}");
+        }
+    }
+    assert!(!says(LogLevel::Debug, &PlatformRecord::End { request_id: RequestId::new("r") }), "JSON has no END");
 }

@@ -173,6 +173,7 @@ fn function(name: &str, memory: u32, generation: u64) -> FunctionVersion {
         environment: vec![("GENERATION".to_owned(), Secret::new(generation.to_string()))],
         log_group,
         custom_log_group: false,
+        json_logs: None,
         role: "arn:aws:iam::000000000000:role/r".to_owned(),
     }
 }

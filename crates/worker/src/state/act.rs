@@ -118,7 +118,7 @@ impl State {
             self.log.begin_tail();
         }
         let version = shared.function.key.version;
-        let trace = call.invocation.as_ref().filter(|_| self.log.telemetry.is_on());
+        let trace = call.invocation.as_ref().filter(|_| self.log.wants_times());
         let trace = trace.and_then(|invocation| invocation.trace.clone());
         self.timeline.trace = trace.clone();
         self.log.platform(&PlatformRecord::Start { request_id: call.request_id.clone(), version, trace });

@@ -61,7 +61,7 @@ impl Runtime for Line {
     fn may_answer(&self, id: &str, to: &'static str) -> Result<(), Refusal> {
         let mut state = self.state()?;
         state.protocol.may_answer(id, to)?;
-        if state.log.telemetry.is_on() {
+        if state.log.wants_times() {
             state.timeline.responds(self.shared.clock.now());
         }
         Ok(())
@@ -71,7 +71,7 @@ impl Runtime for Line {
         let mut state = self.state()?;
         state.protocol.answer(id, to)?;
         let error_type = answer.error.clone();
-        if state.log.telemetry.is_on() {
+        if state.log.wants_times() {
             state.timeline.answered(self.shared.clock.now(), answer.body.len(), error_type.clone());
         }
         if let Some(call) = &mut state.call {

@@ -64,6 +64,7 @@ fn function() -> FunctionVersion {
         environment: Vec::new(),
         log_group,
         custom_log_group: false,
+        json_logs: None,
         role: String::new(),
     }
 }
@@ -86,7 +87,7 @@ impl Bench {
         let (told, function) = (Arc::new(Told::default()), Arc::new(function()));
         let id = LogStreamId::new("00");
         let stream = LogStreamName::new((2026, 1, 1), None, Version::Latest, &id);
-        let log = Log::new(logs.clone(), function.log_group.clone(), stream, clock.clone());
+        let log = Log::new(logs.clone(), function.log_group.clone(), stream, None, clock.clone());
         let config = Config::default();
         let sessions = Sessions::new([1; 32], clock.clone());
         let credentials = sessions.of_function(&function.key.account, &function.role, &function.key.name);

@@ -49,7 +49,7 @@ impl State {
     }
 
     pub(super) fn invocation_begins(&mut self, now: Instant) {
-        if self.log.telemetry.is_on() {
+        if self.log.wants_times() {
             let trace = self.timeline.trace.take();
             self.timeline = Timeline { trace, delivered: Some(now), ..Timeline::default() };
         }
@@ -57,7 +57,7 @@ impl State {
 
     /// The runtime asked for its next event.
     pub(super) fn runtime_asked(&mut self, shared: &Shared) {
-        if !self.log.telemetry.is_on() {
+        if !self.log.wants_times() {
             return;
         }
         self.runtime_initialised(Status::Success, None);
@@ -68,7 +68,7 @@ impl State {
 
     /// The runtime is done with an invocation, or was ended.
     pub(super) fn runtime_done(&mut self, shared: &Shared, status: Status, error_type: Option<ErrorType>) {
-        let Some(delivered) = self.timeline.delivered.filter(|_| self.log.telemetry.is_on()) else { return };
+        let Some(delivered) = self.timeline.delivered.filter(|_| self.log.wants_times()) else { return };
         let (Some(call), None) = (&self.call, self.timeline.runtime_done) else { return };
         let request_id = call.request_id.clone();
         let now = shared.clock.now();

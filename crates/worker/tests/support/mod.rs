@@ -221,6 +221,7 @@ fn function() -> FunctionVersion {
         environment: Vec::new(),
         log_group,
         custom_log_group: false,
+        json_logs: None,
         role: "arn:aws:iam::000000000000:role/r".to_owned(),
     }
 }
