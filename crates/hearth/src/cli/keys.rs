@@ -59,7 +59,7 @@ fn rotate(global: &Global, options: &RotateOptions) -> Result<(), Failure> {
     let given = new.is_some();
     let count = runtime.block_on(Source::of(&settings, &folder)?.turn_over(records, new))?;
     if global.json {
-        return output::document(&json!({ "accounts": count }));
+        return output::document(&json!({ "keys": count }));
     }
     output::line(&format!("wrapped with the new key: {count} keys"))?;
     if given {
