@@ -200,9 +200,9 @@ mod tests {
 
     #[test]
     fn an_unknown_runtime_reads_as_recorded() {
-        let message = runtime("python2.7").unwrap_err().message.unwrap();
+        let message = runtime("python9.9").unwrap_err().message.unwrap();
         assert!(
-            message.starts_with("Value python2.7 at 'runtime' failed to satisfy constraint: Member must satisfy enum")
+            message.starts_with("Value python9.9 at 'runtime' failed to satisfy constraint: Member must satisfy enum")
         );
         assert!(message.ends_with("] or be a valid ARN"));
     }
