@@ -150,6 +150,6 @@ def test_a_function_can_log_json(make, call, lines):
     assert [event.get("type", event.get("message")) for event in events] == ["platform.start", "careful", "platform.report"]
     start, careful, report = events
     assert start["record"] == {"requestId": answer.request_id, "version": "$LATEST"}
-    assert (careful["level"], careful["requestId"]) == ("WARN", answer.request_id)
+    assert (careful["level"], careful["requestId"]) == ("WARNING", answer.request_id)
     assert report["record"]["status"] == "success" and report["record"]["metrics"]["memorySizeMB"] == 128
     eventually("the start", lambda: [line for line in lines(name) if json.loads(line).get("type") == "platform.initStart"])
