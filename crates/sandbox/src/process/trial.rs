@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use hearth_model::{CodeTree, Memory, Root};
 
-use super::{ProcessDriver, ProcessSandbox, step};
+use super::sandbox::{PreparedProcess, ProcessSandbox};
+use super::{ProcessDriver, step};
 use crate::driver::{Class, Command, Driver, Error, Exit, Identity, Promise, Sandbox};
 use crate::init::request;
 use crate::probe::{self, Trial};
@@ -26,7 +27,7 @@ pub async fn probe(driver: &ProcessDriver) -> Result<Vec<Promise>, Error> {
     let confined = driver.shared.clone().confine(class).await?;
     let code = CodeTree { path: folder.path().join("code"), lease: Arc::new(()) };
     let identity = Identity { memory: Memory::mib(probe::MEMORY_MIB), code, opt: None };
-    let sandbox = super::PreparedProcess { confined }.attach(identity).await?;
+    let sandbox = PreparedProcess { confined }.attach(identity).await?;
     let tried = try_all(&sandbox, &marker, &mut promises).await;
     drop(sandbox);
     driver.shared.roots.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&root);
