@@ -112,6 +112,17 @@ pub enum SettingsError {
     NoDefault { key: &'static str, reason: String },
 }
 
+/// A value as it may be shown: of a URL, without user and password.
+fn without_credentials(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((before, after)) => {
+            let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+            format!("{scheme}…@{after}")
+        }
+        None => text.to_owned(),
+    }
+}
+
 struct Given {
     origin: String,
     text: String,
@@ -147,7 +158,7 @@ fn build(host: &Host, given: &BTreeMap<&'static str, Given>) -> Result<Settings,
     };
     let bad = |key, reason| match given.get(key) {
         Some(Given { origin, text }) => {
-            SettingsError::BadValue { origin: origin.clone(), key, text: text.clone(), reason }
+            SettingsError::BadValue { origin: origin.clone(), key, text: without_credentials(text), reason }
         }
         None => SettingsError::NoDefault { key, reason },
     };

@@ -84,6 +84,14 @@ fn a_bad_value_names_where_it_came_from() {
 }
 
 #[test]
+fn a_bad_value_shows_no_credentials() {
+    for bad in ["https://key:hidden@s3.test", "key:hidden@s3.test"] {
+        let said = refusal("", &[("HEARTH_ENDPOINTS_S3", bad)], &[]);
+        assert!(said.contains("…@s3.test") && !said.contains("hidden"), "{said}");
+    }
+}
+
+#[test]
 fn unknown_variables_are_one_warning_each_and_empty_ones_are_unset() {
     let pairs = [("HEARTH_LISTNE", "x"), ("HEARTH_LISTEN", ""), ("HEARTH_ENDPOINT", "http://x")];
     let loaded = load_from("listen = \"127.0.0.1:1\"", &pairs, &[]).unwrap();
