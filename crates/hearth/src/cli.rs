@@ -25,6 +25,7 @@ pub use arguments::{Cli, Command, Global, ServeArguments};
 pub use output::Progress;
 
 use crate::client::{Client, ClientError, Endpoint};
+use crate::settings::{self, Host, ProcessVariables, Settings, Sources};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -103,6 +104,13 @@ pub fn run(global: &Global, command: Command) -> Result<(), Failure> {
             | Command::Completions { .. } => Ok(()),
         }
     })
+}
+
+/// As a server that is started here with these flags would have them.
+fn settings(flags: Vec<(&'static str, String)>) -> Result<Settings, Failure> {
+    let host = Host::of(&ProcessVariables);
+    let sources = Sources { flags, config: None, variables: &ProcessVariables, host };
+    Ok(settings::load(sources).map_err(|e| Failure::Usage(e.to_string()))?.settings)
 }
 
 fn client(global: &Global) -> Result<Client, Failure> {

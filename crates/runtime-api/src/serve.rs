@@ -156,7 +156,12 @@ impl Door {
 
     /// Answers a request whose body was read, which leads to nothing unless it was accepted.
     async fn end(&self, body: Incoming, reply: Reply) -> Reply {
-        if reply.status() == StatusCode::ACCEPTED { reply } else { self.refuse(body, reply).await }
+        if reply.status() != StatusCode::ACCEPTED {
+            return self.refuse(body, reply).await;
+        }
+        // The caller's connection, which was just woken, writes the answer before this one thanks the runtime for it.
+        tokio::task::yield_now().await;
+        reply
     }
 
     /// Answers a request that leads to nothing. What is left of its body is read and thrown away first: many clients
@@ -251,13 +256,7 @@ async fn response(door: &Door, id: &str, head: &Parts, mut body: Incoming) -> Re
     };
     let told = door.runtime.answer(id, RESPONSE, answer).map_or_else(reply::refused, |()| told);
     drop(turn);
-    callers_first().await;
     door.end(body, told).await
-}
-
-/// Lets the caller's connection, which was just woken, write the answer before this one thanks the runtime for it.
-async fn callers_first() {
-    tokio::task::yield_now().await;
 }
 
 fn too_large() -> Answer {

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -68,6 +69,30 @@ pub enum BlobsError {
     Full,
     #[error("the blob store failed: {0}")]
     Io(Arc<str>),
+}
+
+impl From<io::Error> for BlobsError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BlobsError::Full,
+            _ => BlobsError::Io(error.to_string().into()),
+        }
+    }
+}
+
+/// An engine's work on files.
+pub(crate) async fn blocking<T: Send + 'static, E: Into<BlobsError> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, BlobsError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(E::into),
+        Err(error) => Err(BlobsError::Io(error.to_string().into())),
+    }
+}
+
+/// What a draft answers after a piece that could not be written.
+pub(crate) fn broken() -> BlobsError {
+    BlobsError::Io("an earlier piece of this blob could not be written".into())
 }
 
 /// Immutable bytes under names. A crash leaves a whole blob or none.

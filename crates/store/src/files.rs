@@ -13,6 +13,8 @@ use bytes::Bytes;
 use hearth_model::BoxFuture;
 use sha2::{Digest, Sha256};
 
+use crate::blobs::{blocking, broken};
+use crate::keys::random;
 use crate::{BlobId, Blobs, BlobsError, Draft, Naming};
 
 /// Room on the disk that blobs leave to records and logs: this, or that share of the disk where it is less.
@@ -51,12 +53,6 @@ impl Files {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, BlobsError> + Send + 'static,
-) -> Result<T, BlobsError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(BlobsError::Io(e.to_string().into())))
-}
-
 impl Inner {
     fn place(&self, id: BlobId) -> PathBuf {
         let hex = id.to_hex();
@@ -71,13 +67,13 @@ impl Inner {
     fn draft(self: &Arc<Self>, naming: Naming) -> Result<Writing, BlobsError> {
         self.has_room()?;
         let path = self.beside();
-        let file = File::create_new(&path).map_err(failed)?;
+        let file = File::create_new(&path)?;
         let hash = (naming == Naming::OfContent).then(Sha256::new);
         Ok(Writing { store: self.clone(), path, file, naming, hash, written: 0, looked: 0 })
     }
 
     fn has_room(&self) -> Result<(), BlobsError> {
-        let disk = rustix::fs::statvfs(&self.root).map_err(|e| failed(e.into()))?;
+        let disk = rustix::fs::statvfs(&self.root).map_err(io::Error::from)?;
         let reserve = (disk.f_blocks.saturating_mul(disk.f_frsize) / RESERVE_SHARE).min(RESERVE_MAX);
         let left = disk.f_bavail.saturating_mul(disk.f_frsize);
         if left < reserve { Err(BlobsError::Full) } else { Ok(()) }
@@ -105,7 +101,7 @@ impl Inner {
             _ => fs::copy(&from, &beside).and_then(|_| File::open(&beside)?.sync_all()),
         });
         let copied = made.and_then(|()| {
-            let copy = drawn()?;
+            let copy = BlobId::from_bytes(random());
             self.settle(&beside, copy).map(|()| copy)
         });
         let _ = fs::remove_file(&beside);
@@ -130,24 +126,11 @@ impl Inner {
     }
 }
 
-fn drawn() -> io::Result<BlobId> {
-    let mut bytes = [0; 32];
-    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(BlobId::from_bytes(bytes))
-}
-
-fn failed(error: io::Error) -> BlobsError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BlobsError::Full,
-        _ => BlobsError::Io(error.to_string().into()),
-    }
-}
-
-/// As [`failed`], where it is about one blob.
+/// An error that is about one blob.
 fn failed_with(id: BlobId) -> impl Fn(io::Error) -> BlobsError {
     move |error| match error.kind() {
         io::ErrorKind::NotFound => BlobsError::Missing(id),
-        _ => failed(error),
+        _ => error.into(),
     }
 }
 
@@ -169,13 +152,13 @@ impl Blobs for Files {
 
     fn delete(&self, id: BlobId) -> BoxFuture<'_, Result<(), BlobsError>> {
         Box::pin(self.blocking(move |inner| match fs::remove_file(inner.place(id)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
             _ => Ok(()),
         }))
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<BlobId>, BlobsError>> {
-        Box::pin(self.blocking(|inner| inner.list().map_err(failed)))
+        Box::pin(self.blocking(|inner| inner.list().map_err(BlobsError::from)))
     }
 }
 
@@ -198,7 +181,7 @@ struct Writing {
 
 impl Writing {
     fn write(&mut self, piece: &[u8]) -> Result<(), BlobsError> {
-        self.file.write_all(piece).map_err(failed)?;
+        self.file.write_all(piece)?;
         if let Some(hash) = &mut self.hash {
             hash.update(piece);
         }
@@ -215,7 +198,7 @@ impl Writing {
         let id = match (self.hash.take(), self.naming) {
             (Some(hash), _) => BlobId::from_bytes(hash.finalize().into()),
             (None, Naming::As(id)) => id,
-            (None, _) => drawn()?,
+            (None, _) => BlobId::from_bytes(random()),
         };
         self.store.settle(&self.path, id)?;
         Ok(id)
@@ -227,10 +210,6 @@ impl Drop for Writing {
         // Nothing is there where it was renamed.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-fn broken() -> BlobsError {
-    BlobsError::Io("an earlier piece of this blob could not be written".into())
 }
 
 impl Draft for FileDraft {
@@ -247,14 +226,14 @@ impl Draft for FileDraft {
         let path = self.writing.as_ref().map(|writing| writing.path.clone()).ok_or_else(broken);
         Box::pin(async move {
             let path = path?;
-            blocking(move || File::open(path).map_err(failed)).await
+            blocking(move || File::open(path).map_err(BlobsError::from)).await
         })
     }
 
     fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
         Box::pin(async move {
             let writing = self.writing.take().ok_or_else(broken)?;
-            blocking(move || writing.finish().map_err(failed)).await
+            blocking(move || writing.finish().map_err(BlobsError::from)).await
         })
     }
 }

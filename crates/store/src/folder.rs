@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::keys::random;
+
 /// Version of the stored format. A folder of an older version is migrated forward, one of a newer is refused.
 const FORMAT: u32 = 1;
 
@@ -117,10 +119,7 @@ fn instance(path: &Path) -> Result<String, FolderError> {
             Err(FolderError::Damaged { path: path.to_owned(), what: "the file `instance` holds no id" })
         };
     }
-    let mut bytes = [0; 8];
-    File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .map_err(|source| FolderError::Io { path: path.to_owned(), source })?;
+    let bytes: [u8; 8] = random();
     let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     write_small(path, "instance", &format!("{id}\n"))?;
     Ok(id)

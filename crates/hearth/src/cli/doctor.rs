@@ -2,7 +2,7 @@
 
 use super::{Failure, Global, output};
 use crate::documents::Doctor;
-use crate::settings::{self, Host, ProcessVariables, Settings, Sources};
+use crate::settings::Settings;
 
 #[derive(clap::Args)]
 pub struct DoctorOptions {
@@ -32,9 +32,7 @@ pub fn run(global: &Global, options: &DoctorOptions) -> Result<(), Failure> {
 /// As a server that is started here would have them.
 fn settings(options: &DoctorOptions) -> Result<Settings, Failure> {
     let flags = options.isolation.iter().map(|isolation| ("isolation", isolation.clone())).collect();
-    let host = Host::of(&ProcessVariables);
-    let sources = Sources { flags, config: None, variables: &ProcessVariables, host };
-    Ok(settings::load(sources).map_err(|e| Failure::Usage(e.to_string()))?.settings)
+    super::settings(flags)
 }
 
 fn print(doctor: &Doctor) -> Result<(), Failure> {

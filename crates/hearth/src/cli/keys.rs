@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Failure, Global, output};
 use crate::keys::Source;
-use crate::settings::{self, Host, ProcessVariables, Settings, Sources};
+use crate::settings::Settings;
 
 #[derive(clap::Subcommand)]
 pub enum KeysCommand {
@@ -71,9 +71,7 @@ fn rotate(global: &Global, options: &RotateOptions) -> Result<(), Failure> {
 fn settings(options: &RotateOptions) -> Result<Settings, Failure> {
     let given = [("data_dir", &options.data_dir), ("encryption.key_file", &options.encryption_key_file)];
     let flags = given.into_iter().filter_map(|(key, text)| Some((key, text.clone()?))).collect();
-    let host = Host::of(&ProcessVariables);
-    let sources = Sources { flags, config: None, variables: &ProcessVariables, host };
-    Ok(settings::load(sources).map_err(|e| Failure::Usage(e.to_string()))?.settings)
+    super::settings(flags)
 }
 
 /// As the server does: what is written stays the owner's.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hearth_model::BoxFuture;
 use sha2::{Digest, Sha256};
 
+use crate::blobs::{blocking, broken};
 use crate::keys::{Cipher, SEALING, random};
 use crate::{BlobId, Blobs, BlobsError, Draft, Keyring, Naming, RecordsError};
 
@@ -85,7 +86,7 @@ impl Draft for SealedDraft {
             let written = blocking(move || {
                 writing.plain.write_all(&piece)?;
                 writing.hash.update(&piece);
-                Ok(writing)
+                Ok::<_, io::Error>(writing)
             });
             self.writing = Some(written.await?);
             Ok(())
@@ -117,7 +118,7 @@ impl Draft for SealedDraft {
                 let (file, chunk, is_last) = blocking(move || {
                     let chunk = read_chunk(&mut plain, CHUNK)?;
                     let is_last = chunk.len() < CHUNK;
-                    Ok((plain, cipher.seal(&place(salt, number, is_last), &chunk), is_last))
+                    Ok::<_, io::Error>((plain, cipher.seal(&place(salt, number, is_last), &chunk), is_last))
                 })
                 .await?;
                 plain = file;
@@ -162,18 +163,6 @@ fn read_chunk(file: &mut File, length: usize) -> io::Result<Vec<u8>> {
 /// A chunk is where it was put, and the last is the last.
 fn place(salt: [u8; SALT_LENGTH], number: u64, is_last: bool) -> Vec<u8> {
     [&salt[..], &number.to_le_bytes(), &[u8::from(is_last)]].concat()
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, BlobsError> {
-    let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)));
-    done.map_err(|error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BlobsError::Full,
-        _ => BlobsError::Io(error.to_string().into()),
-    })
-}
-
-fn broken() -> BlobsError {
-    BlobsError::Io("an earlier piece of this blob could not be written".into())
 }
 
 #[cfg(test)]
