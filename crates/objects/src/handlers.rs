@@ -2,6 +2,7 @@
 
 mod buckets;
 mod copy;
+mod creating;
 mod deletes;
 mod lists;
 mod multipart;

@@ -4,16 +4,17 @@ use hearth_store::BlobsError;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result};
 
+use super::creating::headers_given;
 use super::multipart::{Part, part_number};
-use super::objects::{Describing, Located, content_encoding, find, hex, metadata};
+use super::objects::{Describing, Located, find, hex};
 use super::sums::with_checksum;
-use super::{Handlers, asked, millis, owner, tags, time};
+use super::{Handlers, asked, owner, tags, time};
 use crate::checksum::Algorithm;
 use crate::conditions::{Reading, strong};
 use crate::content;
 use crate::error;
 use crate::intake::{self, PUT_MAX, Said, Taken};
-use crate::record::{self, Body, Headers};
+use crate::record::{self, Body};
 use crate::refuse;
 
 /// What a copy is made of.
@@ -57,15 +58,7 @@ impl Handlers {
         }
         let headers = match replaces {
             false => found.content.headers.clone(),
-            true => Headers {
-                content_type: input.content_type,
-                cache_control: input.cache_control,
-                content_disposition: input.content_disposition,
-                content_encoding: content_encoding(input.content_encoding.as_deref()),
-                content_language: input.content_language,
-                expires_ms: input.expires.as_ref().and_then(millis),
-                metadata: metadata(input.metadata.as_ref())?,
-            },
+            true => headers_given!(input),
         };
         let tags = match retags {
             false => found.content.tags.clone(),

@@ -8,16 +8,17 @@ use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::buckets::who;
-use super::objects::{content_encoding, hex, metadata, said, whole};
+use super::creating::{headers_given, refuse_creating};
+use super::objects::{hex, said, whole};
 use super::sums::{Sums, given_checksums, with_checksum};
-use super::{Handlers, asked, millis, owner, signed, tags, time};
+use super::{Handlers, asked, owner, signed, tags, time};
 use crate::checksum::{self, Algorithm, Checksum};
 use crate::conditions::{self, strong};
 use crate::error;
 use crate::intake::{self, Taken};
 use crate::record::{
-    self, Body, Content, Headers, PART, PARTS, PartRecord, PartsRecord, UPLOAD, UploadRecord, Versioning, below,
-    object_id, part_id, split,
+    self, Body, Content, PART, PARTS, PartRecord, PartsRecord, UPLOAD, UploadRecord, Versioning, below, object_id,
+    part_id, split,
 };
 use crate::refuse;
 use crate::state::{Found, delete, parse, put};
@@ -51,7 +52,7 @@ impl Handlers {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let (owner, input) = (owner(&request)?, request.input);
         refuse::owner(input.expected_bucket_owner.as_deref(), &owner.account)?;
-        refuse_creation(&input)?;
+        refuse_creating!("CreateMultipartUpload", &input);
         let algorithm = match &input.checksum_algorithm {
             None => None,
             Some(name) => Some(Algorithm::parse(name.as_str()).ok_or_else(|| {
@@ -70,15 +71,7 @@ impl Handlers {
         };
         let record = UploadRecord {
             started_ms: self.now_ms(),
-            headers: Headers {
-                content_type: input.content_type,
-                cache_control: input.cache_control,
-                content_disposition: input.content_disposition,
-                content_encoding: content_encoding(input.content_encoding.as_deref()),
-                content_language: input.content_language,
-                expires_ms: input.expires.as_ref().and_then(millis),
-                metadata: metadata(input.metadata.as_ref())?,
-            },
+            headers: headers_given!(input),
             tags: tags::of_header(input.tagging.as_deref())?,
             storage_class: refuse::class("CreateMultipartUpload", input.storage_class.as_ref())?,
             algorithm,
@@ -412,24 +405,4 @@ fn checksum_of(parts: &[PartRecord], upload: &UploadRecord) -> S3Result<Checksum
             "The upload was created without a checksum algorithm, and its parts have different ones.",
         )
     })
-}
-
-fn refuse_creation(input: &CreateMultipartUploadInput) -> S3Result<()> {
-    let grants = input.grant_full_control.is_some()
-        || input.grant_read.is_some()
-        || input.grant_read_acp.is_some()
-        || input.grant_write_acp.is_some();
-    refuse::acl(input.acl.as_ref(), grants)?;
-    refuse::encryption("CreateMultipartUpload", input.server_side_encryption.as_ref())?;
-    refuse::given(
-        "CreateMultipartUpload",
-        &[
-            (input.sse_customer_algorithm.is_some(), "SSECustomerAlgorithm"),
-            (input.ssekms_key_id.is_some(), "SSEKMSKeyId"),
-            (input.object_lock_mode.is_some(), "ObjectLockMode"),
-            (input.object_lock_legal_hold_status.is_some(), "ObjectLockLegalHoldStatus"),
-            (input.object_lock_retain_until_date.is_some(), "ObjectLockRetainUntilDate"),
-            (input.website_redirect_location.is_some(), "WebsiteRedirectLocation"),
-        ],
-    )
 }

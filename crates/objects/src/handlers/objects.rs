@@ -7,8 +7,9 @@ use hearth_store::{BlobId, Expect, Key};
 use s3s::dto::*;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
+use super::creating::{headers_given, refuse_creating};
 use super::sums::{Sums, given_checksums, with_checksum};
-use super::{Handlers, asked, millis, owner, signed, tags, time};
+use super::{Handlers, asked, owner, signed, tags, time};
 use crate::conditions::{self, Reading, strong};
 use crate::content;
 use crate::door::Asked;
@@ -88,17 +89,9 @@ impl Handlers {
         let (asked, input) = (asked(&request)?.clone(), request.input);
         let owner = &asked.owner;
         refuse::owner(input.expected_bucket_owner.as_deref(), &owner.account)?;
-        refuse_put(&input)?;
+        refuse_creating!("PutObject", &input);
         let mut content_of = Describing {
-            headers: Headers {
-                content_type: input.content_type.clone(),
-                cache_control: input.cache_control.clone(),
-                content_disposition: input.content_disposition.clone(),
-                content_encoding: content_encoding(input.content_encoding.as_deref()),
-                content_language: input.content_language.clone(),
-                expires_ms: input.expires.as_ref().and_then(millis),
-                metadata: metadata(input.metadata.as_ref())?,
-            },
+            headers: headers_given!(input),
             tags: tags::of_header(input.tagging.as_deref())?,
             storage_class: refuse::class("PutObject", input.storage_class.as_ref())?,
         };
@@ -369,26 +362,6 @@ impl Handlers {
 /// Goes to its end also when whoever waits for it does not.
 pub(super) async fn whole<T: Send + 'static>(work: impl Future<Output = S3Result<T>> + Send + 'static) -> S3Result<T> {
     tokio::spawn(work).await.unwrap_or_else(|error| Err(error::damaged(&error)))
-}
-
-fn refuse_put(input: &PutObjectInput) -> S3Result<()> {
-    let grants = input.grant_full_control.is_some()
-        || input.grant_read.is_some()
-        || input.grant_read_acp.is_some()
-        || input.grant_write_acp.is_some();
-    refuse::acl(input.acl.as_ref(), grants)?;
-    refuse::encryption("PutObject", input.server_side_encryption.as_ref())?;
-    refuse::given(
-        "PutObject",
-        &[
-            (input.sse_customer_algorithm.is_some(), "SSECustomerAlgorithm"),
-            (input.ssekms_key_id.is_some(), "SSEKMSKeyId"),
-            (input.object_lock_mode.is_some(), "ObjectLockMode"),
-            (input.object_lock_legal_hold_status.is_some(), "ObjectLockLegalHoldStatus"),
-            (input.object_lock_retain_until_date.is_some(), "ObjectLockRetainUntilDate"),
-            (input.website_redirect_location.is_some(), "WebsiteRedirectLocation"),
-        ],
-    )
 }
 
 /// What goes with a content.
