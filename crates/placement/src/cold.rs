@@ -12,7 +12,7 @@ use crate::concurrency::Permit;
 use crate::events::Events;
 use crate::host::{Asked, Granted};
 use crate::lock;
-use crate::placement::{Inner, VersionPool, serve};
+use crate::placement::{Inner, Unserved, VersionPool, serve};
 use crate::pool::{Line, Turn};
 
 /// How long a call waits for an environment that has answered and is about to ask for more, before another is started.
@@ -38,9 +38,38 @@ impl Inner {
         invocation: Invocation,
         permit: Permit,
     ) -> Result<Response, InvokeError> {
+        match self.attempt(&pool, invocation, permit).await {
+            Ok(response) => Ok(response),
+            Err(unserved) => self.again(pool, unserved).await,
+        }
+    }
+
+    /// Once more, in another environment, when the first one was lost before the invocation reached it.
+    pub async fn again(
+        self: Arc<Self>,
+        pool: Arc<Mutex<VersionPool>>,
+        unserved: Unserved,
+    ) -> Result<Response, InvokeError> {
+        let Unserved { error: InvokeError::Internal(reason), invocation: Some(invocation), permit } = unserved else {
+            return Err(unserved.error);
+        };
+        tracing::warn!(request_id = %invocation.request_id, %reason, "an environment was lost; another is tried");
+        let permit = match permit {
+            Some(permit) => permit,
+            None => self.admit(&invocation.function)?,
+        };
+        self.attempt(&pool, invocation, permit).await.map_err(|unserved| unserved.error)
+    }
+
+    async fn attempt(
+        self: &Arc<Self>,
+        pool: &Arc<Mutex<VersionPool>>,
+        invocation: Invocation,
+        permit: Permit,
+    ) -> Result<Response, Unserved> {
         let wanted = Wanted { pool: pool.clone(), function: invocation.function.clone(), ticket: self.ticket() };
         let turn = self.obtain(&wanted, permit).await?;
-        serve(&pool, turn, invocation).await
+        serve(pool, turn, invocation).await
     }
 
     async fn obtain(self: &Arc<Self>, wanted: &Wanted, permit: Permit) -> Result<Turn<Environment>, InvokeError> {

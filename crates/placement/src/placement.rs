@@ -10,7 +10,7 @@ use hearth_model::{
     AccountId, Architecture, BoxFuture, Clock, FunctionName, FunctionVersion, Functions, Invocation, Invoke,
     InvokeError, LogStreamId, Region, Response, VersionKey,
 };
-use hearth_worker::{Environment, Worker};
+use hearth_worker::{Environment, Refused, Worker};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -153,17 +153,18 @@ impl Inner {
         let permit = self.admit(function)?;
         let pool = self.pool(&function.key);
         let arrived = lock(&pool).arrive(permit, self.now());
-        match arrived {
-            Ok(turn) => serve(&pool, turn, invocation).await,
-            Err(permit) => {
-                // In a task of its own: a caller that goes away leaves nothing half done.
-                let cold = tokio::spawn(self.cold(pool, invocation, permit));
-                cold.await.unwrap_or_else(|e| Err(InvokeError::Internal(e.to_string().into())))
-            }
-        }
+        // What may start an environment has a task of its own: a caller that goes away leaves nothing half done.
+        let cold = match arrived {
+            Ok(turn) => match serve(&pool, turn, invocation).await {
+                Ok(response) => return Ok(response),
+                Err(unserved) => tokio::spawn(self.again(pool, unserved)),
+            },
+            Err(permit) => tokio::spawn(self.cold(pool, invocation, permit)),
+        };
+        cold.await.unwrap_or_else(|e| Err(InvokeError::Internal(e.to_string().into())))
     }
 
-    fn admit(&self, function: &FunctionVersion) -> Result<Permit, InvokeError> {
+    pub fn admit(&self, function: &FunctionVersion) -> Result<Permit, InvokeError> {
         let VersionKey { account, region, name, .. } = &function.key;
         let account = shared(&self.accounts, (account.clone(), region.clone()));
         let running = shared(&self.running, (function.key.account.clone(), region.clone(), name.clone()));
@@ -259,16 +260,30 @@ impl Inner {
     }
 }
 
+/// A call that did not reach its function, and why.
+pub(crate) struct Unserved {
+    pub error: InvokeError,
+    /// For another try, when an environment had it.
+    pub invocation: Option<Invocation>,
+    /// Unless the environment's end has given it back.
+    pub permit: Option<Permit>,
+}
+
+impl From<InvokeError> for Unserved {
+    fn from(error: InvokeError) -> Self {
+        Unserved { error, invocation: None, permit: None }
+    }
+}
+
 /// Gives a call to the environment whose turn it has. Once this is polled the invocation is on its way, whether or not
 /// the answer is waited for.
 pub(crate) async fn serve(
     pool: &Mutex<VersionPool>,
     turn: Turn<Environment>,
     invocation: Invocation,
-) -> Result<Response, InvokeError> {
-    let response = turn.environment.invoke(invocation).await?;
+) -> Result<Response, Unserved> {
+    let served = turn.environment.invoke(invocation).await;
     // The caller's share of concurrency ends with its answer; the environment is busy a moment longer.
     let permit = lock(pool).answered(turn.environment.id(), turn.number);
-    drop(permit);
-    Ok(response)
+    served.map_err(|Refused { error, invocation }| Unserved { error, invocation, permit })
 }

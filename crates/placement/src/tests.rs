@@ -2,6 +2,7 @@ mod api;
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -97,6 +98,24 @@ async fn more_calls_than_the_account_may_have_are_throttled_until_one_has_its_an
     world.open_gate();
     held.await.unwrap().unwrap();
     assert!(world.call(&function, "\"who\"").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_environment_is_lost_before_its_function_saw_it_gets_another_once() {
+    let world = World::new(support::Config { concurrent_executions: 1, ..config() });
+    let function = world.functions.put("f", 128, 1);
+    world.host.losses.store(1, Ordering::SeqCst);
+    world.call(&function, "\"who\"").await.unwrap();
+    assert_eq!(world.host.begun(), 1);
+
+    let other = world.functions.put("g", 128, 1);
+    world.host.losses.store(2, Ordering::SeqCst);
+    let refused = world.call(&other, "\"who\"").await.unwrap_err();
+    assert!(matches!(refused, InvokeError::Internal(_)), "{refused}");
+    assert_eq!(world.host.begun(), 1);
+    world.call(&other, "\"who\"").await.unwrap();
+    world.until("all lost ones gone", |host| host.sandboxes() == 2).await;
+    assert_eq!(world.placement.inner.running(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

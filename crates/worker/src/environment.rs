@@ -88,6 +88,20 @@ fn stream_name(function: &FunctionVersion, id: &LogStreamId, now: SystemTime) ->
     LogStreamName::new(date, name, function.key.version, id)
 }
 
+/// An invocation that an environment did not take, and why.
+pub struct Refused {
+    pub error: InvokeError,
+    /// For another environment. Only a defect loses it.
+    pub invocation: Option<Invocation>,
+}
+
+/// Without the payload.
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Refused").field(&self.error).finish()
+    }
+}
+
 /// A cheap handle. The environment lives until it is shut down or its sandbox is lost, whoever holds handles.
 #[derive(Clone)]
 pub struct Environment {
@@ -121,14 +135,14 @@ impl Environment {
 
     /// Runs one invocation; it is on its way when this comes back, whether or not the answer is waited for. One at a
     /// time: a second one is refused. An error means that the function has seen nothing of it.
-    pub fn invoke(&self, invocation: Invocation) -> BoxFuture<'static, Result<Response, InvokeError>> {
+    pub fn invoke(&self, invocation: Invocation) -> BoxFuture<'static, Result<Response, Refused>> {
         let (answer, answered) = oneshot::channel();
         let (outcome, ended) = oneshot::channel();
         let lost = lost_report(invocation.request_id.clone(), &self.shared);
         self.shared.invoke(Call::new(invocation, answer, outcome));
         Box::pin(async move {
-            let lost_call = || Err(InvokeError::Internal("the environment ended without a word".into()));
-            let answer = answered.await.unwrap_or_else(|_| lost_call())?;
+            let lost_call = || InvokeError::Internal("the environment ended without a word".into());
+            let answer = answered.await.map_err(|_| Refused { error: lost_call(), invocation: None })??;
             let head = Head {
                 executed_version: lost.version,
                 content_type: answer.content_type,

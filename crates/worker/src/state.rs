@@ -23,7 +23,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::ending::Budget;
-use crate::environment::Environment;
+use crate::environment::{Environment, Refused};
 use crate::failure::Cause;
 use crate::machine::{Effect, Input, Machine};
 use crate::output::{Log, Output, Pumped};
@@ -62,7 +62,7 @@ pub(crate) struct Call {
     request_id: RequestId,
     /// Until it is delivered.
     invocation: Option<Invocation>,
-    answer: Option<oneshot::Sender<Result<Answer, InvokeError>>>,
+    answer: Option<oneshot::Sender<Result<Answer, Refused>>>,
     outcome: oneshot::Sender<Outcome>,
     /// START is in the log.
     begun: bool,
@@ -71,14 +71,23 @@ pub(crate) struct Call {
 impl Call {
     pub fn new(
         invocation: Invocation,
-        answer: oneshot::Sender<Result<Answer, InvokeError>>,
+        answer: oneshot::Sender<Result<Answer, Refused>>,
         outcome: oneshot::Sender<Outcome>,
     ) -> Self {
         let request_id = invocation.request_id.clone();
         Call { request_id, invocation: Some(invocation), answer: Some(answer), outcome, begun: false }
     }
 
-    fn answer(&mut self, answer: Result<Answer, InvokeError>) {
+    fn answer(&mut self, answer: Answer) {
+        self.tell(Ok(answer));
+    }
+
+    fn refuse(&mut self, error: InvokeError) {
+        let invocation = self.invocation.take();
+        self.tell(Err(Refused { error, invocation }));
+    }
+
+    fn tell(&mut self, answer: Result<Answer, Refused>) {
         if let Some(caller) = self.answer.take() {
             // A caller that has gone away misses nothing.
             let _ = caller.send(answer);
@@ -171,7 +180,7 @@ impl Shared {
         let mut state = self.lock();
         if !state.machine.accepts() {
             let refusal = if state.machine.has_ended() { state.refusal() } else { busy() };
-            return call.answer(Err(refusal));
+            return call.refuse(refusal);
         }
         state.call = Some(call);
         self.step(state, Input::Invoke);

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hearth_model::{FunctionError, InvokeError, Status};
+use hearth_worker::Refused;
 use support::{World, invocation, invoke, variable};
 
 const ECHO: &str = "while True:\n  id, event = next_event()\n  respond(id, event)\n";
@@ -318,7 +319,7 @@ async fn a_second_call_at_a_time_is_refused() {
     let refused = invoke(&environment, "b", "1").await.unwrap_err();
     assert!(matches!(refused, InvokeError::Internal(_)), "{refused}");
     drop(environment.shutdown());
-    assert!(matches!(first.await, Err(InvokeError::ShuttingDown)));
+    assert!(matches!(first.await, Err(Refused { error: InvokeError::ShuttingDown, invocation: Some(_) })));
     world.wait_gone().await;
 }
 

@@ -53,6 +53,7 @@ impl World {
             hearth_observe::Config { retention: Duration::from_secs(86_400), clock: Arc::new(SystemClock) };
         let host = Arc::new(Host {
             sandboxes: AtomicUsize::new(0),
+            losses: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             gate: watch::channel(false).0,
         });
@@ -203,6 +204,8 @@ impl Clock for Hand {
 pub struct Host {
     /// Sandboxes that exist.
     pub sandboxes: AtomicUsize,
+    /// Sandboxes of those to come that are lost at once.
+    pub losses: AtomicUsize,
     /// Invocations that reached a function.
     pub begun: AtomicUsize,
     /// While it is false, the payload `"hold"` is not answered.
@@ -275,7 +278,8 @@ struct Place(Arc<Host>);
 impl Prepared for Place {
     fn bind(self: Box<Self>, _: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
         self.0.sandboxes.fetch_add(1, Ordering::SeqCst);
-        let sandbox = Open { host: self.0, process: Mutex::default() };
+        let lost = self.0.losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        let sandbox = Open { host: self.0, process: Mutex::default(), lost };
         Box::pin(async move { Ok(Box::new(sandbox) as Box<dyn Sandbox>) })
     }
 }
@@ -283,6 +287,7 @@ impl Prepared for Place {
 struct Open {
     host: Arc<Host>,
     process: Mutex<Option<AbortHandle>>,
+    lost: bool,
 }
 
 impl Open {
@@ -317,6 +322,9 @@ impl Sandbox for Open {
     }
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
+        if self.lost {
+            return Box::pin(async { Err(Error::Gone) });
+        }
         let variable = |wanted: &str| {
             let mut variables = command.environment.iter();
             variables.find(|(key, _)| key == wanted).map(|(_, value)| value.clone()).unwrap()

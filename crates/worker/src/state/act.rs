@@ -43,7 +43,7 @@ impl State {
             Effect::Refuse => {
                 let refusal = self.refusal();
                 if let Some(mut call) = self.call.take() {
-                    call.answer(Err(refusal));
+                    call.refuse(refusal);
                 }
             }
             Effect::Idle => {}
@@ -166,7 +166,7 @@ impl State {
             });
         }
         let answer = cause.answer(&call.request_id);
-        call.answer(Ok(answer));
+        call.answer(answer);
     }
 
     fn time_out(&mut self, shared: &Shared) {
@@ -178,7 +178,7 @@ impl State {
         let (at, request_id) = (shared.clock.wall(), call.request_id.clone());
         let answer = timed_out(&request_id, timeout);
         self.log.platform(&PlatformRecord::TimedOut { at, request_id, timeout });
-        call.answer(Ok(answer));
+        call.answer(answer);
     }
 
     fn finish(

@@ -75,7 +75,7 @@ impl Runtime for Line {
             state.timeline.answered(self.shared.clock.now(), answer.body.len(), error_type.clone());
         }
         if let Some(call) = &mut state.call {
-            call.answer(Ok(answer));
+            call.answer(answer);
         }
         self.shared.step(state, Input::Answered(error_type));
         Ok(())

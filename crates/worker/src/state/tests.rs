@@ -70,7 +70,7 @@ fn function() -> FunctionVersion {
 }
 
 /// What waits for a call: its answer and its outcome.
-type Waiting = (oneshot::Receiver<Result<Answer, InvokeError>>, oneshot::Receiver<Outcome>);
+type Waiting = (oneshot::Receiver<Result<Answer, Refused>>, oneshot::Receiver<Outcome>);
 
 struct Bench {
     shared: Arc<Shared>,

@@ -259,7 +259,8 @@ impl Done {
 
 pub async fn invoke(environment: &Environment, id: &str, payload: &str) -> Result<Done, InvokeError> {
     let run = async {
-        let response = environment.invoke(invocation(environment, id, payload)).await?;
+        let response =
+            environment.invoke(invocation(environment, id, payload)).await.map_err(|refused| refused.error)?;
         let (head, body, outcome) = response.collect(10_000_000).await.unwrap();
         Ok(Done { head, body: String::from_utf8(body.to_vec()).unwrap(), outcome: outcome.await })
     };
