@@ -58,6 +58,10 @@ impl DataDir {
         self.path.join("records.sqlite")
     }
 
+    pub fn queue(&self) -> PathBuf {
+        self.path.join("queue.sqlite")
+    }
+
     /// Packages of functions and layers.
     pub fn blobs(&self) -> PathBuf {
         self.path.join("blobs")

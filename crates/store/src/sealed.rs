@@ -5,3 +5,4 @@ mod records;
 
 pub use blobs::SealedBlobs;
 pub use records::SealedRecords;
+pub(crate) use records::account;

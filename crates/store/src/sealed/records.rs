@@ -95,7 +95,7 @@ fn seal(cipher: &Cipher, key: &Key, value: &[u8]) -> Bytes {
 }
 
 /// Of a partition, `ACCOUNT/REGION`.
-fn account(partition: &str) -> &str {
+pub(crate) fn account(partition: &str) -> &str {
     partition.split('/').next().unwrap_or_default()
 }
 
