@@ -85,8 +85,13 @@ impl Error {
 
     /// AWS-JSON: the body names the code. `content_type` says which version.
     pub fn aws_json(&self, content_type: &'static str) -> Reply {
-        let body = serde_json::json!({"__type": self.code, "message": self.message});
-        let mut reply = Reply::new(self.status, content_type, body.to_string());
+        let mut body = Map::new();
+        body.insert("__type".to_owned(), self.code.as_ref().into());
+        if let Some(message) = &self.message {
+            body.insert("message".to_owned(), message.as_str().into());
+        }
+        body.extend(self.extra.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let mut reply = Reply::new(self.status, content_type, Value::Object(body).to_string());
         reply.header("x-amzn-errortype", &self.code);
         reply
     }

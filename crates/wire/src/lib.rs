@@ -1,6 +1,7 @@
 //! The AWS protocols, as a server speaks them. Knows nothing of Hearth, nor of any one service: services' shapes are
 //! tables ([`Shape`]) that `wire-SERVICE` crates are generated with.
 
+pub mod aws_json;
 mod context;
 mod coverage;
 mod error;

@@ -104,7 +104,7 @@ fn body(bytes: &Bytes) -> Result<Map<String, Value>, Error> {
 }
 
 /// Removes what the model does not have, at every depth.
-fn retain_known(members: &[Member], value: &mut Map<String, Value>, path: &str, ignored: &mut Vec<String>) {
+pub(crate) fn retain_known(members: &[Member], value: &mut Map<String, Value>, path: &str, ignored: &mut Vec<String>) {
     value.retain(|name, _| {
         let known = members.iter().any(|member| member.name == name && member.location == Location::Body);
         if !known {
@@ -168,7 +168,7 @@ fn typed(member: &Member, text: String) -> Result<Value, Error> {
 }
 
 /// Types, at every depth (the service's own parser's texts).
-fn check_type(shape: &Shape, value: &Value) -> Result<(), Error> {
+pub(crate) fn check_type(shape: &Shape, value: &Value) -> Result<(), Error> {
     if value.is_null() {
         return Ok(());
     }

@@ -25,6 +25,9 @@ pub struct Metadata {
     /// Of the Query protocol.
     #[serde(default)]
     pub xml_namespace: String,
+    /// Of AWS-JSON.
+    #[serde(default)]
+    pub target_prefix: String,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +77,9 @@ pub struct Shape {
     #[serde(default)]
     pub exception: bool,
     pub error: Option<ErrorTrait>,
+    /// An error that is the service's.
+    #[serde(default)]
+    pub fault: bool,
     #[serde(default)]
     pub eventstream: bool,
 }

@@ -4,12 +4,18 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result};
 
-use super::{Generator, HEAD, pascal, snake};
+use super::{Generator, HEAD, Protocol, pascal, snake};
 
 const OF_QUERY: &str = "use hearth_wire::query::{self, Form, decode, encode};
 use hearth_wire::{Context, Coverage, Error, Reply};
 
 use super::operations::{NAMESPACE, OPERATIONS, Operation, REFUSED, VERSION};
+";
+
+const OF_AWS_JSON: &str = "use hearth_wire::aws_json::{self, decode, encode};
+use hearth_wire::{Context, Coverage, Error, Reply};
+
+use super::operations::{OPERATIONS, Operation, REFUSED};
 ";
 
 const OF_REST_JSON: &str = "use hearth_wire::rest_json::{Nothing, Parts, decode, encode};
@@ -35,6 +41,23 @@ async fn call(&self, cx: &Context, form: &Form) -> Result<Reply, Error> {
     match info.operation {
 ";
 
+const CALL_BY_AWS_JSON: &str =
+    "/// Answers in the protocol, whatever comes of it. `name` is the operation that `X-Amz-Target` names.
+pub async fn answer(&self, cx: &Context, name: &str, body: &[u8]) -> Reply {
+    self.call(cx, name, body).await.unwrap_or_else(|error| error.aws_json(aws_json::CONTENT_TYPE))
+}
+
+/// Decodes, calls and encodes. What is not built refuses by name before anything is read.
+async fn call(&self, cx: &Context, name: &str, body: &[u8]) -> Result<Reply, Error> {
+    let Some(info) = OPERATIONS.iter().find(|info| info.name == name) else {
+        return Err(aws_json::unknown(SERVICE, name, &REFUSED));
+    };
+    let refused = || Error::not_supported(format_args!(\"{SERVICE}:{}\", info.name));
+    if self.coverage(info.operation).is_none() { return Err(refused()); }
+    let Some(shape) = info.input else { return Err(refused()); };
+    match info.operation {
+";
+
 const CALL_BY_REST_JSON: &str =
     "/// Decodes, calls and encodes. What is not built refuses by name before anything is read.
 pub async fn call(&self, cx: &Context, operation: Operation, parts: Parts<'_>) -> Result<Reply, Error> {
@@ -48,12 +71,20 @@ pub async fn call(&self, cx: &Context, operation: Operation, parts: Parts<'_>) -
 impl Generator {
     pub fn api(&self) -> Result<String> {
         let service = self.service.name;
-        let imports = if self.is_query() { OF_QUERY } else { OF_REST_JSON };
+        let imports = match self.service.protocol {
+            Protocol::Query => OF_QUERY,
+            Protocol::AwsJson { .. } => OF_AWS_JSON,
+            Protocol::RestJson => OF_REST_JSON,
+        };
         let mut text =
             format!("{HEAD}use std::sync::Arc;\n\nuse async_trait::async_trait;\n{imports}use super::types::*;\n\n");
-        if self.is_query() {
-            writeln!(text, "const SERVICE: &str = {service:?};\n")?;
+        if !self.is_rest() {
+            writeln!(text, "const SERVICE: &str = {service:?};")?;
         }
+        if let Protocol::AwsJson { invalid } = self.service.protocol {
+            writeln!(text, "/// The code of what breaks a constraint.\nconst INVALID: &str = {invalid:?};")?;
+        }
+        text.push('\n');
         for (group, names) in self.service.groups {
             writeln!(
                 text,
@@ -88,23 +119,31 @@ impl Generator {
     }
 
     fn call(&self, text: &mut String) -> Result<()> {
-        match self.is_query() {
-            true => text.push_str(CALL_BY_QUERY),
-            false => text.push_str(&CALL_BY_REST_JSON.replace("SERVICE", self.service.name)),
+        match self.service.protocol {
+            Protocol::Query => text.push_str(CALL_BY_QUERY),
+            Protocol::AwsJson { .. } => text.push_str(CALL_BY_AWS_JSON),
+            Protocol::RestJson => text.push_str(&CALL_BY_REST_JSON.replace("SERVICE", self.service.name)),
         }
         for (group, names) in self.service.groups {
             for name in *names {
                 let (input, output) = self.signature(name)?;
                 let called = format!("api.{}(cx, input).await?", snake(name));
-                let answer = match (self.is_query(), output.as_str()) {
-                    (true, "()") => format!("{called};\nOk(query::acknowledge(info.name, NAMESPACE, &cx.request_id))"),
-                    (true, _) => format!("Ok(encode(info.name, NAMESPACE, &{called}, &cx.request_id))"),
-                    (false, _) => format!("Ok(encode({called}, info.status))"),
+                let (from, answer) = match (self.service.protocol, output.as_str()) {
+                    (Protocol::Query, "()") => {
+                        ("form, cx", format!("{called};\nOk(query::acknowledge(info.name, NAMESPACE, &cx.request_id))"))
+                    }
+                    (Protocol::Query, _) => {
+                        ("form, cx", format!("Ok(encode(info.name, NAMESPACE, &{called}, &cx.request_id))"))
+                    }
+                    (Protocol::AwsJson { .. }, "()") => {
+                        ("body, INVALID, cx", format!("{called};\nOk(aws_json::acknowledge())"))
+                    }
+                    (Protocol::AwsJson { .. }, _) => ("body, INVALID, cx", format!("Ok(encode(&{called}))")),
+                    (Protocol::RestJson, _) => ("parts, cx", format!("Ok(encode({called}, info.status))")),
                 };
-                let from = if self.is_query() { "form" } else { "parts" };
                 writeln!(
                     text,
-                    "Operation::{name} => {{\nlet api = self.{group}.as_ref().ok_or_else(refused)?;\nlet input: {input} = decode(shape, {from}, cx)?;\n{answer}\n}}"
+                    "Operation::{name} => {{\nlet api = self.{group}.as_ref().ok_or_else(refused)?;\nlet input: {input} = decode(shape, {from})?;\n{answer}\n}}"
                 )?;
             }
         }
@@ -115,7 +154,7 @@ impl Generator {
     fn signature(&self, name: &str) -> Result<(String, String)> {
         let operation = &self.model.operations[name];
         let input = operation.input.as_ref().map(|input| input.shape.clone()).context("an operation has no input")?;
-        let nothing = if self.is_query() { "()" } else { "Nothing" };
+        let nothing = if self.is_rest() { "Nothing" } else { "()" };
         let output = operation.output.as_ref().map_or(nothing.to_owned(), |output| output.shape.clone());
         Ok((input, output))
     }

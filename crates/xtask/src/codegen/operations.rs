@@ -5,7 +5,9 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::{Generator, HEAD, screaming, snake};
+use crate::model::Shape;
+
+use super::{Generator, HEAD, Protocol, screaming, snake};
 
 impl Generator {
     /// The enumeration of operations and their table.
@@ -16,10 +18,10 @@ impl Generator {
             .iter()
             .flat_map(|(group, names)| names.iter().map(move |name| (*name, *group)))
             .collect();
-        let (import, members) = if self.is_query() {
-            ("", "")
-        } else {
+        let (import, members) = if self.is_rest() {
             ("use hearth_wire::route::Template;\n", "pub template: Template,\n/// Of success.\npub status: u16,\n")
+        } else {
+            ("", "")
         };
         let mut text = format!("{HEAD}use hearth_wire::Shape;\n{import}\nuse super::shapes;\n\n");
         let every =
@@ -44,11 +46,11 @@ impl Generator {
                 Some(input) => format!("Some(&shapes::{})", screaming(&input.shape)),
                 None => "None".to_owned(),
             };
-            let members = if self.is_query() {
-                String::new()
-            } else {
+            let members = if self.is_rest() {
                 let (method, uri, status) = (&http.method, &http.request_uri, http.response_code.unwrap_or(200));
                 format!("template: Template {{ method: {method:?}, uri: {uri:?} }}, status: {status}, ")
+            } else {
+                String::new()
             };
             let group = groups[name.as_str()];
             writeln!(
@@ -57,19 +59,34 @@ impl Generator {
             )?;
         }
         text.push_str("];\n");
-        if self.is_query() {
-            let metadata = &self.model.metadata;
+        let metadata = &self.model.metadata;
+        if !self.is_rest() {
             write!(
                 text,
-                "\n/// Operations of the service that refuse by name.\npub static REFUSED: [&str; {}] = {:?};\n\n\
-                 pub const VERSION: &str = {:?};\npub const NAMESPACE: &str = {:?};\n",
+                "\n/// Operations of the service that refuse by name.\npub static REFUSED: [&str; {}] = {:?};\n\n",
                 self.refused.len(),
-                self.refused,
-                metadata.api_version,
-                metadata.xml_namespace
+                self.refused
             )?;
         }
+        match self.service.protocol {
+            Protocol::RestJson => {}
+            Protocol::Query => writeln!(
+                text,
+                "pub const VERSION: &str = {:?};\npub const NAMESPACE: &str = {:?};",
+                metadata.api_version, metadata.xml_namespace
+            )?,
+            Protocol::AwsJson { .. } => writeln!(
+                text,
+                "/// What `X-Amz-Target` says before the operation's name.\npub const TARGET: &str = {:?};",
+                metadata.target_prefix
+            )?,
+        }
         Ok(text)
+    }
+
+    /// Of an error whose model says none.
+    fn status(&self, shape: &Shape) -> u16 {
+        if self.is_rest() || shape.fault { 500 } else { 400 }
     }
 
     /// A constructor for each modelled error that can occur.
@@ -81,7 +98,7 @@ impl Generator {
             if !self.service.whole && !named.contains(name.as_str()) {
                 continue;
             }
-            let status = shape.error.as_ref().map_or(500, |error| error.http_status_code);
+            let status = shape.error.as_ref().map_or(self.status(shape), |error| error.http_status_code);
             let code = shape.error.as_ref().and_then(|error| error.code.as_ref()).unwrap_or(name);
             let key = if shape.members.contains_key("Message") { "Upper" } else { "Lower" };
             writeln!(

@@ -4,9 +4,12 @@ use super::{Protocol, Service};
 
 pub const SERVICES: &[Service] = &[
     Service { name: "lambda", version: "2015-03-31", protocol: Protocol::RestJson, whole: true, groups: LAMBDA },
+    Service { name: "logs", version: "2014-03-28", protocol: LOGS_JSON, whole: false, groups: LOGS },
     Service { name: "iam", version: "2010-05-08", protocol: Protocol::Query, whole: false, groups: IAM },
     Service { name: "sts", version: "2011-06-15", protocol: Protocol::Query, whole: false, groups: STS },
 ];
+
+const LOGS_JSON: Protocol = Protocol::AwsJson { invalid: "InvalidParameterException" };
 
 /// The trait of `account` is `AccountApi`.
 #[rustfmt::skip]
@@ -55,6 +58,19 @@ const IAM: &[(&str, &[&str])] = &[
         "ListAttachedRolePolicies", "ListRolePolicies", "PutRolePolicy"]),
     ("roles", &["CreateRole", "DeleteRole", "GetRole", "ListInstanceProfilesForRole", "ListRoleTags", "ListRoles",
         "TagRole", "UntagRole", "UpdateAssumeRolePolicy", "UpdateRole", "UpdateRoleDescription"]),
+];
+
+#[rustfmt::skip]
+const LOGS: &[(&str, &[&str])] = &[
+    ("events", &["FilterLogEvents", "GetLogEvents", "PutLogEvents"]),
+    ("filters", &["DeleteSubscriptionFilter", "DescribeMetricFilters", "DescribeSubscriptionFilters",
+        "PutSubscriptionFilter", "TestMetricFilter"]),
+    ("groups", &["CreateLogGroup", "DeleteLogGroup", "DeleteRetentionPolicy", "DescribeLogGroups", "ListLogGroups",
+        "PutLogGroupDeletionProtection", "PutRetentionPolicy"]),
+    ("queries", &["DescribeQueries", "GetLogRecord", "GetQueryResults", "StartQuery", "StopQuery"]),
+    ("streams", &["CreateLogStream", "DeleteLogStream", "DescribeLogStreams"]),
+    ("tags", &["ListTagsForResource", "ListTagsLogGroup", "TagLogGroup", "TagResource", "UntagLogGroup",
+        "UntagResource"]),
 ];
 
 const STS: &[(&str, &[&str])] = &[("sessions", &["AssumeRole", "GetCallerIdentity", "GetSessionToken"])];

@@ -10,7 +10,7 @@ use crate::model::{Reference, Shape};
 
 impl Generator {
     pub fn types(&self) -> Result<String> {
-        let structures = if self.is_query() { self.query_structures()? } else { self.structures()? };
+        let structures = if self.is_rest() { self.structures()? } else { self.plain_structures()? };
         let used = |what: &str, line: &'static str| if structures.contains(what) { line } else { "" };
         Ok([
             HEAD,
@@ -26,7 +26,7 @@ impl Generator {
     }
 
     /// What is asked is only read, what is answered is only written.
-    fn query_structures(&self) -> Result<String> {
+    fn plain_structures(&self) -> Result<String> {
         let mut text = String::new();
         let (inputs, outputs) = (self.reached(self.inputs())?, self.reached(self.outputs())?);
         for name in inputs.union(&outputs) {
@@ -39,7 +39,7 @@ impl Generator {
             writeln!(text, "#[derive(Clone, Default{read}{written})]\npub struct {name} {{")?;
             for (member, reference) in shape.members()? {
                 if reference.location_name.is_some() {
-                    bail!("{name}.{member} has a name of its own, which is not known in forms");
+                    bail!("{name}.{member} has a name of its own, which is known of REST alone");
                 }
                 let skip = if written.is_empty() { "" } else { ", skip_serializing_if = \"Option::is_none\"" };
                 let default = if read.is_empty() { "" } else { ", default" };
