@@ -4,4 +4,4 @@ mod blobs;
 mod records;
 
 pub use blobs::SealedBlobs;
-pub use records::SealedRecords;
+pub use records::{SealedFeed, SealedRecords};

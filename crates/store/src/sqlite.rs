@@ -235,8 +235,8 @@ fn apply(connection: &Connection, writes: &[Write]) -> Result<u64, RecordsError>
         .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
         .map_err(failed)?;
     for write in writes {
-        let (Write::Put { key, expect, .. } | Write::Delete { key, expect }) = write;
-        if !holds(connection, key, *expect).map_err(failed)? {
+        let (key, expect) = write.condition();
+        if !holds(connection, key, expect).map_err(failed)? {
             return Err(RecordsError::Conflict(key.clone()));
         }
         match write {
@@ -246,6 +246,7 @@ fn apply(connection: &Connection, writes: &[Write]) -> Result<u64, RecordsError>
             Write::Delete { key, .. } => connection
                 .prepare_cached("DELETE FROM records WHERE kind = ? AND partition = ? AND id = ?")
                 .and_then(|mut delete| delete.execute(params![key.kind, key.partition, key.id])),
+            Write::Check { .. } => continue,
         }
         .map_err(failed)?;
     }
