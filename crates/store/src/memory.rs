@@ -10,12 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use hearth_model::BoxFuture;
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 
-use crate::{BlobId, Blobs, BlobsError, Draft, Expect, Key, Naming, Record, Records, RecordsError, Write};
+use crate::{
+    BlobId, Blobs, BlobsError, Change, Draft, Expect, Feed, Follower, Key, Naming, Record, Records, RecordsError, Write,
+};
 
-#[derive(Default)]
+/// Clones are the same records, as servers share them.
+#[derive(Clone, Default)]
 pub struct MemoryRecords {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -23,6 +28,8 @@ struct State {
     change: u64,
     /// By kind, partition and id.
     records: BTreeMap<(&'static str, String, String), (u64, Bytes)>,
+    /// The change of each key that was written last, also when it was deleted by it.
+    last: BTreeMap<(&'static str, String, String), u64>,
 }
 
 impl State {
@@ -65,18 +72,25 @@ impl MemoryRecords {
         let mut state = self.state();
         let change = state.change + 1;
         let before = state.records.clone();
+        let mut written = Vec::new();
         for write in writes {
-            let (Write::Put { key, expect, .. } | Write::Delete { key, expect }) = &write;
-            if let Err(conflict) = state.check(key, *expect) {
+            let (key, expect) = write.condition();
+            if let Err(conflict) = state.check(key, expect) {
                 state.records = before;
                 return Err(conflict);
             }
+            let address = address(key);
             match write {
-                Write::Put { key, value, .. } => state.records.insert(address(&key), (change, value)),
-                Write::Delete { key, .. } => state.records.remove(&address(&key)),
-            };
+                Write::Put { value, .. } => drop(state.records.insert(address.clone(), (change, value))),
+                Write::Delete { .. } => drop(state.records.remove(&address)),
+                Write::Check { .. } => continue,
+            }
+            written.push((address, change));
         }
         state.change = change;
+        state.last.extend(written);
+        drop(state);
+        self.changed.notify_waiters();
         Ok(change)
     }
 }
@@ -128,6 +142,56 @@ impl Records for MemoryRecords {
 
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<u64, RecordsError>> {
         Box::pin(async move { self.apply(writes) })
+    }
+}
+
+impl Feed for MemoryRecords {
+    fn follow(&self, kinds: &'static [&'static str]) -> BoxFuture<'_, Result<Box<dyn Follower>, RecordsError>> {
+        let follower = MemoryFollower { records: self.clone(), kinds, told: self.state().change };
+        Box::pin(async move { Ok(Box::new(follower) as Box<dyn Follower>) })
+    }
+}
+
+struct MemoryFollower {
+    records: MemoryRecords,
+    kinds: &'static [&'static str],
+    told: u64,
+}
+
+impl MemoryFollower {
+    fn take(&mut self) -> Vec<Change> {
+        let state = self.records.state();
+        let new = state.last.iter().filter(|((kind, ..), number)| **number > self.told && self.kinds.contains(kind));
+        let changes = new.map(|(address, number)| {
+            let (kind, partition, id) = address.clone();
+            let record = state.records.get(address).map(|(change, value)| Record {
+                key_partition: partition.clone(),
+                id: id.clone(),
+                change: *change,
+                value: value.clone(),
+            });
+            Change { key: Key { partition, kind, id }, number: *number, record }
+        });
+        let changes = changes.collect();
+        self.told = state.change;
+        changes
+    }
+}
+
+impl Follower for MemoryFollower {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Change>, RecordsError>> {
+        Box::pin(async move {
+            let changed = self.records.changed.clone();
+            loop {
+                let mut notified = std::pin::pin!(changed.notified());
+                notified.as_mut().enable();
+                let changes = self.take();
+                if !changes.is_empty() {
+                    return Ok(changes);
+                }
+                notified.await;
+            }
+        })
     }
 }
 

@@ -28,14 +28,36 @@ pub struct Record {
 pub enum Expect {
     Anything,
     Absent,
-    /// The record is there and was last written by this change.
+    /// The record is there and was last written by this change. Numbers begin at 1.
     Change(u64),
 }
 
 #[derive(Clone, Debug)]
 pub enum Write {
-    Put { key: Key, expect: Expect, value: Bytes },
-    Delete { key: Key, expect: Expect },
+    Put {
+        key: Key,
+        expect: Expect,
+        value: Bytes,
+    },
+    Delete {
+        key: Key,
+        expect: Expect,
+    },
+    /// Leaves the record as it is, which was last written by this change: the rest of the batch depends on it.
+    Check {
+        key: Key,
+        change: u64,
+    },
+}
+
+impl Write {
+    /// Whose record, and what must be true of it.
+    pub(crate) fn condition(&self) -> (&Key, Expect) {
+        match self {
+            Write::Put { key, expect, .. } | Write::Delete { key, expect } => (key, *expect),
+            Write::Check { key, change } => (key, Expect::Change(*change)),
+        }
+    }
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

@@ -4,5 +4,5 @@ mod blobs;
 mod records;
 
 pub use blobs::SealedBlobs;
-pub use records::SealedRecords;
 pub(crate) use records::account;
+pub use records::{SealedFeed, SealedRecords};

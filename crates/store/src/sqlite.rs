@@ -114,8 +114,8 @@ fn apply(connection: &Connection, writes: &[Write]) -> rusqlite::Result<Result<u
         .prepare_cached("UPDATE changes SET last = last + 1 RETURNING last")
         .and_then(|mut statement| statement.query_row([], |row| row.get(0)))?;
     for write in writes {
-        let (Write::Put { key, expect, .. } | Write::Delete { key, expect }) = write;
-        if !holds(connection, key, *expect)? {
+        let (key, expect) = write.condition();
+        if !holds(connection, key, expect)? {
             return Ok(Err(RecordsError::Conflict(key.clone())));
         }
         match write {
@@ -125,6 +125,7 @@ fn apply(connection: &Connection, writes: &[Write]) -> rusqlite::Result<Result<u
             Write::Delete { key, .. } => connection
                 .prepare_cached("DELETE FROM records WHERE kind = ? AND partition = ? AND id = ?")
                 .and_then(|mut delete| delete.execute(params![key.kind, key.partition, key.id])),
+            Write::Check { .. } => continue,
         }?;
     }
     Ok(Ok(change.cast_unsigned()))

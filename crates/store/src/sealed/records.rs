@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hearth_model::BoxFuture;
 
 use crate::keys::{Cipher, Keyring};
-use crate::{Key, Record, Records, RecordsError, Write};
+use crate::{Change, Feed, Follower, Key, Record, Records, RecordsError, Write};
 
 /// How a sealed value begins. What was written before there were keys is JSON, which begins otherwise: it is read as it
 /// is, and sealed when it is written again.
@@ -23,14 +23,8 @@ impl SealedRecords {
         SealedRecords { inner, keys }
     }
 
-    async fn open(&self, kind: &'static str, mut record: Record) -> Result<Record, RecordsError> {
-        if let Some((&SEALED, sealed)) = record.value.split_first() {
-            let cipher = self.keys.of(account(&record.key_partition)).await?;
-            let opened = cipher.open(&place(&record.key_partition, kind, &record.id), sealed);
-            let damaged = || format!("the {kind} {} of {} is damaged", record.id, record.key_partition);
-            record.value = opened.ok_or_else(|| RecordsError::Engine(damaged().into()))?;
-        }
-        Ok(record)
+    async fn open(&self, kind: &'static str, record: Record) -> Result<Record, RecordsError> {
+        open(&self.keys, kind, record).await
     }
 
     async fn open_all(&self, kind: &'static str, records: Vec<Record>) -> Result<Vec<Record>, RecordsError> {
@@ -82,12 +76,62 @@ impl Records for SealedRecords {
                         let value = seal(&cipher, &key, &value);
                         Write::Put { key, expect, value }
                     }
-                    delete @ Write::Delete { .. } => delete,
+                    other @ (Write::Delete { .. } | Write::Check { .. }) => other,
                 });
             }
             self.inner.commit(sealed).await
         })
     }
+}
+
+/// A feed of sealed records, opened.
+pub struct SealedFeed {
+    inner: Arc<dyn Feed>,
+    keys: Arc<Keyring>,
+}
+
+impl SealedFeed {
+    pub fn new(inner: Arc<dyn Feed>, keys: Arc<Keyring>) -> Self {
+        SealedFeed { inner, keys }
+    }
+}
+
+impl Feed for SealedFeed {
+    fn follow(&self, kinds: &'static [&'static str]) -> BoxFuture<'_, Result<Box<dyn Follower>, RecordsError>> {
+        Box::pin(async move {
+            let (inner, keys) = (self.inner.follow(kinds).await?, self.keys.clone());
+            Ok(Box::new(SealedFollower { inner, keys }) as Box<dyn Follower>)
+        })
+    }
+}
+
+struct SealedFollower {
+    inner: Box<dyn Follower>,
+    keys: Arc<Keyring>,
+}
+
+impl Follower for SealedFollower {
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Change>, RecordsError>> {
+        Box::pin(async move {
+            let mut changes = self.inner.next().await?;
+            for change in &mut changes {
+                if let Some(record) = change.record.take() {
+                    change.record = Some(open(&self.keys, change.key.kind, record).await?);
+                }
+            }
+            Ok(changes)
+        })
+    }
+}
+
+async fn open(keys: &Keyring, kind: &'static str, mut record: Record) -> Result<Record, RecordsError> {
+    if let Some((&SEALED, sealed)) = record.value.split_first() {
+        let cipher = keys.of(account(&record.key_partition)).await?;
+        let opened = cipher.open(&place(&record.key_partition, kind, &record.id), sealed);
+        let damaged = || format!("the {kind} {} of {} is damaged", record.id, record.key_partition);
+        record.value = opened.ok_or_else(|| RecordsError::Engine(damaged().into()))?;
+    }
+    Ok(record)
 }
 
 fn seal(cipher: &Cipher, key: &Key, value: &[u8]) -> Bytes {
