@@ -18,6 +18,7 @@ use crate::control::{Control, revision};
 use crate::coverage::COVERAGE;
 use crate::names;
 use crate::page::{MANY, Page};
+use crate::provisioned::{NO_WEIGHTS, PUBLISHED_ONLY, alias_may_cover};
 use crate::record::{AliasRecord, Definition};
 use crate::state::function::{Function, number};
 
@@ -64,6 +65,9 @@ impl AliasesApi for Control {
             record.additional = additional;
         }
         compatible(&function, &record)?;
+        if function.record.provisioned.contains_key(&name) {
+            provisioned(&function, &name, &record)?;
+        }
         record.description = input.description.unwrap_or(record.description);
         record.revision_id = revision();
         let answer = presented(&function, &name, &record);
@@ -106,6 +110,9 @@ impl AliasesApi for Control {
             let mut changes = function.changes();
             if function.policies.contains_key(&name) {
                 changes.policies.insert(name.clone(), None);
+            }
+            if let Some(root) = &mut changes.root {
+                root.provisioned.remove(&name);
             }
             changes.aliases.insert(name, None);
             self.commit(&function, changes).await?;
@@ -181,6 +188,15 @@ fn compatible(function: &Function, alias: &AliasRecord) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// Where an alias may lead whose version is kept initialised.
+fn provisioned(function: &Function, name: &str, alias: &AliasRecord) -> Result<(), Error> {
+    match (alias.additional, alias.version) {
+        (Some(_), _) => Err(invalid(NO_WEIGHTS)),
+        (None, None) => Err(invalid(PUBLISHED_ONLY)),
+        (None, Some(version)) => alias_may_cover(function, name, version),
+    }
 }
 
 fn dead_letters(definition: &Definition) -> Option<&str> {

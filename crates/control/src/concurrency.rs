@@ -16,7 +16,7 @@ use crate::names;
 use crate::record::{FUNCTION, Owner};
 
 /// What an account must keep for functions without a reservation.
-const UNRESERVED_MIN: u32 = 100;
+pub(crate) const UNRESERVED_MIN: u32 = 100;
 
 #[async_trait]
 impl ReservedConcurrencyApi for Control {
@@ -71,14 +71,22 @@ impl Control {
         let _account = self.inner.state.turn(&Owner::of(arn), FUNCTION, "").await;
         let _turn = self.turn(arn).await;
         let function = self.function(arn)?;
-        let old = function.record.reserved_concurrency.unwrap_or(0);
+        let provisioned = function.record.total_provisioned();
+        let old = function.record.set_aside();
         let others = function.totals.reserved() - old;
-        let new = wanted.unwrap_or(0);
+        let new = wanted.unwrap_or(provisioned);
         let left = self.inner.config.quotas.concurrent_executions.saturating_sub(others.saturating_add(new));
         if new > old && left < UNRESERVED_MIN {
             return Err(invalid(format!(
                 "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below \
                  its minimum value of [{UNRESERVED_MIN}]."
+            )));
+        }
+        if new < provisioned {
+            // The spaces are AWS's (recorded).
+            return Err(invalid(format!(
+                " ReservedConcurrentExecutions  {new} should not be lower than function's total provisioned concurrency \
+                 [{provisioned}]."
             )));
         }
         if function.record.reserved_concurrency != wanted {

@@ -1,12 +1,12 @@
 //! The handle to the room, and the reconciler that brings intent about.
 
 use std::io::Read;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use hearth_identity::Identity;
 use hearth_model::{
-    AccountId, Clock, CodeHash, FunctionArn, FunctionName, Functions, LookupError, MaterialsError, Packages, Quotas,
-    Reservation, StoredPackages, Target, VersionKey,
+    AccountId, Clock, CodeHash, FunctionArn, FunctionName, Functions, LookupError, MaterialsError, Packages, Provision,
+    Provisioning, Quotas, Reservation, StoredPackages, Target, VersionKey,
 };
 use hearth_store::{Blobs, Records};
 use tokio::sync::mpsc;
@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     pub ports: Ports,
     pub signer: Signer,
     pub state: State,
+    /// Who brings provisioned concurrency about.
+    pub provisioning: OnceLock<Arc<dyn Provisioning>>,
     /// Read while a package is admitted and its record written; written while packages that nobody needs are removed.
     pub packages_in_use: tokio::sync::RwLock<()>,
     pending: mpsc::Sender<(Owner, FunctionName)>,
@@ -71,6 +73,7 @@ impl Control {
             ports,
             signer: Signer::new(key),
             state,
+            provisioning: OnceLock::new(),
             packages_in_use: tokio::sync::RwLock::new(()),
             pending,
             to_do: std::sync::Mutex::new(Some(to_do)),
@@ -100,6 +103,11 @@ impl Control {
             let inner = self.inner.clone();
             reconciling.spawn(async move { inner.reconcile(&next.0, &next.1).await });
         }
+    }
+
+    /// Says who brings provisioned concurrency about, once: who does so looks functions up here.
+    pub fn provisioned_by(&self, placement: Arc<dyn Provisioning>) {
+        let _ = self.inner.provisioning.set(placement);
     }
 
     /// The package that a link of `Code.Location` leads to.
@@ -219,10 +227,22 @@ impl Functions for Control {
         let owner = Owner { account: key.account.clone(), region: key.region.clone() };
         match self.inner.state.function(&owner, &key.name) {
             Some(function) => {
-                Reservation { function: function.record.reserved_concurrency, account: function.totals.reserved() }
+                // What is provisioned has its environments; calls on demand share the rest.
+                let provisioned = function.record.total_provisioned();
+                let own = function.record.reserved_concurrency.map(|reserved| reserved.saturating_sub(provisioned));
+                Reservation { function: own, account: function.totals.reserved() }
             }
             None => Reservation::default(),
         }
+    }
+
+    fn provisions(&self) -> Vec<Provision> {
+        let functions = self.inner.state.provisioned();
+        let provisions = functions.iter().flat_map(|function| {
+            let records = function.record.provisioned.iter();
+            records.filter_map(|(qualifier, record)| function.provision(qualifier, record))
+        });
+        provisions.collect()
     }
 
     fn lets_invoke(&self, arn: &FunctionArn, caller: &AccountId) -> bool {

@@ -84,6 +84,10 @@ pub const COVERAGE: &[Coverage] = &[
     works("PutFunctionConcurrency"),
     works("GetFunctionConcurrency"),
     works("DeleteFunctionConcurrency"),
+    works("PutProvisionedConcurrencyConfig"),
+    works("GetProvisionedConcurrencyConfig"),
+    works("ListProvisionedConcurrencyConfigs"),
+    works("DeleteProvisionedConcurrencyConfig"),
     Coverage {
         operation: "PutFunctionRecursionConfig",
         parameters: &[kept_as("RecursiveLoop", "loops are not detected yet")],

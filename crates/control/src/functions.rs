@@ -67,6 +67,7 @@ impl FunctionsApi for Control {
             last_version: 0,
             tags,
             reserved_concurrency: None,
+            provisioned: Default::default(),
             recursion_allowed: false,
             runtime_management: RuntimeManagement::Auto,
             code_signing,

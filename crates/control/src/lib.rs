@@ -1,8 +1,8 @@
 //! Functions, versions, aliases, layers and what goes with them, as their owners describe them: validates, writes intent,
 //! and brings it about. The data plane reads it.
 //!
-//! - one module a group of operations: `functions`, `code`, `versions`, `aliases`, `concurrency`, `settings`, `tags`,
-//!   `policies`, `layers`, `code_signing`, `account`
+//! - one module a group of operations: `functions`, `code`, `versions`, `aliases`, `concurrency`, `provisioned`, `settings`,
+//!   `tags`, `policies`, `layers`, `code_signing`, `account`
 //! - `names`: who a request means, the one parser for all of them; `page`: pages of lists
 //! - `parameters`, `check`: from members of a request to a definition, by AWS's rules beyond the model's constraints
 //! - `statements`: resource policies as documents
@@ -31,6 +31,7 @@ mod page;
 mod parameters;
 mod policies;
 mod present;
+mod provisioned;
 mod record;
 mod settings;
 mod state;

@@ -82,6 +82,9 @@ pub struct FunctionRecord {
     pub last_version: u64,
     pub tags: BTreeMap<String, String>,
     pub reserved_concurrency: Option<u32>,
+    /// By the version or alias that is kept initialised.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provisioned: BTreeMap<String, ProvisionedRecord>,
     pub recursion_allowed: bool,
     pub runtime_management: RuntimeManagement,
     /// Id of the code signing configuration.
@@ -102,6 +105,16 @@ impl FunctionRecord {
     pub fn is_unfinished(&self) -> bool {
         matches!(self.update, Update::Creating | Update::InProgress { .. })
     }
+}
+
+/// Provisioned concurrency of a version or alias.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ProvisionedRecord {
+    pub requested: u32,
+    /// As AWS prints it.
+    pub last_modified: String,
+    /// Another with every request, also for the same number.
+    pub decision: String,
 }
 
 /// How far the intent has been brought about, and what runs meanwhile.

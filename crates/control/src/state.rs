@@ -3,7 +3,7 @@
 //! Readers take an immutable snapshot of a family and hold no lock. Writers of one family take turns, so that each decides
 //! on what the one before has written; the store refuses what another process has changed meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -31,6 +31,8 @@ const TURNS: usize = 256;
 pub struct State {
     records: Arc<dyn Records>,
     functions: DashMap<(Owner, FunctionName), Arc<Function>>,
+    /// Those of which versions are kept initialised.
+    provisioned: Mutex<HashSet<(Owner, FunctionName)>>,
     accounts: RwLock<HashMap<Owner, Account>>,
     /// How many records need a package.
     codes: Mutex<HashMap<CodeHash, u32>>,
@@ -66,6 +68,7 @@ impl State {
         State {
             records,
             functions: DashMap::new(),
+            provisioned: Mutex::default(),
             accounts: RwLock::default(),
             codes: Mutex::default(),
             turns: (0..TURNS).map(|_| Turn::new(())).collect(),
@@ -101,6 +104,15 @@ impl State {
     pub fn unfinished(&self) -> Vec<(Owner, FunctionName)> {
         let all = self.functions.iter().filter(|entry| entry.record.is_unfinished());
         all.map(|entry| entry.key().clone()).collect()
+    }
+
+    pub fn provisioned(&self) -> Vec<Arc<Function>> {
+        let names = self.provisioned_names().clone();
+        names.iter().filter_map(|(owner, name)| self.function(owner, name)).collect()
+    }
+
+    fn provisioned_names(&self) -> MutexGuard<'_, HashSet<(Owner, FunctionName)>> {
+        self.provisioned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of an account, read under a short lock.
@@ -156,6 +168,12 @@ impl State {
         after: Option<&Arc<Function>>,
     ) {
         let key = (owner.clone(), name.clone());
+        let provisioned = |function: Option<&Arc<Function>>| function.is_some_and(|f| !f.record.provisioned.is_empty());
+        match (provisioned(before), provisioned(after)) {
+            (false, true) => drop(self.provisioned_names().insert(key.clone())),
+            (true, false) => drop(self.provisioned_names().remove(&key)),
+            _ => {}
+        }
         match after {
             Some(after) => drop(self.functions.insert(key, after.clone())),
             None => drop(self.functions.remove(&key)),
@@ -272,9 +290,6 @@ impl Function {
     /// What the account's sums hold of it. Each version is counted (spec 1.4).
     pub fn counted(&self) -> Counted {
         let published = self.versions.values().map(|published| published.record.definition.code_size);
-        Counted {
-            code_size: self.record.intent.code_size + published.sum::<u64>(),
-            reserved: self.record.reserved_concurrency.unwrap_or(0),
-        }
+        Counted { code_size: self.record.intent.code_size + published.sum::<u64>(), reserved: self.record.set_aside() }
     }
 }

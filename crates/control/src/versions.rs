@@ -130,6 +130,9 @@ pub fn removal(function: &Function, number: u64) -> Result<(Option<Changes>, Vec
     let mut changes = function.changes();
     changes.versions.insert(number, None);
     let qualifier = number.to_string();
+    if let Some(root) = &mut changes.root {
+        root.provisioned.remove(&qualifier);
+    }
     if function.policies.contains_key(&qualifier) {
         changes.policies.insert(qualifier, None);
     }

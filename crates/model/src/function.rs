@@ -179,6 +179,31 @@ pub struct Reservation {
     pub account: u32,
 }
 
+/// Environments of one version that are to be kept initialised (spec 8.4).
+#[derive(Clone)]
+pub struct Provision {
+    pub function: Arc<FunctionVersion>,
+    pub count: u32,
+    /// Tells one decision from the next: what failed under one is tried again under another.
+    pub decision: String,
+}
+
+/// How far provisioned concurrency has been brought about: placement's answer to control.
+pub trait Provisioning: Send + Sync + 'static {
+    fn observe(&self, key: &VersionKey) -> Provisioned;
+
+    /// [`Functions::provisions`] has changed.
+    fn changed(&self);
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provisioned {
+    /// Environments that are initialised, idle or not.
+    pub ready: u32,
+    /// Why there are not as many as wanted, when that is more than a matter of time.
+    pub failure: Option<String>,
+}
+
 /// The data plane's view of what control has written: lookups in memory, never IO.
 pub trait Functions: Send + Sync + 'static {
     /// What `arn` (qualified or not) means now.
@@ -186,6 +211,9 @@ pub trait Functions: Send + Sync + 'static {
 
     /// The concurrency that is set aside for the function of `key`, and for others.
     fn reservation(&self, key: &VersionKey) -> Reservation;
+
+    /// Environments that are to be kept initialised, of every account.
+    fn provisions(&self) -> Vec<Provision>;
 
     /// Whether the policy of `arn` lets somebody of another account invoke it.
     fn lets_invoke(&self, arn: &FunctionArn, caller: &AccountId) -> bool;

@@ -23,7 +23,8 @@ pub use arn::{FunctionArn, FunctionRef, RefError};
 pub use bucket::Bucket;
 pub use clock::{Clock, SystemClock};
 pub use function::{
-    Architecture, CodeHash, FunctionVersion, Functions, LookupError, Reservation, Target, Version, VersionKey,
+    Architecture, CodeHash, FunctionVersion, Functions, LookupError, Provision, Provisioned, Provisioning, Reservation,
+    Target, Version, VersionKey,
 };
 pub use id::{AccountId, FunctionName, LogStreamId, Qualifier, Region, RequestId};
 pub use invoke::{
@@ -35,7 +36,9 @@ pub use materials::{
     AdmitError, Admitted, Checked, CodeTree, Materials, MaterialsError, Package, Packages, Pieces, Root, RootBind,
     RuntimeTree, StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages,
 };
-pub use report::{ErrorType, InitPhase, InitReport, InitStart, PlatformRecord, Report, RuntimeDone, Span, Status};
+pub use report::{
+    ErrorType, InitPhase, InitReport, InitStart, Initialization, PlatformRecord, Report, RuntimeDone, Span, Status,
+};
 pub use resource::{LayerArn, ResourceArn};
 pub use runtime::{Family, RUNTIMES, Runtime, UnknownRuntime};
 pub use secret::Secret;

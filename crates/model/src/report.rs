@@ -81,6 +81,7 @@ pub struct Report {
     pub duration: Duration,
     /// Only on the first invocation after a successful init phase.
     pub init_duration: Option<Duration>,
+    pub initialization: Initialization,
     pub memory_size: Memory,
     pub max_memory_used: Memory,
     /// Said where functions are confined less than usual: `landlock`, `none`.
@@ -92,9 +93,30 @@ pub struct Report {
 }
 
 impl Report {
-    /// Rounded up to 1 ms, init included (AWS bills init since August 2025).
+    /// Rounded up to 1 ms. Init is included (AWS bills it since August 2025) unless it was provisioned: who pays for that
+    /// pays by the hour.
     pub fn billed_ms(&self) -> u64 {
-        Millis(self.duration + self.init_duration.unwrap_or_default()).billed()
+        let init = self.init_duration.filter(|_| self.initialization == Initialization::OnDemand);
+        Millis(self.duration + init.unwrap_or_default()).billed()
+    }
+}
+
+/// What an environment was initialised for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initialization {
+    /// A call.
+    OnDemand,
+    /// To be there when one comes.
+    Provisioned,
+}
+
+impl Initialization {
+    /// As functions read it in `AWS_LAMBDA_INITIALIZATION_TYPE`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Initialization::OnDemand => "on-demand",
+            Initialization::Provisioned => "provisioned-concurrency",
+        }
     }
 }
 
@@ -117,6 +139,7 @@ impl InitPhase {
 /// Who begins to initialise, on what.
 #[derive(Clone, Debug)]
 pub struct InitStart {
+    pub initialization: Initialization,
     pub phase: InitPhase,
     /// Such as `python:3.11.2`.
     pub runtime_version: String,
@@ -155,6 +178,7 @@ pub struct RuntimeDone {
 /// The log has it only when init failed or timed out.
 #[derive(Clone, Debug)]
 pub struct InitReport {
+    pub initialization: Initialization,
     pub duration: Duration,
     pub phase: InitPhase,
     pub status: Status,
@@ -168,6 +192,7 @@ pub enum PlatformRecord {
     InitStart(InitStart),
     /// No line of the log.
     InitRuntimeDone {
+        initialization: Initialization,
         phase: InitPhase,
         status: Status,
         error_type: Option<ErrorType>,

@@ -103,7 +103,7 @@ pub fn timestamp(at: SystemTime) -> String {
 mod tests {
     use std::time::Duration;
 
-    use hearth_model::{ErrorType, Memory, RequestId, Version};
+    use hearth_model::{ErrorType, Initialization, Memory, RequestId, Version};
 
     use super::*;
 
@@ -119,6 +119,7 @@ mod tests {
             error_type: None,
             duration: Duration::from_micros(3_010),
             init_duration: Some(Duration::from_micros(110_100)),
+            initialization: Initialization::OnDemand,
             memory_size: Memory::mib(128),
             max_memory_used: Memory::mib(36),
             isolation: None,
@@ -133,6 +134,9 @@ mod tests {
         let expected = "REPORT RequestId: r\tDuration: 3.01 ms\tBilled Duration: 114 ms\tMemory Size: 128 MB\t\
                         Max Memory Used: 36 MB\tInit Duration: 110.10 ms\t";
         assert_eq!(line, expected);
+        let provisioned = Report { initialization: Initialization::Provisioned, ..a_report() };
+        let line = render(&PlatformRecord::Report(provisioned));
+        assert_eq!(line, expected.replace("Billed Duration: 114", "Billed Duration: 4"));
     }
 
     #[test]

@@ -15,7 +15,6 @@ pub use buffer::{Batch, Buffer};
 
 /// As AWS says why something is missing.
 const FELL_BEHIND: &str = "Consumer seems to have fallen behind as it has not acknowledged receipt of logs.";
-const INITIALIZATION: &str = "on-demand";
 
 /// A line that a process wrote; `json`: to a log whose lines are JSON.
 pub fn line(schema: TelemetrySchema, source: Source, at: SystemTime, line: &[u8], json: bool) -> Bytes {
@@ -82,7 +81,7 @@ fn of_telemetry(record: &PlatformRecord) -> Option<(&'static str, Value)> {
         PlatformRecord::InitStart(start) => (
             "initStart",
             json!({
-                "initializationType": INITIALIZATION,
+                "initializationType": start.initialization.as_str(),
                 "phase": start.phase.as_str(),
                 "runtimeVersion": start.runtime_version,
                 "runtimeVersionArn": start.runtime_version_arn,
@@ -93,16 +92,16 @@ fn of_telemetry(record: &PlatformRecord) -> Option<(&'static str, Value)> {
                 "instanceMaxMemory": start.memory.as_bytes(),
             }),
         ),
-        PlatformRecord::InitRuntimeDone { phase, status, error_type } => {
+        PlatformRecord::InitRuntimeDone { initialization, phase, status, error_type } => {
             let mut record = Map::new();
-            record.insert("initializationType".into(), INITIALIZATION.into());
+            record.insert("initializationType".into(), initialization.as_str().into());
             record.insert("phase".into(), phase.as_str().into());
             ended(&mut record, *status, error_type.as_ref());
             ("initRuntimeDone", record.into())
         }
         PlatformRecord::InitReport(report) => {
             let mut record = Map::new();
-            record.insert("initializationType".into(), INITIALIZATION.into());
+            record.insert("initializationType".into(), report.initialization.as_str().into());
             record.insert("phase".into(), report.phase.as_str().into());
             ended(&mut record, report.status, report.error_type.as_ref());
             record.insert("metrics".into(), json!({ "durationMs": ms(report.duration, 100.0) }));

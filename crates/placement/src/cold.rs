@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hearth_model::{FunctionVersion, Invocation, InvokeError, Response, ThrottleReason};
-use hearth_worker::Environment;
+use hearth_model::{FunctionVersion, Initialization, Invocation, InvokeError, Response, ThrottleReason};
+use hearth_worker::{Environment, Start};
 use tokio::sync::oneshot;
 
 use crate::concurrency::Permit;
@@ -132,11 +132,29 @@ impl Inner {
         }
         lock(&wanted.pool).start();
         let events = Arc::new(Events::new(self, wanted.pool.clone()));
-        let environment = self.worker.start(wanted.function.clone(), events);
+        let function = wanted.function.clone();
+        let environment = self.worker.start(Start { function, initialization: Initialization::OnDemand, events });
         Ok(lock(&wanted.pool).started(environment, permit))
     }
 
-    fn host_full(&self) -> InvokeError {
+    /// An environment of the pool that has answered and is about to ask for more, if there is one.
+    pub async fn finishing(
+        &self,
+        pool: &Arc<Mutex<VersionPool>>,
+        function: &Arc<FunctionVersion>,
+        permit: Permit,
+    ) -> Option<Turn<Environment>> {
+        if !lock(pool).one_is_at_hand() {
+            return None;
+        }
+        let wanted = Wanted { pool: pool.clone(), function: function.clone(), ticket: self.ticket() };
+        match wanted.stand_in_line(self, permit, FINISHING_WAIT, std::future::pending()).await {
+            Ok(Stood::Served(turn)) => Some(turn),
+            Ok(Stood::Left(_)) | Err(_) => None,
+        }
+    }
+
+    pub fn host_full(&self) -> InvokeError {
         InvokeError::HostFull { budget_mb: self.config.memory_budget / (1024 * 1024) }
     }
 }

@@ -47,7 +47,14 @@ pub struct Account {
 /// One running call. Dropping it gives every share back.
 #[derive(Debug)]
 pub struct Permit {
-    _shares: (Share, Option<Share>, Share),
+    _shares: Option<(Share, Option<Share>, Share)>,
+}
+
+impl Permit {
+    /// For an environment that is provisioned: its share is set aside, whether it is used or not.
+    pub fn provisioned() -> Self {
+        Permit { _shares: None }
+    }
 }
 
 impl Account {
@@ -68,7 +75,7 @@ impl Account {
             None => Some(self.unreserved.take(limit.saturating_sub(reservation.account)).ok_or(account_full)?),
         };
         let of_account = self.all.take(limit).ok_or(account_full)?;
-        Ok(Permit { _shares: (of_function, of_unreserved, of_account) })
+        Ok(Permit { _shares: Some((of_function, of_unreserved, of_account)) })
     }
 
     #[cfg(test)]

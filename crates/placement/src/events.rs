@@ -7,15 +7,36 @@ use hearth_worker::{Environment, EnvironmentEvents};
 use crate::lock;
 use crate::placement::{Inner, VersionPool};
 use crate::pool::{Idled, Member, Was};
+use crate::provisioned::Stock;
 
 pub(crate) struct Events {
     placement: Weak<Inner>,
     pool: Arc<Mutex<VersionPool>>,
+    /// Whose, when it is provisioned.
+    stock: Option<Arc<Stock>>,
 }
 
 impl Events {
     pub fn new(placement: &Arc<Inner>, pool: Arc<Mutex<VersionPool>>) -> Self {
-        Events { placement: Arc::downgrade(placement), pool }
+        Events { placement: Arc::downgrade(placement), pool, stock: None }
+    }
+
+    pub fn of_stock(placement: &Arc<Inner>, stock: Arc<Stock>) -> Self {
+        Events { placement: Arc::downgrade(placement), pool: stock.pool.clone(), stock: Some(stock) }
+    }
+
+    fn keeps(&self, placement: &Inner, environment: &Environment) -> bool {
+        let wanted = match &self.stock {
+            Some(stock) => stock.keeps(environment),
+            None => placement.functions.is_current(&environment.function().key),
+        };
+        wanted && !placement.is_draining()
+    }
+
+    fn ended(&self, placement: &Inner, environment: &Environment) {
+        if let Some(stock) = &self.stock {
+            stock.ended(environment, placement);
+        }
     }
 }
 
@@ -23,7 +44,7 @@ impl EnvironmentEvents for Events {
     fn idle(&self, environment: &Environment) {
         let Some(placement) = self.placement.upgrade() else { return };
         let now = placement.now();
-        let keep = !placement.is_draining() && placement.functions.is_current(&environment.function().key);
+        let keep = self.keeps(&placement, environment);
         loop {
             let idled = lock(&self.pool).idle(environment.clone(), keep, now);
             match idled {
@@ -32,7 +53,10 @@ impl EnvironmentEvents for Events {
                     // The call is there no more: the environment is idle again.
                     Err(_) => continue,
                 },
-                Idled::Retire(environment) => return placement.shut_down(vec![environment]),
+                Idled::Retire(environment) => {
+                    self.ended(&placement, &environment);
+                    return placement.shut_down(vec![environment]);
+                }
                 Idled::Parked => return placement.make_room(),
                 Idled::Ignored => return,
             }
@@ -44,6 +68,7 @@ impl EnvironmentEvents for Events {
         if let Some(placement) = self.placement.upgrade() {
             placement.memory.release(environment.memory(), was == Some(Was::Leaving));
             placement.gone.notify_waiters();
+            self.ended(&placement, environment);
         }
     }
 }

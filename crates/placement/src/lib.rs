@@ -6,6 +6,7 @@
 //! - `room`: the host's memory budget (decisions only); `host` is the lock around it
 //! - `placement`: the driver of these; implements the port `Invoke`: a call that finds an idle environment
 //! - `cold`: a call that finds none
+//! - `provisioned`: environments that are kept initialised; `ledger` decides how many to start and end
 //! - `events`: what environments report
 //! - `api`: the operation Invoke; what it takes in is checked in `input`
 //!
@@ -19,8 +20,10 @@ mod concurrency;
 mod events;
 mod host;
 mod input;
+mod ledger;
 mod placement;
 mod pool;
+mod provisioned;
 mod rate;
 mod room;
 #[cfg(test)]

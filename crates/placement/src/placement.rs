@@ -18,11 +18,12 @@ use crate::concurrency::{Account, Counter, Permit};
 use crate::host::HostMemory;
 use crate::lock;
 use crate::pool::{Member, Now, Pool, Turn};
+use crate::provisioned::Stock;
 use crate::rate::Starts;
 use crate::room::{self, Idle};
 
 /// Calls of one version that may wait for an environment.
-const WAITING_MAX: usize = 10_000;
+pub(crate) const WAITING_MAX: usize = 10_000;
 /// Between looks for environments to shut down.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 /// Between looks at what is left while draining, when nothing is heard.
@@ -62,6 +63,10 @@ pub(crate) struct Inner {
     /// Calls that each function has, of all its versions.
     running: DashMap<FunctionKey, Arc<Counter>>,
     pools: DashMap<VersionKey, Arc<Mutex<VersionPool>>>,
+    /// What is kept initialised.
+    pub stocks: DashMap<VersionKey, Arc<Stock>>,
+    /// What is to be kept has changed, or what is.
+    pub provisions_changed: Notify,
     starts: DashMap<FunctionKey, Starts>,
     pub memory: HostMemory,
     tickets: AtomicU64,
@@ -97,6 +102,8 @@ impl Placement {
             accounts: DashMap::new(),
             running: DashMap::new(),
             pools: DashMap::new(),
+            stocks: DashMap::new(),
+            provisions_changed: Notify::new(),
             starts: DashMap::new(),
             tickets: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -105,12 +112,15 @@ impl Placement {
         Placement { inner: Arc::new(inner) }
     }
 
-    /// Shuts down what is unused or out of date. Runs until it is dropped.
+    /// Keeps what is provisioned, and shuts down what is unused or out of date. Runs until it is dropped.
     pub async fn run(self) {
         let mut ticks = tokio::time::interval(REAP_EVERY);
         loop {
-            ticks.tick().await;
-            self.inner.reap(self.inner.config.idle_timeout);
+            tokio::select! {
+                _ = ticks.tick() => self.inner.reap(self.inner.config.idle_timeout),
+                () = self.inner.provisions_changed.notified() => {}
+            }
+            self.inner.provision();
         }
     }
 
@@ -121,7 +131,8 @@ impl Placement {
         while Instant::now() < deadline {
             let gone = self.inner.gone.notified();
             self.inner.reap(Duration::ZERO);
-            if self.inner.pools.iter().all(|pool| lock(&pool).is_empty()) {
+            self.inner.give_up_stocks();
+            if self.environments() == 0 {
                 return;
             }
             let _ = tokio::time::timeout(DRAIN_LOOK.min(deadline - Instant::now()), gone).await;
@@ -130,7 +141,9 @@ impl Placement {
 
     /// Environments on this host, of any state.
     pub fn environments(&self) -> usize {
-        self.inner.pools.iter().map(|pool| lock(&pool).environments()).sum()
+        let on_demand: usize = self.inner.pools.iter().map(|pool| lock(&pool).environments()).sum();
+        let provisioned: usize = self.inner.stocks.iter().map(|stock| lock(&stock.pool).environments()).sum();
+        on_demand + provisioned
     }
 }
 
@@ -150,6 +163,15 @@ impl Inner {
         if Architecture::of_host() != Some(function.architecture) {
             return Err(InvokeError::OtherArchitecture(function.architecture.as_str()));
         }
+        let invocation = match self.stocked(function).await {
+            None => invocation,
+            Some((stock, turn)) => match serve(&stock.pool, turn, invocation).await {
+                Ok(response) => return Ok(response),
+                Err(Unserved { error: InvokeError::Internal(_), invocation: Some(invocation), .. }) => invocation,
+                Err(unserved) => return Err(unserved.error),
+            },
+        };
+        let function = &invocation.function;
         let permit = self.admit(function)?;
         let pool = self.pool(&function.key);
         let arrived = lock(&pool).arrive(permit, self.now());

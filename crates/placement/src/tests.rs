@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_model::{FunctionVersion, Invocation, Invoke, InvokeError, Memory, RequestId, ThrottleReason};
+use hearth_model::{
+    FunctionVersion, Invocation, Invoke, InvokeError, Memory, Provisioned, Provisioning, RequestId, ThrottleReason,
+};
 
 use support::{World, config};
 
@@ -116,6 +118,77 @@ async fn a_call_whose_environment_is_lost_before_its_function_saw_it_gets_anothe
     world.call(&other, "\"who\"").await.unwrap();
     world.until("all lost ones gone", |host| host.sandboxes() == 2).await;
     assert_eq!(world.placement.inner.running(), 0);
+}
+
+fn observed(world: &World, function: &FunctionVersion) -> Provisioned {
+    world.placement.observe(&function.key)
+}
+
+/// One step after another until as many are initialised, and nothing else is there.
+async fn provision(world: &World, function: &FunctionVersion, ready: u32) {
+    let inner = &world.placement.inner;
+    let reached = async {
+        while observed(world, function).ready != ready || world.placement.environments() != ready as usize {
+            inner.reap(Duration::ZERO);
+            inner.provision();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(support::PATIENCE, reached).await.expect("it was provisioned");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provisioned_environments_are_there_before_calls_and_serve_them_first() {
+    let world = Arc::new(World::new(support::Config { concurrent_executions: 1, ..config() }));
+    let function = world.functions.published("f", 1);
+    world.functions.provision(&function, 2, "first");
+    provision(&world, &function, 2).await;
+    // Two of them need nothing of what the account has on demand, and the next is served on demand.
+    let held = [world.hold(&function).await, world.hold(&function).await, world.hold(&function).await];
+    assert_eq!((world.placement.environments(), world.placement.inner.running()), (3, 1));
+    assert!(throttled(&world.call(&function, "1").await.unwrap_err()));
+    world.open_gate();
+    for held in held {
+        held.await.unwrap().unwrap();
+    }
+    provision(&world, &function, 2).await;
+
+    world.functions.provision(&function, 1, "second");
+    provision(&world, &function, 1).await;
+    world.functions.provision(&function, 0, "third");
+    provision(&world, &function, 0).await;
+    world.until("shut down", |host| host.sandboxes() == 0).await;
+    assert_eq!(world.placement.inner.memory.used(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provisioned_environment_that_cannot_be_initialised_is_said_to_have_failed_and_tried_again() {
+    let world = World::new(config());
+    let function = world.functions.published("f", 1);
+    world.host.losses.store(2, Ordering::SeqCst);
+    world.functions.provision(&function, 2, "first");
+    world.placement.inner.provision();
+    let failed = async {
+        while observed(&world, &function).failure.is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(support::PATIENCE, failed).await.expect("it was said");
+    world.until("gone", |host| host.sandboxes() == 0).await;
+    assert_eq!(observed(&world, &function).ready, 0);
+    world.functions.provision(&function, 2, "second");
+    provision(&world, &function, 2).await;
+    assert_eq!(observed(&world, &function).failure, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_what_is_provisioned() {
+    let world = World::new(config());
+    let function = world.functions.published("f", 1);
+    world.functions.provision(&function, 3, "first");
+    provision(&world, &function, 3).await;
+    world.placement.drain(tokio::time::Instant::now() + support::PATIENCE).await;
+    assert_eq!((world.host.sandboxes(), world.placement.environments()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

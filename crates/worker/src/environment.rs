@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_core::Stream;
 use hearth_model::{
-    BodyError, BoxFuture, ErrorType, FunctionError, FunctionVersion, Head, Invocation, InvokeError, LogStreamId,
-    LogStreamName, Memory, Outcome, Report, RequestId, Response, Status,
+    BodyError, BoxFuture, ErrorType, FunctionError, FunctionVersion, Head, Initialization, Invocation, InvokeError,
+    LogStreamId, LogStreamName, Memory, Outcome, Report, RequestId, Response, Status,
 };
 use hearth_observe::platform;
 use tokio::sync::oneshot;
@@ -24,6 +24,13 @@ use crate::state::{Call, Shared};
 /// How much longer than an invocation may last a function's credentials are good, so that what it has begun with them
 /// elsewhere can end.
 const CREDENTIALS_SPARE: Duration = Duration::from_secs(300);
+
+/// What an environment is started for, and who is told of it.
+pub struct Start {
+    pub function: Arc<FunctionVersion>,
+    pub initialization: Initialization,
+    pub events: Arc<dyn EnvironmentEvents>,
+}
 
 /// Starts environments. A cheap handle.
 #[derive(Clone)]
@@ -42,14 +49,15 @@ impl Worker {
 
     /// Begins an environment and comes back at once: it is made and initialised in its own task, and may be given its
     /// first invocation right away. Needs a running async runtime.
-    pub fn start(&self, function: Arc<FunctionVersion>, events: Arc<dyn EnvironmentEvents>) -> Environment {
+    pub fn start(&self, start: Start) -> Environment {
+        let function = &start.function;
         let id = LogStreamId::new(uuid::Uuid::new_v4().simple().to_string());
         let Ports { logs, clock, sessions, .. } = &self.ports;
-        let stream = stream_name(&function, &id, clock.wall());
+        let stream = stream_name(function, &id, clock.wall());
         let log = Log::new(logs.clone(), function.log_group.clone(), stream.clone(), function.json_logs, clock.clone());
         let key = &function.key;
         let credentials = sessions.of_function(&key.account, &function.role, &key.name);
-        let shared = Shared::new(id, function, events, clock.clone(), credentials, log, &self.config);
+        let shared = Shared::new(id, start, clock.clone(), credentials, log, &self.config);
         let shared = Arc::new(shared);
         self.remember(&shared);
         self.tasks.spawn(drive::drive(self.clone(), shared.clone(), stream));
@@ -128,6 +136,16 @@ impl Environment {
         &self.shared.function
     }
 
+    /// Whether the next invocation finds init done.
+    pub fn is_initialised(&self) -> bool {
+        self.shared.is_initialised()
+    }
+
+    /// What it was lost for, when that was not its function's fault.
+    pub fn loss(&self) -> Option<InvokeError> {
+        self.shared.loss()
+    }
+
     /// No invocation may start later: the function's credentials, which it has from its start, would end during it.
     pub fn usable_until(&self) -> SystemTime {
         self.shared.credentials.expires - self.shared.function.timeout - CREDENTIALS_SPARE
@@ -172,6 +190,7 @@ fn lost_report(request_id: RequestId, shared: &Shared) -> Report {
         error_type: Some(ErrorType::SANDBOX_FAILURE),
         duration: Duration::ZERO,
         init_duration: None,
+        initialization: shared.initialization,
         memory_size: shared.function.memory,
         max_memory_used: Memory::mib(0),
         isolation: shared.isolation,

@@ -30,5 +30,5 @@ mod state;
 mod telemetry;
 mod variables;
 
-pub use environment::{Environment, Refused, Worker};
+pub use environment::{Environment, Refused, Start, Worker};
 pub use ports::{Config, Endpoint, EndpointIdentity, EnvironmentEvents, Ports};

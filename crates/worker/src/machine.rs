@@ -176,6 +176,11 @@ impl Machine {
         }
     }
 
+    /// Whether the next call finds init done. One that failed is tried again with it.
+    pub fn is_initialised(&self) -> bool {
+        matches!(self.phase, Phase::Idle { .. } | Phase::Invoke(_))
+    }
+
     pub fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended)
     }

@@ -57,7 +57,7 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
         first.get_or_insert(port);
         endpoints.push(ports.endpoint.serve(listener, caller(shared)).map_err(internal)?);
     }
-    let variables = variables::of_process(function, &tree, stream, &shared.credentials, first);
+    let variables = variables::of_process(shared, &tree, stream, first);
     Ok(Made { sandbox, tree, variables, extensions, _endpoints: endpoints })
 }
 
@@ -71,6 +71,7 @@ pub(crate) fn init_start(shared: &Shared, made: &Made, stream: &LogStreamName) -
     let function = &shared.function;
     let (region, digest) = (&function.key.region, &made.tree.version_digest);
     InitStart {
+        initialization: shared.initialization,
         phase: InitPhase::Init,
         runtime_version: made.tree.version.clone(),
         runtime_version_arn: format!("arn:{}:lambda:{region}::runtime:{digest}", region.partition()),

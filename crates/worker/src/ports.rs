@@ -18,13 +18,20 @@ pub struct Config {
     pub endpoint_ports: Vec<u16>,
     /// How long the init phase may take (spec 3.3: 10 s).
     pub init_timeout: Duration,
+    /// Likewise of provisioned environments, or the function's own timeout where that is longer (130 s).
+    pub provisioned_init_timeout: Duration,
     /// What every REPORT says of how functions are confined, where that is less than usual.
     pub isolation: Option<&'static str>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { endpoint_ports: vec![4566], init_timeout: Duration::from_secs(10), isolation: None }
+        Config {
+            endpoint_ports: vec![4566],
+            init_timeout: Duration::from_secs(10),
+            provisioned_init_timeout: Duration::from_secs(130),
+            isolation: None,
+        }
     }
 }
 

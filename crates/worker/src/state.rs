@@ -14,8 +14,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use hearth_identity::Credentials;
 use hearth_model::{
-    Clock, ErrorType, FunctionVersion, InitStart, Invocation, InvokeError, LogStreamId, Outcome, PlatformRecord,
-    RequestId,
+    Clock, ErrorType, FunctionVersion, InitStart, Initialization, Invocation, InvokeError, LogStreamId, Outcome,
+    PlatformRecord, RequestId,
 };
 use hearth_runtime_api::{Answer, Event, Notice, Protocol, ShutdownReason};
 use hearth_sandbox::{Exit, Sandbox};
@@ -23,7 +23,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::ending::Budget;
-use crate::environment::{Environment, Refused};
+use crate::environment::{Environment, Refused, Start};
 use crate::failure::Cause;
 use crate::machine::{Effect, Input, Machine};
 use crate::output::{Log, Output, Pumped};
@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub events: Arc<dyn EnvironmentEvents>,
     pub clock: Arc<dyn Clock>,
     pub isolation: Option<&'static str>,
+    pub initialization: Initialization,
     /// Of the function's role.
     pub credentials: Credentials,
     /// Wakes the driver task.
@@ -96,6 +97,7 @@ impl Call {
 }
 
 struct State {
+    initialization: Initialization,
     machine: Machine,
     effects: Vec<Effect>,
     /// Grows when processes are ended: what their connections still say counts no more.
@@ -130,15 +132,21 @@ struct State {
 impl Shared {
     pub fn new(
         id: LogStreamId,
-        function: Arc<FunctionVersion>,
-        events: Arc<dyn EnvironmentEvents>,
+        start: Start,
         clock: Arc<dyn Clock>,
         credentials: Credentials,
         log: Log,
         config: &Config,
     ) -> Self {
+        let Start { function, initialization, events } = start;
+        let init_timeout = match initialization {
+            Initialization::OnDemand => config.init_timeout,
+            // Nobody waits for it (spec 3.3).
+            Initialization::Provisioned => config.provisioned_init_timeout.max(function.timeout),
+        };
         let state = State {
-            machine: Machine::new(config.init_timeout, function.timeout),
+            initialization,
+            machine: Machine::new(init_timeout, function.timeout),
             effects: Vec::new(),
             generation: 0,
             closing: None,
@@ -164,6 +172,7 @@ impl Shared {
             events,
             clock,
             isolation: config.isolation,
+            initialization,
             credentials,
             wake: Notify::new(),
             gone: CancellationToken::new(),
@@ -184,6 +193,15 @@ impl Shared {
         }
         state.call = Some(call);
         self.step(state, Input::Invoke);
+    }
+
+    pub fn is_initialised(&self) -> bool {
+        self.lock().machine.is_initialised()
+    }
+
+    /// What the environment was lost for, when it was not its function's end.
+    pub fn loss(&self) -> Option<InvokeError> {
+        self.lock().refusal.clone()
     }
 
     /// An input from the driver task.

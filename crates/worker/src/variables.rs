@@ -6,17 +6,19 @@ use std::collections::BTreeMap;
 use hearth_identity::Credentials;
 use hearth_model::{Family, FunctionVersion, LogStreamName, Runtime, RuntimeTree};
 
+use crate::state::Shared;
+
 const TASK_ROOT: &str = "/var/task";
 
 /// What later layers may not replace is set later: values that a function may replace, the function's own, credentials,
 /// the platform's.
 pub(crate) fn of_process(
-    function: &FunctionVersion,
+    environment: &Shared,
     tree: &RuntimeTree,
     stream: &LogStreamName,
-    own: &Credentials,
     endpoint_port: Option<u16>,
 ) -> Vec<(String, String)> {
+    let function = &environment.function;
     let mut variables = Variables::default();
     defaults(function.runtime, tree, endpoint_port, &mut variables);
     if let Some(logs) = function.json_logs {
@@ -26,8 +28,9 @@ pub(crate) fn of_process(
     for (key, value) in function.environment.iter().filter(|(key, _)| !key.starts_with('_')) {
         variables.set(key, value.reveal());
     }
-    credentials(own, &mut variables);
+    credentials(&environment.credentials, &mut variables);
     reserved(function, stream, &mut variables);
+    variables.set("AWS_LAMBDA_INITIALIZATION_TYPE", environment.initialization.as_str());
     variables.0.into_iter().collect()
 }
 
@@ -81,7 +84,6 @@ fn reserved(function: &FunctionVersion, stream: &LogStreamName, variables: &mut 
     variables.set("AWS_LAMBDA_FUNCTION_NAME", function.key.name.as_str());
     variables.set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory.as_mib().to_string());
     variables.set("AWS_LAMBDA_FUNCTION_VERSION", function.key.version.to_string());
-    variables.set("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand");
     variables.set("AWS_LAMBDA_LOG_GROUP_NAME", &*function.log_group.name);
     variables.set("AWS_LAMBDA_LOG_STREAM_NAME", stream.as_str());
     variables.set("AWS_LAMBDA_RUNTIME_API", runtime.runtime_api_address());

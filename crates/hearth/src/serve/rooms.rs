@@ -130,6 +130,7 @@ impl Rooms {
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
         let placement = Placement::new(placement(settings), worker.clone(), functions, clock);
+        control.provisioned_by(Arc::new(placement.clone()));
         let operator = ServerOperator {
             images: images.clone(),
             control: control.clone(),
@@ -236,6 +237,7 @@ fn lambda(control: &Control, placement: &Placement) -> hearth_wire_lambda::Servi
         invoke: Some(Arc::new(placement.clone())),
         layers: Some(own.clone()),
         policies: Some(own.clone()),
+        provisioned_concurrency: Some(own.clone()),
         recursion: Some(own.clone()),
         reserved_concurrency: Some(own.clone()),
         runtime_management: Some(own.clone()),

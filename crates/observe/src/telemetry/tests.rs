@@ -1,6 +1,6 @@
 use std::time::UNIX_EPOCH;
 
-use hearth_model::{InitPhase, InitReport, InitStart, Memory, RequestId, Version};
+use hearth_model::{InitPhase, InitReport, InitStart, Initialization, Memory, RequestId, Version};
 
 use super::*;
 
@@ -28,6 +28,7 @@ fn a_report() -> Report {
         error_type: None,
         duration: Duration::from_micros(74_617),
         init_duration: Some(Duration::from_micros(214_521)),
+        initialization: Initialization::OnDemand,
         memory_size: Memory::mib(512),
         max_memory_used: Memory::mib(33),
         isolation: None,
@@ -39,6 +40,7 @@ fn a_report() -> Report {
 #[test]
 fn init_is_told_as_aws_tells_it() {
     let start = InitStart {
+        initialization: Initialization::OnDemand,
         phase: InitPhase::Init,
         runtime_version: "python:3.11.2".to_owned(),
         runtime_version_arn: "arn".to_owned(),
@@ -51,18 +53,23 @@ fn init_is_told_as_aws_tells_it() {
     let record = r#"{"initializationType":"on-demand","phase":"init","runtimeVersion":"python:3.11.2","runtimeVersionArn":"arn","functionName":"f","functionVersion":"$LATEST","functionArn":"arn:f","instanceId":"s","instanceMaxMemory":134217728}"#;
     assert_eq!(telemetry(&PlatformRecord::InitStart(start)), expected("platform.initStart", record));
     let error_type = Some(ErrorType::RUNTIME_EXIT);
-    let done = PlatformRecord::InitRuntimeDone { phase: InitPhase::Invoke, status: Status::Error, error_type };
+    let done = PlatformRecord::InitRuntimeDone {
+        initialization: Initialization::OnDemand,
+        phase: InitPhase::Invoke,
+        status: Status::Error,
+        error_type,
+    };
     let record =
         r#"{"initializationType":"on-demand","phase":"invoke","status":"error","errorType":"Runtime.ExitError"}"#;
     assert_eq!(telemetry(&done), expected("platform.initRuntimeDone", record));
     let report = InitReport {
+        initialization: Initialization::Provisioned,
         duration: Duration::from_micros(125_334),
         phase: InitPhase::Init,
         status: Status::Success,
         error_type: None,
     };
-    let record =
-        r#"{"initializationType":"on-demand","phase":"init","status":"success","metrics":{"durationMs":125.33}}"#;
+    let record = r#"{"initializationType":"provisioned-concurrency","phase":"init","status":"success","metrics":{"durationMs":125.33}}"#;
     assert_eq!(telemetry(&PlatformRecord::InitReport(report)), expected("platform.initReport", record));
 }
 
@@ -196,7 +203,12 @@ fn the_platforms_lines_have_levels() {
     let says = |least, record: &PlatformRecord| json_line(least, UNIX_EPOCH, record).is_some();
     let start = PlatformRecord::Start { request_id: RequestId::new("r"), version: Version::Latest, trace: None };
     let report = |status| PlatformRecord::Report(Report { status, ..a_report() });
-    let done = |status| PlatformRecord::InitRuntimeDone { phase: InitPhase::Init, status, error_type: None };
+    let done = |status| PlatformRecord::InitRuntimeDone {
+        initialization: Initialization::OnDemand,
+        phase: InitPhase::Init,
+        status,
+        error_type: None,
+    };
     for (record, least) in [
         (start, LogLevel::Info),
         (report(Status::Success), LogLevel::Info),

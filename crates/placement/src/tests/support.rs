@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hearth_identity::Sessions;
 use hearth_model::{
     AccountId, Architecture, BoxFuture, Clock, CodeHash, CodeTree, FunctionArn, FunctionName, FunctionVersion,
-    Functions, LogGroup, LookupError, Materials, MaterialsError, Memory, Region, Reservation, Root, Runtime,
+    Functions, LogGroup, LookupError, Materials, MaterialsError, Memory, Provision, Region, Reservation, Root, Runtime,
     RuntimeTree, Secret, SystemClock, Target, Version, VersionKey,
 };
 use hearth_observe::Logs;
@@ -92,6 +92,7 @@ pub struct Catalog {
     functions: Mutex<HashMap<FunctionName, Arc<FunctionVersion>>>,
     aliases: Mutex<HashMap<(String, String), Target>>,
     reservations: Mutex<HashMap<String, u32>>,
+    provisions: Mutex<Vec<Provision>>,
 }
 
 impl Catalog {
@@ -125,6 +126,12 @@ impl Catalog {
         self.aliases.lock().unwrap().insert((name.to_owned(), alias.to_owned()), target);
     }
 
+    /// Keeps so many environments of a version, and of no other.
+    pub fn provision(&self, function: &Arc<FunctionVersion>, count: u32, decision: &str) {
+        let provision = Provision { function: function.clone(), count, decision: decision.to_owned() };
+        *self.provisions.lock().unwrap() = vec![provision];
+    }
+
     pub fn reserve(&self, name: &str, count: u32) {
         self.reservations.lock().unwrap().insert(name.to_owned(), count);
     }
@@ -145,6 +152,10 @@ impl Functions for Catalog {
         let reservations = self.reservations.lock().unwrap();
         let account = reservations.values().sum();
         Reservation { function: reservations.get(key.name.as_str()).copied(), account }
+    }
+
+    fn provisions(&self) -> Vec<Provision> {
+        self.provisions.lock().unwrap().clone()
     }
 
     fn lets_invoke(&self, _: &FunctionArn, caller: &AccountId) -> bool {

@@ -32,7 +32,8 @@ impl State {
             Effect::LimitCpu => self.with_sandbox("limit CPU", |sandbox| sandbox.limit_cpu()),
             Effect::Sample { end } => self.sample(end),
             Effect::InitEnded { duration, phase, status, error_type } => {
-                self.init_ended(InitReport { duration, phase, status, error_type });
+                let initialization = self.initialization;
+                self.init_ended(InitReport { initialization, duration, phase, status, error_type });
             }
             Effect::Deliver { deadline } => self.deliver(shared, deadline),
             Effect::Fail => self.fail(shared),
@@ -200,6 +201,7 @@ impl State {
             error_type,
             duration,
             init_duration,
+            initialization: self.initialization,
             memory_size,
             max_memory_used: Memory::from_bytes_ceil(self.memory_peak).min(memory_size),
             isolation: shared.isolation,

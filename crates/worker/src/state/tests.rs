@@ -91,7 +91,8 @@ impl Bench {
         let config = Config::default();
         let sessions = Sessions::new([1; 32], clock.clone());
         let credentials = sessions.of_function(&function.key.account, &function.role, &function.key.name);
-        let shared = Arc::new(Shared::new(id, function, told.clone(), clock.clone(), credentials, log, &config));
+        let start = Start { function, initialization: Initialization::OnDemand, events: told.clone() };
+        let shared = Arc::new(Shared::new(id, start, clock.clone(), credentials, log, &config));
         let line = shared.line(&[]);
         Bench { shared, clock, told, line, calls: Vec::new(), parked: Vec::new() }
     }

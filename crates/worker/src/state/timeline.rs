@@ -44,7 +44,12 @@ impl State {
     pub(super) fn runtime_initialised(&mut self, status: Status, error_type: Option<ErrorType>) {
         if let Some(phase) = self.timeline.init.take() {
             self.drain();
-            self.log.tell(&PlatformRecord::InitRuntimeDone { phase, status, error_type });
+            self.log.tell(&PlatformRecord::InitRuntimeDone {
+                initialization: self.initialization,
+                phase,
+                status,
+                error_type,
+            });
         }
     }
 

@@ -15,15 +15,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth_identity::Sessions;
 use hearth_model::{
-    AccountId, Architecture, BoxFuture, CodeHash, CodeTree, FunctionName, FunctionVersion, Head, Invocation,
-    InvokeError, LogGroup, Materials, MaterialsError, Memory, Outcome, Region, RequestId, Root, Runtime, RuntimeTree,
-    Secret, SystemClock, Version, VersionKey,
+    AccountId, Architecture, BoxFuture, CodeHash, CodeTree, FunctionName, FunctionVersion, Head, Initialization,
+    Invocation, InvokeError, LogGroup, Materials, MaterialsError, Memory, Outcome, Region, RequestId, Root, Runtime,
+    RuntimeTree, Secret, SystemClock, Version, VersionKey,
 };
 use hearth_observe::{Logs, Query};
 use hearth_sandbox::{
     Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Usage,
 };
-use hearth_worker::{Config, Endpoint, EndpointIdentity, Environment, EnvironmentEvents, Ports, Worker};
+use hearth_worker::{Config, Endpoint, EndpointIdentity, Environment, EnvironmentEvents, Ports, Start, Worker};
 use tokio::sync::mpsc;
 
 /// What a function in a test is made of: a client of the Runtime API with nothing else.
@@ -177,7 +177,8 @@ impl World {
 
     pub fn start(&mut self) -> Environment {
         let function = std::mem::replace(&mut self.function, function());
-        self.worker.start(Arc::new(function), self.events.clone())
+        let (function, events) = (Arc::new(function), self.events.clone());
+        self.worker.start(Start { function, initialization: Initialization::OnDemand, events })
     }
 
     pub async fn wait_idle(&mut self) {
