@@ -113,7 +113,7 @@ fn class(folder: &Path) -> Result<Class> {
     }
     let bind = |name: &str| RootBind { source: Path::new("/").join(name), target: name.into() };
     let binds = ["bin", "lib", "lib64", "usr"].map(bind).into();
-    Ok(Class { root: Arc::new(Root { skeleton, binds }), ephemeral_storage: Memory::mib(512) })
+    Ok(Class { root: Arc::new(Root { skeleton, binds }), ephemeral_storage: Memory::mib(512), listeners: Vec::new() })
 }
 
 /// The program as it starts without a sandbox.

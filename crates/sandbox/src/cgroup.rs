@@ -160,9 +160,7 @@ impl Cgroups {
                 entrances.folders.push(fs::File::open(folder)?.into());
             }
         }
-        if let Some((pids, _)) = &group.pids {
-            fs::write(pids.join("pids.max"), TASKS_MAX.to_string())?;
-        }
+        group.limit_as_all()?;
         Ok((group, entrances))
     }
 
@@ -251,19 +249,29 @@ impl Group {
         controllers.chain(self.unified.as_deref()).chain(freezer).collect()
     }
 
-    /// Memory, without swap, and CPU shares (no quota: init is not held back).
+    /// What is the same for every sandbox: processes, no swap, sockets.
+    fn limit_as_all(&self) -> io::Result<()> {
+        if let Some((pids, _)) = &self.pids {
+            fs::write(pids.join("pids.max"), TASKS_MAX.to_string())?;
+        }
+        match &self.memory {
+            // Not there where the kernel has no swap accounting.
+            Some((folder, true)) => optional(fs::write(folder.join("memory.swap.max"), "0")),
+            Some((folder, false)) => {
+                optional(fs::write(folder.join("memory.swappiness"), "0"))?;
+                optional(fs::write(folder.join("memory.kmem.tcp.limit_in_bytes"), SOCKETS_MAX.to_string()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Memory, and CPU shares (no quota: init is not held back).
     pub fn limit(&self, memory: Memory) -> io::Result<()> {
         match &self.memory {
-            Some((folder, true)) => {
-                fs::write(folder.join("memory.max"), memory.as_bytes().to_string())?;
-                // Not there where the kernel has no swap accounting.
-                optional(fs::write(folder.join("memory.swap.max"), "0"))?;
-            }
+            Some((folder, true)) => fs::write(folder.join("memory.max"), memory.as_bytes().to_string())?,
             Some((folder, false)) => {
                 fs::write(folder.join("memory.limit_in_bytes"), memory.as_bytes().to_string())?;
-                optional(fs::write(folder.join("memory.swappiness"), "0"))?;
                 optional(fs::write(folder.join("memory.memsw.limit_in_bytes"), memory.as_bytes().to_string()))?;
-                optional(fs::write(folder.join("memory.kmem.tcp.limit_in_bytes"), SOCKETS_MAX.to_string()))?;
             }
             None => {}
         }

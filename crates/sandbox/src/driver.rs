@@ -13,9 +13,12 @@ pub struct Class {
     pub root: Arc<Root>,
     /// Size of `/tmp`.
     pub ephemeral_storage: Memory,
+    /// Where it listens from the start: what [`Sandbox::listen`] is asked for there is at hand.
+    pub listeners: Vec<SocketAddr>,
 }
 
 /// Whose a sandbox becomes.
+#[derive(Clone)]
 pub struct Identity {
     pub memory: Memory,
     /// Appears at `/var/task`, read-only.
@@ -124,15 +127,18 @@ pub trait Driver: Send + Sync + 'static {
     fn closed(&self) -> BoxFuture<'_, ()>;
 }
 
-/// A sandbox that is nobody's yet. Dropping it ends it.
+/// A sandbox that is nobody's yet. Dropping it ends it, in the background.
 pub trait Prepared: Send + Sync + 'static {
     /// Gives it its identity; from now on it serves one function version until it ends.
     fn bind(self: Box<Self>, identity: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>>;
+
+    /// Ends it. Ready when it holds nothing any more.
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
 /// A bound sandbox. Dropping it kills every process in it and returns all it took, in the background.
 pub trait Sandbox: Send + Sync + 'static {
-    /// A listening socket made inside (decision 2), non-blocking.
+    /// A listening socket made inside (decision 2), non-blocking. Those of its class it gives away once; later ones are new.
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpListener, Error>>;
 
     /// A connected socket made inside, non-blocking.

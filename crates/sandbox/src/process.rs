@@ -5,6 +5,7 @@ mod trial;
 
 use std::collections::HashMap;
 use std::io;
+use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,9 +17,10 @@ use rustix::fs::{Mode, OFlags};
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
 
-use crate::cgroup::{Cgroups, Group, Hierarchies, Reach};
+use crate::cgroup::{Cgroups, Group, Hierarchies, MemoryWatch, Reach};
 use crate::conversation::Conversation;
 use crate::driver::{Class, Driver, Error, Prepared, Promise};
+use crate::init::{part, request};
 use crate::isolation::Isolation;
 use crate::launcher::{Launcher, New, Standing};
 use crate::promises::Ground;
@@ -183,8 +185,20 @@ impl Shared {
             }
         };
         let remains = Remains { pid, group, place, alive };
-        let confined = Confined { control, root: class.root, remains: Some(remains), memory: None, shared: self };
+        let mut confined = Confined {
+            control,
+            root: class.root,
+            remains: Some(remains),
+            memory: None,
+            listeners: Vec::new(),
+            shared: self,
+        };
         greeting.await.map_err(|_| Error::Gone)??;
+        confined.watch_memory().await?;
+        if !class.listeners.is_empty() {
+            let listeners = confined.listen(&class.listeners).await?;
+            confined.listeners = class.listeners.into_iter().zip(listeners).collect();
+        }
         Ok(confined)
     }
 
@@ -251,6 +265,8 @@ struct Confined {
     remains: Option<Remains>,
     /// Set when it is bound.
     memory: Option<Memory>,
+    /// Those of its class, by the address that was asked for.
+    listeners: Vec<(SocketAddr, TcpListener)>,
     shared: Arc<Shared>,
 }
 
@@ -273,11 +289,39 @@ impl Confined {
     }
 }
 
-impl Drop for Confined {
-    fn drop(&mut self) {
-        let Some(Remains { pid, group, place, alive }) = self.remains.take() else { return };
+impl Confined {
+    /// Lets the init hear when memory runs out.
+    async fn watch_memory(&self) -> Result<(), Error> {
+        let watch = self.group()?.watch_memory().map_err(step("watch memory"))?;
+        let Some(MemoryWatch { counts, event }) = watch else { return Ok(()) };
+        let parts = part::COUNTS | if event.is_some() { part::EVENT } else { 0 };
+        let descriptors: Vec<OwnedFd> = [counts].into_iter().chain(event).collect();
+        self.attach(parts, &descriptors).await
+    }
+
+    async fn attach(&self, parts: u32, descriptors: &[OwnedFd]) -> Result<(), Error> {
+        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        self.control.ask(request::ATTACH, &descriptors, |packet| packet.u32(parts)).await.map(drop)
+    }
+
+    async fn listen(&self, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Error> {
+        let addresses: Vec<SocketAddrV4> = addresses.iter().copied().map(version_4).collect::<Result<_, _>>()?;
+        let fill = |packet: packet::Writer| {
+            let packet = packet.u32(addresses.len() as u32);
+            addresses.iter().fold(packet, |packet, address| write_address(packet, *address))
+        };
+        let answer = self.control.ask(request::LISTEN, &[], fill).await?;
+        if answer.descriptors.len() != addresses.len() {
+            return Err(Error::Gone);
+        }
+        Ok(answer.descriptors.into_iter().map(TcpListener::from).collect())
+    }
+
+    /// Begins to end it; once.
+    fn take_down(&mut self) -> Option<JoinHandle<()>> {
+        let Remains { pid, group, place, alive } = self.remains.take()?;
         let shared = self.shared.clone();
-        self.shared.runtime.spawn(async move {
+        Some(self.shared.runtime.spawn(async move {
             let ending = shared.launcher.ending(pid);
             // A frozen process of version 1 does not die before it is thawed, and many take long without CPU.
             let _ = group.thaw();
@@ -287,6 +331,23 @@ impl Drop for Confined {
             let _ = tokio::task::spawn_blocking(move || group.remove()).await;
             shared.give_back(place).await;
             drop(alive);
-        });
+        }))
     }
+}
+
+impl Drop for Confined {
+    fn drop(&mut self) {
+        self.take_down();
+    }
+}
+
+fn version_4(address: SocketAddr) -> Result<SocketAddrV4, Error> {
+    match address {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(_) => Err(step("make a socket")(io::ErrorKind::Unsupported.into())),
+    }
+}
+
+fn write_address(packet: packet::Writer, address: SocketAddrV4) -> packet::Writer {
+    packet.u32(u32::from(*address.ip())).u32(u32::from(address.port()))
 }

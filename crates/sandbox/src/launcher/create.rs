@@ -64,11 +64,15 @@ pub fn create(state: &mut State, request: request::Create) -> Result<Reply, Fail
             begin(&go, &world, control, state)
         }
         Fork::Parent(pid) => {
+            let root = pair.as_ref().map(|pair| pair.uids[0]).filter(|_| state.standing.privileged);
             state.children.insert(pid, pair);
             let told = map_users(pid, &map)
                 .and_then(|()| if state.standing.privileged { show_owners(&world.root, pid) } else { Ok(()) })
                 .and_then(|()| rustix::io::write(&going, &[1]).map_err(at("start the init")));
-            if let Err(failure) = told {
+            // What its code will be shown by, while it builds its world.
+            let seen =
+                told.and_then(|_| root.map_or(Ok(()), |root| state.views.of(root, state.owners.server).map(drop)));
+            if let Err(failure) = seen {
                 let _ = sys::kill(pid);
                 return Err(failure);
             }

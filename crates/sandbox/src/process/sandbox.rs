@@ -5,20 +5,19 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hearth_model::{BoxFuture, CodeTree};
 use rustix::fs::MemfdFlags;
 
-use super::{Confined, open_path, step};
+use super::{Confined, open_path, step, version_4, write_address};
 use crate::bare::Places;
-use crate::cgroup::MemoryWatch;
+use crate::descendants;
 use crate::driver::{Command, Error, Exit, Identity, Prepared, Process, Sandbox, Signal, Usage};
 use crate::init::{part, request};
 use crate::isolation::Isolation;
 use crate::scratch::Place;
 use crate::walls::Walls;
-use crate::{descendants, packet};
 
 /// A sandbox that is nobody's yet.
 pub(super) struct PreparedProcess {
@@ -28,6 +27,15 @@ pub(super) struct PreparedProcess {
 impl Prepared for PreparedProcess {
     fn bind(self: Box<Self>, identity: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
         Box::pin(async move { Ok(Box::new(self.attach(identity).await?) as Box<dyn Sandbox>) })
+    }
+
+    fn end(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        let ending = self.confined.take_down();
+        Box::pin(async move {
+            if let Some(ending) = ending {
+                let _ = ending.await;
+            }
+        })
     }
 }
 
@@ -51,23 +59,20 @@ impl PreparedProcess {
             }
             leases.push(lease);
         }
-        if let Some(MemoryWatch { counts, event }) = confined.group()?.watch_memory().map_err(step("watch memory"))? {
-            parts |= part::COUNTS | if event.is_some() { part::EVENT } else { 0 };
-            descriptors.push(counts);
-            descriptors.extend(event);
-        }
         if parts != 0 {
-            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-            confined.control.ask(request::ATTACH, &descriptors, |packet| packet.u32(parts)).await?;
+            confined.attach(parts, &descriptors).await?;
         }
+        let listeners = Mutex::new(std::mem::take(&mut confined.listeners));
         let (cpu_limited, oom_kills, ports) = (AtomicBool::new(false), AtomicU64::new(0), Mutex::default());
-        Ok(ProcessSandbox { confined, cpu_limited, oom_kills, ports, code: code_path, _trees: leases })
+        Ok(ProcessSandbox { confined, listeners, cpu_limited, oom_kills, ports, code: code_path, _trees: leases })
     }
 }
 
 /// Somebody's.
 pub(super) struct ProcessSandbox {
     confined: Confined,
+    /// Those of its class that nobody has asked for yet.
+    listeners: Mutex<Vec<(SocketAddr, TcpListener)>>,
     cpu_limited: AtomicBool,
     /// As last seen.
     oom_kills: AtomicU64,
@@ -76,17 +81,6 @@ pub(super) struct ProcessSandbox {
     code: PathBuf,
     /// What is mounted stays on disk.
     _trees: Vec<Arc<dyn std::any::Any + Send + Sync>>,
-}
-
-impl ProcessSandbox {
-    async fn socket(&self, kind: u8, address: SocketAddr) -> Result<OwnedFd, Error> {
-        let SocketAddr::V4(address) = address else {
-            return Err(step("make a socket")(io::ErrorKind::Unsupported.into()));
-        };
-        let fill = |packet: packet::Writer| packet.u32(u32::from(*address.ip())).u32(u32::from(address.port()));
-        let mut answer = self.confined.control.ask(kind, &[], fill).await?;
-        answer.descriptors.pop().ok_or(Error::Gone)
-    }
 }
 
 impl ProcessSandbox {
@@ -110,6 +104,12 @@ impl ProcessSandbox {
         Ok(Process { id: pid, exit: Box::pin(exit) })
     }
 
+    fn take_listener(&self, address: SocketAddr) -> Option<TcpListener> {
+        let mut listeners = lock(&self.listeners);
+        let place = listeners.iter().position(|(asked, _)| *asked == address)?;
+        Some(listeners.swap_remove(place).1)
+    }
+
     /// The command as it is run, and the walls around it.
     fn place(&self, command: Command) -> Result<(Command, Option<Walls>), Error> {
         if self.confined.shared.standing.namespaces {
@@ -117,7 +117,7 @@ impl ProcessSandbox {
         }
         let Place::Folder(scratch, _) = &self.confined.remains()?.place else { return Err(Error::Gone) };
         let places = Places { root: self.confined.root.clone(), code: self.code.clone(), scratch: scratch.clone() };
-        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ports = lock(&self.ports).clone();
         let walls = (self.confined.shared.isolation == Isolation::Landlock).then(|| places.walls(ports));
         Ok((places.command(command), walls))
     }
@@ -126,9 +126,12 @@ impl ProcessSandbox {
 impl Sandbox for ProcessSandbox {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, Result<TcpListener, Error>> {
         Box::pin(async move {
-            let listener = TcpListener::from(self.socket(request::LISTEN, address).await?);
+            let listener = match self.take_listener(address) {
+                Some(listener) => listener,
+                None => self.confined.listen(&[address]).await?.pop().ok_or(Error::Gone)?,
+            };
             let port = listener.local_addr().map_err(step("ask a socket for its port"))?.port();
-            self.ports.lock().unwrap_or_else(PoisonError::into_inner).push(port);
+            lock(&self.ports).push(port);
             Ok(listener)
         })
     }
@@ -138,7 +141,10 @@ impl Sandbox for ProcessSandbox {
             if !self.dials() {
                 return Err(step("dial")(io::ErrorKind::Unsupported.into()));
             }
-            Ok(self.socket(request::DIAL, address).await?.into())
+            let address = version_4(address)?;
+            let fill = |packet| write_address(packet, address);
+            let mut answer = self.confined.control.ask(request::DIAL, &[], fill).await?;
+            Ok(answer.descriptors.pop().ok_or(Error::Gone)?.into())
         })
     }
 
@@ -203,6 +209,10 @@ impl Sandbox for ProcessSandbox {
             Ok(Usage { memory: descendants::memory(remains.pid), ..Usage::default() })
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As `init` reads it: directory, program, arguments, environment, walls; each text and list with its length before it.

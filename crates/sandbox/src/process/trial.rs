@@ -23,7 +23,7 @@ pub async fn probe(driver: &ProcessDriver) -> Result<Vec<Promise>, Error> {
     let folder = tempfile::tempdir_in(driver.shared.scratch.path()).map_err(step("make a folder"))?;
     let (skeleton, marker) = probe::lay_out(folder.path()).map_err(step("make a root"))?;
     let root = Arc::new(Root { skeleton, binds: Vec::new() });
-    let class = Class { root: root.clone(), ephemeral_storage: Memory::mib(probe::TMP_MIB) };
+    let class = Class { root: root.clone(), ephemeral_storage: Memory::mib(probe::TMP_MIB), listeners: Vec::new() };
     let confined = driver.shared.clone().confine(class).await?;
     let code = CodeTree { path: folder.path().join("code"), lease: Arc::new(()) };
     let identity = Identity { memory: Memory::mib(probe::MEMORY_MIB), code, opt: None };

@@ -96,7 +96,11 @@ impl Ground {
         Ground {
             driver: ProcessDriver::open(started.attach().unwrap(), config).await.unwrap(),
             instance,
-            class: Class { root: Arc::new(Root { skeleton, binds }), ephemeral_storage: Memory::mib(512) },
+            class: Class {
+                root: Arc::new(Root { skeleton, binds }),
+                ephemeral_storage: Memory::mib(512),
+                listeners: Vec::new(),
+            },
             code: CodeTree { path: code, lease: Arc::new(()) },
             _folder: folder,
         }
