@@ -259,8 +259,8 @@ def table(results):
     ]
     confinement = results["confinement"]
     parts = {
-        "fork and exec alone": "forkExec", "in a new sandbox": "sandbox",
-        "in one without filter and Landlock": "withoutFilterAndWalls",
+        "fork and exec alone": "forkExec", "in a new sandbox": "sandbox", "in a prepared sandbox": "prepared",
+        "in a new one without filter and Landlock": "withoutFilterAndWalls",
     }
     for label, part in parts.items():
         figures = confinement[part]

@@ -138,6 +138,32 @@ class Server:
         return found
 
 
+def launcher(server):
+    return next(pid for pid in children(server.process.pid) if read(f"/proc/{pid}/comm").startswith("hearth-launcher"))
+
+
+def inits(server):
+    """Of every sandbox, whether a function has it or it is prepared for one."""
+    return [pid for pid in children(launcher(server)) if read(f"/proc/{pid}/comm").startswith("hearth-init")]
+
+
+def runs_a_function(init):
+    return any(not read(f"/proc/{pid}/comm").startswith("hearth") for pid in children(init))
+
+
+def stock(server, count):
+    """The inits of prepared sandboxes, once there are so many and each is complete: with its first process ready."""
+
+    def complete():
+        prepared = [pid for pid in inits(server) if not runs_a_function(pid)]
+        return len(prepared) == count and all(
+            "\nSeccomp:\t2\n" in read(f"/proc/{child}/status") for pid in prepared for child in children(pid) or [0]
+        )
+
+    eventually(f"a stock of {count}", complete)
+    return [pid for pid in inits(server) if not runs_a_function(pid)]
+
+
 def held(names):
     """Mounts and loop devices on files whose paths hold one of these names."""
     mounts = read("/proc/self/mountinfo").splitlines()

@@ -15,7 +15,7 @@ import uuid
 import pytest
 
 from conftest import Functions, caller, make_client
-from hearth import Server, children, descendants, eventually, held, read, start_of
+from hearth import Server, children, descendants, eventually, held, inits, launcher, read, runs_a_function, start_of, stock
 from packages import HEALTHY, python, zipped
 from test_lifecycle import begun
 
@@ -23,14 +23,6 @@ KILLS = int(os.environ.get("HEARTH_E2E_LEFTOVERS", "30"))
 SLOW = python("print('begun', flush=True)\ntime.sleep(event)\nreturn 'done'", before="import time")
 # Files whose presence or name is not an instance's to leave: the data themselves, and caches made on demand.
 LASTING = ("records", "logs", "runtimes", "exact-", "lock")
-
-
-def launcher(server):
-    return next(pid for pid in children(server.process.pid) if read(f"/proc/{pid}/comm").startswith("hearth-launcher"))
-
-
-def inits(server):
-    return [pid for pid in children(launcher(server)) if read(f"/proc/{pid}/comm").startswith("hearth-init")]
 
 
 def networks(family):
@@ -181,11 +173,12 @@ def test_a_killed_init_takes_its_environment_along_and_nothing_else(start):
     functions = Functions(client)
     one, two = functions.make(SLOW), functions.make(HEALTHY)
     caller(client)(two, 1)
-    beside = inits(server)
+    serving = lambda: [pid for pid in inits(server) if runs_a_function(pid)]
+    beside = serving()
     answers = []
     calling = threading.Thread(target=lambda: answers.append(caller(client)(one, 20)))
     calling.start()
-    init = eventually("the other environment", lambda: [pid for pid in inits(server) if pid not in beside])[0]
+    init = eventually("the other environment", lambda: [pid for pid in serving() if pid not in beside])[0]
     begun(server, one, 1)
     os.kill(init, signal.SIGKILL)
     calling.join()
@@ -203,6 +196,7 @@ def test_a_killed_instance_does_not_touch_another(start, base, whom):
         client = make_client(server)
         names.append(Functions(client).make(SLOW))
         caller(client)(names[-1], 0)
+    stock(two, 1)
     before = census(two)
     load = Load(one, names[0])
     calling = threading.Thread(target=lambda: answers.append(caller(make_client(two))(names[1], 1)))

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from conftest import Functions, caller, make_client
-from hearth import BINARY, children, environment, eventually, read
+from hearth import BINARY, children, environment, eventually, read, stock
 from packages import python
 
 ALL_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
@@ -41,9 +41,13 @@ def tasks(pid):
 
 
 @as_root
-def test_only_the_launcher_has_privileges_and_only_those_it_needs(server, make, call):
-    name = make(python("import os\nprint(open('/proc/self/status').read())\nreturn os.getpid()"), Timeout=60)
-    call(name)
+def test_only_the_launcher_has_privileges_and_only_those_it_needs(start):
+    server = start()
+    client = make_client(server)
+    name = Functions(client).make(python("import os\nprint(open('/proc/self/status').read())\nreturn os.getpid()"), Timeout=60)
+    caller(client)(name)
+    # Beside the function's sandbox there is one that is nobody's yet.
+    stock(server, 1)
     server_pid = server.process.pid
     for thread in tasks(server_pid):
         facts = status(f"{server_pid}/task/{thread}")

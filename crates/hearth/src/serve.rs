@@ -5,8 +5,8 @@
 //!     └─────► control ──────────────────────────┴──► frontend (which is also the door inside environments)
 //! ```
 //!
-//! The order of the end is written once, in [`Running::end`]: stop accepting, drain, shut environments down, flush logs,
-//! close.
+//! The order of the end is written once, in [`Running::end`]: stop accepting, end prepared sandboxes, drain, shut
+//! environments down, flush logs, close.
 
 mod banner;
 mod bucket;
@@ -130,6 +130,7 @@ impl Running {
         background.spawn(rooms.control.clone().run());
         background.spawn(rooms.objects.clone().run());
         background.spawn(rooms.placement.clone().run());
+        background.spawn(rooms.pools.clone().run());
         let images = rooms.images.clone();
         background.spawn(async move { images.prepare().await });
         let mut door = JoinSet::new();
@@ -142,6 +143,7 @@ impl Running {
     async fn end(mut self, drain: Duration, mut signals: Signals) {
         tracing::info!(?drain, "ending: running invocations may finish");
         let _ = self.ending.send(true);
+        self.rooms.pools.close();
         let deadline = Instant::now() + drain;
         tokio::select! {
             () = self.rooms.placement.drain(deadline) => {}

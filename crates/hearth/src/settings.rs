@@ -124,6 +124,12 @@ settings! {
         "How long a call waits for room in the memory budget before it is refused.";
     environments_scaling_rate: u32 = "environments.scaling_rate", Default::Text("1000"),
         "Execution environments that may be started for one function in 10 s.";
+    pools_enabled: bool = "pools.enabled", Default::Text("true"),
+        "Keeps sandboxes prepared for functions that may start soon: as many as were started at once lately, 64 at most. A start that finds none makes its own.";
+    pools_memory: Size = "pools.memory", Default::OfHost {
+        said: "10 % of the host's memory",
+        find: |host| host.memory_percent(10),
+    }, "Memory that prepared sandboxes may hold together, each counted as 1 MiB. None are kept while less than 5 % of the host's memory is available.";
     sandbox_uids: UidRange = "sandbox.uids", Default::Text("1879048192-1879113727"),
         "As root: host user ids that functions run as; two for each execution environment. Servers on one host may share a range. Nothing but servers runs as the first.";
     encryption_key_file: Option<PathBuf> = "encryption.key_file", Default::OfHost {
@@ -151,8 +157,6 @@ settings! {
 
 /// Keys that are spoken for but have no effect yet: setting one is refused by name.
 pub const UNBUILT: &[&str] = &[
-    "pools.enabled",
-    "pools.memory",
     "events.retention",
     "async.retry_base_delay",
     "guard.all_loops",

@@ -1,7 +1,8 @@
 //! Measures what confinement costs, for `script/bench`: `cost TIMES FOLDER`. One JSON object on stdout; times are
 //! microseconds. Needs root, the feature `weaken`, and a profile with debug assertions (`measure`).
 //!
-//! - A program's start: as it is, in a sandbox, and in a sandbox without filter and Landlock.
+//! - A program's start: as it is, in a sandbox made for it, in one that was prepared, and in one made for it without filter
+//!   and Landlock.
 //! - Its work: how many messages a second a program in a sandbox answers over a socket, as a runtime does, with and
 //!   without filter and Landlock.
 //!
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use hearth_model::{CodeTree, Memory, Root, RootBind};
 use hearth_sandbox::privilege::Owner;
 use hearth_sandbox::process::{Config, ProcessDriver};
-use hearth_sandbox::{Class, Command, Driver, Identity, Isolation, Layer, Sandbox, launcher, weaken};
+use hearth_sandbox::{Class, Command, Driver, Identity, Isolation, Layer, Prepared, Sandbox, launcher, weaken};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -27,6 +28,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const WARM_UP: usize = 10;
 /// Turns of work, each with and without, and how long one lasts.
 const TURNS: usize = 20;
+/// How long a prepared sandbox has been in stock, at least.
+const SETTLED: Duration = Duration::from_millis(10);
 const TURN: Duration = Duration::from_millis(250);
 /// Bytes of a message: an event with its headers, about.
 const MESSAGE: usize = 512;
@@ -63,13 +66,14 @@ fn measure(times: usize, folder: &Path) -> Result<()> {
     let results = runtime.block_on(async {
         let full = Variant::new("full", full, &class, folder).await?;
         let open = Variant::new("open", open, &class, folder).await?;
-        let mut starts = [Vec::new(), Vec::new(), Vec::new()];
+        let mut starts = [const { Vec::new() }; 4];
         for _ in 0..WARM_UP + times {
             starts[0].push(bare()?);
             starts[1].push(full.start().await?);
             starts[2].push(open.start().await?);
+            starts[3].push(full.start_prepared().await?);
         }
-        let [plain, confined, unfiltered] = starts.map(|mut all| summary(all.split_off(WARM_UP)));
+        let [plain, confined, unfiltered, prepared] = starts.map(|mut all| summary(all.split_off(WARM_UP)));
         let (mut with, mut without) = (full.worker().await?, open.worker().await?);
         let mut ratios = Vec::new();
         let (mut per_second, mut per_second_open) = (Vec::new(), Vec::new());
@@ -80,7 +84,7 @@ fn measure(times: usize, folder: &Path) -> Result<()> {
             per_second_open.push(b);
         }
         Ok::<_, Box<dyn Error>>(serde_json::json!({
-            "forkExec": plain, "sandbox": confined, "withoutFilterAndWalls": unfiltered,
+            "forkExec": plain, "sandbox": confined, "withoutFilterAndWalls": unfiltered, "prepared": prepared,
             "messages": {
                 "perSecond": median(per_second), "perSecondWithoutFilterAndWalls": median(per_second_open),
                 "ratio": median(ratios),
@@ -145,16 +149,32 @@ impl Variant {
     }
 
     async fn sandbox(&self) -> Result<Box<dyn Sandbox>> {
+        self.bind(self.driver.prepare(self.class.clone()).await?).await
+    }
+
+    async fn bind(&self, prepared: Box<dyn Prepared>) -> Result<Box<dyn Sandbox>> {
         let code = CodeTree { path: self.code.clone(), lease: Arc::new(()) };
-        let prepared = self.driver.prepare(self.class.clone()).await?;
         Ok(prepared.bind(Identity { memory: Memory::mib(1769), code, opt: None }).await?)
     }
 
     /// From nothing to the program's first words.
     async fn start(&self) -> Result<Duration> {
-        let (mut reader, writer) = std::io::pipe()?;
         let began = Instant::now();
-        let sandbox = self.sandbox().await?;
+        let prepared = self.driver.prepare(self.class.clone()).await?;
+        self.run(prepared, began).await
+    }
+
+    /// From a sandbox in stock to the program's first words.
+    async fn start_prepared(&self) -> Result<Duration> {
+        let prepared = self.driver.prepare(self.class.clone()).await?;
+        // Its first process goes on for a moment.
+        tokio::time::sleep(SETTLED).await;
+        self.run(prepared, Instant::now()).await
+    }
+
+    async fn run(&self, prepared: Box<dyn Prepared>, began: Instant) -> Result<Duration> {
+        let (mut reader, writer) = std::io::pipe()?;
+        let sandbox = self.bind(prepared).await?;
         let process = sandbox.spawn(command("hello", writer.into())).await?;
         reader.read_exact(&mut [0])?;
         let took = began.elapsed();

@@ -14,6 +14,7 @@
 //! - what happens when init fails: `machine`, from `Init` on; the texts are in `failure`
 //! - who is sent telemetry, and how: `telemetry`; the timings in it: `state/timeline.rs`
 //! - bytes that the function writes, and the log barrier: `output`
+//! - sandboxes prepared ahead of need: `pools`; which and how many: `stock`
 //!
 //! Knows nothing of how many environments there should be (that is placement's), and nothing of HTTP.
 
@@ -25,10 +26,13 @@ mod failure;
 mod machine;
 mod make;
 mod output;
+mod pools;
 mod ports;
 mod state;
+mod stock;
 mod telemetry;
 mod variables;
 
 pub use environment::{Environment, Refused, Start, Worker};
+pub use pools::{HostMemory, Meminfo, Pools};
 pub use ports::{Config, Endpoint, EndpointIdentity, EnvironmentEvents, Ports};

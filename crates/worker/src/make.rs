@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hearth_model::{
-    Architecture, InitPhase, InitStart, InvokeError, LogStreamName, MaterialsError, PlatformRecord, RuntimeTree,
+    Architecture, InitPhase, InitStart, InvokeError, LogStreamName, MaterialsError, Memory, PlatformRecord, RuntimeTree,
 };
 use hearth_runtime_api::Server;
 use hearth_sandbox::{Class, Identity, Sandbox};
 
 use crate::environment::Worker;
 use crate::extension;
-use crate::ports::EndpointIdentity;
+use crate::ports::{Config, EndpointIdentity};
 use crate::state::{Line, Shared};
 use crate::variables;
 
@@ -45,13 +45,13 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
         Some(opt) => extension::list(opt).await.map_err(internal)?,
         None => Vec::new(),
     };
-    let class = Class { root: tree.root.clone(), ephemeral_storage: function.ephemeral_storage };
+    let class = class(&worker.config, &tree, function.ephemeral_storage);
     let prepared = ports.driver.prepare(class).await.map_err(unprepared)?;
     let sandbox = prepared.bind(Identity { memory: function.memory, code, opt }).await.map_err(internal)?;
     let sandbox: Arc<dyn Sandbox> = Arc::from(sandbox);
     let (mut endpoints, mut first) = (Vec::new(), None);
-    for port in &worker.config.endpoint_ports {
-        let listener = sandbox.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))).await.map_err(internal)?;
+    for address in endpoints_at(&worker.config) {
+        let listener = sandbox.listen(address).await.map_err(internal)?;
         // Where a sandbox has no ports of its own, it is another than the one that was asked for.
         let port = listener.local_addr().map_err(internal)?.port();
         first.get_or_insert(port);
@@ -59,6 +59,16 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
     }
     let variables = variables::of_process(shared, &tree, stream, first);
     Ok(Made { sandbox, tree, variables, extensions, _endpoints: endpoints })
+}
+
+/// The same for every function of one runtime with as large a `/tmp`.
+fn class(config: &Config, tree: &RuntimeTree, ephemeral_storage: Memory) -> Class {
+    let listeners = [RUNTIME_API].into_iter().chain(endpoints_at(config)).collect();
+    Class { root: tree.root.clone(), ephemeral_storage, listeners }
+}
+
+fn endpoints_at(config: &Config) -> impl Iterator<Item = SocketAddr> {
+    config.endpoint_ports.iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
 }
 
 /// Said when a runtime other than the one asked for runs the function.

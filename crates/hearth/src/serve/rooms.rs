@@ -18,7 +18,7 @@ use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_sandbox::{Driver, Isolation, Unavailable};
 use hearth_store::{Blobs, DataDir, Files, Records, SealedBlobs, SealedRecords, Sqlite};
-use hearth_worker::{Endpoint, EndpointIdentity, Worker};
+use hearth_worker::{Endpoint, EndpointIdentity, Meminfo, Pools, Worker};
 use tokio::sync::{OnceCell, watch};
 
 use super::bucket::OtherBuckets;
@@ -63,6 +63,8 @@ pub struct Rooms {
     pub logs: Logs,
     pub images: Images,
     pub driver: Arc<dyn Driver>,
+    /// In front of the driver, for environments.
+    pub pools: Pools,
     /// Ready, with how it ended, when the launcher is gone.
     pub launcher_ended: BoxFuture<'static, ExitStatus>,
     pub objects: Objects,
@@ -98,6 +100,7 @@ impl Rooms {
         let launcher = host.launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
         let launcher_ended = Box::pin(launcher.ended());
         let driver = driver(settings.isolation, folder, launcher).await;
+        let pools = Pools::new(pools_budget(settings), driver.clone(), clock.clone(), Arc::new(Meminfo));
         let images = images(settings, host.closed, blobs.clone()).await?;
         let ports = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
         let identity = Identity::open(ports).await.map_err(|e| failed("open the identities")(&e))?;
@@ -120,7 +123,7 @@ impl Rooms {
                 ..hearth_worker::Config::default()
             },
             hearth_worker::Ports {
-                driver: driver.clone(),
+                driver: Arc::new(pools.clone()),
                 materials: Arc::new(images.clone()),
                 logs: logs.clone(),
                 clock: clock.clone(),
@@ -150,7 +153,7 @@ impl Rooms {
             objects: objects.clone(),
             operator: Arc::new(operator),
         });
-        Ok(Rooms { inside, logs, images, driver, launcher_ended, objects, control, worker, placement, frontend })
+        Ok(Rooms { inside, logs, images, driver, pools, launcher_ended, objects, control, worker, placement, frontend })
     }
 }
 
@@ -179,6 +182,11 @@ async fn driver(isolation: Isolation, folder: &DataDir, launcher: Launcher) -> A
             Arc::new(Unavailable::new(&error, launcher))
         }
     }
+}
+
+/// Of pools that are off, nothing is kept.
+fn pools_budget(settings: &Settings) -> u64 {
+    if settings.pools_enabled { settings.pools_memory.0 } else { 0 }
 }
 
 /// What every REPORT says of it.

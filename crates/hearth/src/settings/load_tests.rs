@@ -68,10 +68,10 @@ fn an_unknown_key_names_the_nearest() {
 
 #[test]
 fn a_key_without_effect_is_refused_by_name_in_every_spelling() {
-    let expect = "the setting pools.enabled is not built yet";
-    assert!(refusal("[pools]\nenabled = true", &[], &[]).ends_with(expect));
-    assert!(refusal("", &[("HEARTH_POOLS_ENABLED", "true")], &[]).ends_with(expect));
-    assert!(refusal("", &[], &[("pools.enabled", "true")]).ends_with(expect));
+    let expect = "the setting guard.all_loops is not built yet";
+    assert!(refusal("[guard]\nall_loops = true", &[], &[]).ends_with(expect));
+    assert!(refusal("", &[("HEARTH_GUARD_ALL_LOOPS", "true")], &[]).ends_with(expect));
+    assert!(refusal("", &[], &[("guard.all_loops", "true")]).ends_with(expect));
 }
 
 #[test]

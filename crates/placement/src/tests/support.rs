@@ -293,6 +293,10 @@ impl Prepared for Place {
         let sandbox = Open { host: self.0, process: Mutex::default(), lost };
         Box::pin(async move { Ok(Box::new(sandbox) as Box<dyn Sandbox>) })
     }
+
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 struct Open {

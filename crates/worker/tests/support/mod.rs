@@ -404,6 +404,10 @@ impl Prepared for Place {
         };
         Box::pin(async move { Ok(Box::new(sandbox) as Box<dyn Sandbox>) })
     }
+
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 struct Unconfined {
