@@ -204,12 +204,8 @@ impl Init<'_> {
     /// Starts the command; answers once it executes, or with the error that kept it from doing so.
     fn spawn(&mut self, packet: &mut Packet, purpose: Purpose) -> io::Result<Done> {
         let (command, output) = (packet.descriptor()?, packet.descriptor()?);
-        // One that has ended meanwhile cannot be told anything.
-        let told = match self.starter.take() {
-            Some(starter) if starter.tell(purpose, &command, &output).is_ok() => Some(starter),
-            _ => None,
-        };
-        let starter = match told {
+        // One that has just ended cannot be told anything, and is forgotten when it is reaped.
+        let starter = match self.starter.take_if(|starter| starter.tell(purpose, &command, &output).is_ok()) {
             Some(starter) => starter,
             None => {
                 let starter = Starter::fork(&self.proc, self.confinement)?;

@@ -17,9 +17,9 @@ const BURST: Duration = Duration::from_secs(1);
 /// After this, half as large a burst is expected.
 const HALF_LIFE: Duration = Duration::from_secs(300);
 /// No restocking so soon after a sandbox was taken: its start needs the launcher and the CPUs more.
-const HUSH: Duration = Duration::from_millis(20);
+const HUSH: Duration = Duration::from_millis(50);
 /// Where starts never cease, restocking begins so long after the first.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(500);
 /// No restocking so soon after one failed, or after the host needed what was kept.
 const BACK_OFF: Duration = Duration::from_secs(10);
 /// How often what is kept is looked at, while there is anything.

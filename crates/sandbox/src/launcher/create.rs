@@ -2,6 +2,7 @@
 //! sandbox's init.
 
 use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
 };
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::thread::CapabilitySet;
 
 use super::request::{self, Scratch};
@@ -17,7 +18,7 @@ use super::serve::{Failure, Reply, State, at};
 use super::standing::Users;
 use crate::init::{self, Confinement};
 use crate::layers::{Layer, stands};
-use crate::packet::{Writer, answer};
+use crate::packet::{self, Packet, Writer, answer};
 use crate::privilege;
 use crate::sys::{self, Fork};
 
@@ -28,9 +29,8 @@ const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 100, 1);
 
 /// What a child finds, and makes its own.
 struct World {
-    /// Detached mounts.
+    /// A detached mount.
     root: OwnedFd,
-    scratch: OwnedFd,
     /// Of its control groups of version 1.
     tasks: Vec<OwnedFd>,
     /// Whether its root is another user than the function's.
@@ -48,31 +48,39 @@ pub fn create(state: &mut State, request: request::Create) -> Result<Reply, Fail
         Users::Pairs(uids) => Some(uids.take().map_err(at("take host uids"))?),
         Users::Single => None,
     };
-    let scratch = match scratch {
-        Scratch::Image(image) => mount_image(&image)?,
-        Scratch::Folder(folder) => state.roots.writable(&folder)?,
-    };
-    let world = World { root: state.roots.copy(root)?, scratch, tasks, own_root: pair.is_some() };
+    let world = World { root: state.roots.copy(root)?, tasks, own_root: pair.is_some() };
     let map = match &pair {
         Some(pair) => format!("0 {} 1\n{USER} {} 1\n", pair.uids[0], pair.uids[1]),
         None => format!("{USER} 0 1\n"),
     };
-    let (go, going) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(at("make a pipe"))?;
+    let (word, told) = packet::pair().map_err(at("make a pair of sockets"))?;
     match sys::fork_into_namespaces(unified.as_ref().map(AsFd::as_fd)).map_err(at("fork into namespaces"))? {
         Fork::Child => {
-            drop(going);
-            begin(&go, &world, control, state)
+            drop(word);
+            begin(&told, &world, control, state)
         }
         Fork::Parent(pid) => {
+            drop(told);
             let root = pair.as_ref().map(|pair| pair.uids[0]).filter(|_| state.standing.privileged);
             state.children.insert(pid, pair);
-            let told = map_users(pid, &map)
-                .and_then(|()| if state.standing.privileged { show_owners(&world.root, pid) } else { Ok(()) })
-                .and_then(|()| rustix::io::write(&going, &[1]).map_err(at("start the init")));
-            // What its code will be shown by, while it builds its world.
-            let seen =
-                told.and_then(|_| root.map_or(Ok(()), |root| state.views.of(root, state.owners.server).map(drop)));
-            if let Err(failure) = seen {
+            let guide = || -> Result<(), Failure> {
+                map_users(pid, &map)?;
+                if state.standing.privileged {
+                    show_owners(&world.root, pid)?;
+                }
+                say(&word, &[]).map_err(at("start the init"))?;
+                // While the child builds its world: `/tmp`, and what its code will be shown by.
+                let scratch = match scratch {
+                    Scratch::Image(image) => mount_image(&image)?,
+                    Scratch::Folder(folder) => state.roots.writable(&folder)?,
+                };
+                say(&word, &[scratch.as_fd()]).map_err(at("hand /tmp over"))?;
+                if let Some(root) = root {
+                    state.views.of(root, state.owners.server)?;
+                }
+                Ok(())
+            };
+            if let Err(failure) = guide() {
                 let _ = sys::kill(pid);
                 return Err(failure);
             }
@@ -173,13 +181,23 @@ pub fn map_owners(mount: &OwnedFd, users: BorrowedFd<'_>) -> Result<(), Failure>
     }
 }
 
-/// The child's life until it is the sandbox's init. Says what failed over its control socket, then never comes back.
-fn begin(go: &OwnedFd, world: &World, control: OwnedFd, state: &State) -> ! {
-    let mut byte = [0];
-    if !matches!(rustix::io::retry_on_intr(|| rustix::io::read(go, &mut byte)), Ok(1)) {
-        sys::exit_now(1);
+/// From the launcher to the child, which waits for two words: that it has its users, and `/tmp`.
+fn say(word: &OwnedFd, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    Writer::new(answer::DONE).send(word.as_fd(), descriptors, SendFlags::empty())
+}
+
+/// The child's side. Without the launcher it ends: it is told nothing where something failed there.
+fn hear(told: &OwnedFd) -> Packet {
+    match Packet::receive(told.as_fd(), RecvFlags::empty()) {
+        Ok(Some(packet)) => packet,
+        _ => sys::exit_now(1),
     }
-    let proc = build(world).unwrap_or_else(|failure| give_up(&control, &failure));
+}
+
+/// The child's life until it is the sandbox's init. Says what failed over its control socket, then never comes back.
+fn begin(told: &OwnedFd, world: &World, control: OwnedFd, state: &State) -> ! {
+    hear(told);
+    let proc = build(world, told).unwrap_or_else(|failure| give_up(&control, &failure));
     init::run(&control, &proc, &Confinement { filters: &state.filters, user: Some(USER), namespaces: true })
 }
 
@@ -201,7 +219,7 @@ fn join(tasks: &[OwnedFd]) -> Result<(), Failure> {
 }
 
 /// What comes back is the sandbox's `/proc` as its init needs it.
-fn build(world: &World) -> Result<OwnedFd, Failure> {
+fn build(world: &World, told: &OwnedFd) -> Result<OwnedFd, Failure> {
     join(&world.tasks)?;
     if world.own_root {
         sys::become_user(0, 0).map_err(at("become the sandbox's root"))?;
@@ -216,8 +234,6 @@ fn build(world: &World) -> Result<OwnedFd, Failure> {
     } else {
         stay_in_the_hosts_root()?;
     }
-    rustix::mount::move_mount(&world.scratch, "", rustix::fs::CWD, "tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(at("mount /tmp"))?;
     let proc = super::proc::mount()?;
     if stands(Layer::Root) {
         rustix::process::pivot_root(".", ".").map_err(at("change the root"))?;
@@ -234,6 +250,9 @@ fn build(world: &World) -> Result<OwnedFd, Failure> {
         privilege::empty_bounding_set(CapabilitySet::empty()).map_err(at("empty the bounding set"))?;
         sys::no_new_privileges().map_err(at("forbid new privileges"))?;
     }
+    let scratch = hear(told).descriptor().map_err(at("take /tmp"))?;
+    rustix::mount::move_mount(&scratch, "", rustix::fs::CWD, "tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(at("mount /tmp"))?;
     Ok(proc)
 }
 
