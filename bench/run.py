@@ -1,6 +1,7 @@
 """Measures Hearth, a bare HTTP server and AWS's runtime interface emulator side by side (script/bench)."""
 
 import base64
+import contextlib
 import glob
 import io
 import json
@@ -23,6 +24,8 @@ TARGET, WHEELS = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 SECONDS = os.environ.get("BENCH_SECONDS", "5")
 COLD = int(os.environ.get("BENCH_COLD", "40"))
 SANDBOXES = os.environ.get("BENCH_SANDBOXES", "200")
+# Seconds after which a pool has made another sandbox for one that was taken.
+RESTOCKED = 0.3
 BENCH = TARGET / "release/bench"
 PAYLOAD = json.dumps({"message": "x" * 64, "number": 1})
 
@@ -129,39 +132,69 @@ def measure_echo():
         end(process)
 
 
-def measure_hearth(folder, runtimes):
+@contextlib.contextmanager
+def hearth(folder, *flags):
+    """A server; its URL."""
+    os.makedirs(folder, 0o755, exist_ok=True)
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         [TARGET / "release/hearth", "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", f"{folder}/data",
          "--cache-dir", f"{folder}/cache", "--log-level", "warn",
          # 32 functions of one CPU each hold little, but may hold more than the host has.
-         "--environments-memory-budget", "64GiB"], stderr=subprocess.DEVNULL)
+         "--environments-memory-budget", "64GiB", *flags], stderr=subprocess.DEVNULL)
     try:
         until_ready(f"{base}/_hearth/ready", process)
-        results = {"warm": {}, "cold": {}}
-        for label, (runtime, handler, code) in runtimes.items():
-            name = f"warm-{slug(label)}"
-            create(base, name, runtime, handler, code)
-            # On a fresh cache the first call of all waits until its runtime is made ready.
-            bench("once", f"{base}/2015-03-31/functions/{name}/invocations", PAYLOAD)
-            results["warm"][label] = warm(f"{base}/2015-03-31/functions/{name}/invocations")
-            call(base, "DELETE", f"/2015-03-31/functions/{name}")
-        for label, (runtime, handler, code) in runtimes.items():
-            times = []
-            for number in range(COLD):
-                name = f"cold-{slug(label)}-{number}"
-                create(base, name, runtime, handler, code)
-                times.append(bench("once", f"{base}/2015-03-31/functions/{name}/invocations", PAYLOAD)["us"])
-                call(base, "DELETE", f"/2015-03-31/functions/{name}")
-            # The first one makes the runtime's root: it is shown apart.
-            rest = sorted(times[1:])
-            results["cold"][label] = {
-                "firstUs": times[0], "p50Us": rest[len(rest) // 2], "p90Us": rest[int(len(rest) * 0.9)], "n": len(rest),
-            }
-        return results
+        yield base
     finally:
         end(process)
+
+
+def measure_warm(base, runtimes):
+    results = {}
+    for label, (runtime, handler, code) in runtimes.items():
+        name = f"warm-{slug(label)}"
+        create(base, name, runtime, handler, code)
+        # On a fresh cache the first call of all waits until its runtime is made ready.
+        bench("once", f"{base}/2015-03-31/functions/{name}/invocations", PAYLOAD)
+        results[label] = warm(f"{base}/2015-03-31/functions/{name}/invocations")
+        call(base, "DELETE", f"/2015-03-31/functions/{name}")
+    return results
+
+
+def cold_call(base, number, label, runtime, handler, code):
+    name = f"cold-{slug(label)}-{number}"
+    create(base, name, runtime, handler, code)
+    # Whatever was restocked after the last one is in stock.
+    time.sleep(RESTOCKED)
+    took = bench("once", f"{base}/2015-03-31/functions/{name}/invocations", PAYLOAD)["us"]
+    call(base, "DELETE", f"/2015-03-31/functions/{name}")
+    return took
+
+
+def measure_cold(prepared, from_nothing, runtimes):
+    """Two servers in turns: one with prepared sandboxes and one without."""
+    results = {}
+    for label, function in runtimes.items():
+        times = {"prepared": [], "fromNothing": []}
+        for number in range(COLD):
+            times["prepared"].append(cold_call(prepared, number, label, *function))
+            times["fromNothing"].append(cold_call(from_nothing, number, label, *function))
+        results[label] = {}
+        for way, (first, *rest) in times.items():
+            # The first one makes the runtime's root: it is shown apart.
+            rest.sort()
+            results[label][way] = {
+                "firstUs": first, "p50Us": rest[len(rest) // 2], "p90Us": rest[int(len(rest) * 0.9)], "n": len(rest),
+            }
+    return results
+
+
+def measure_hearth(folder, runtimes):
+    with hearth(f"{folder}/prepared") as prepared:
+        warm = measure_warm(prepared, runtimes)
+        with hearth(f"{folder}/from-nothing", "--pools-enabled", "false") as from_nothing:
+            return {"warm": warm, "cold": measure_cold(prepared, from_nothing, runtimes)}
 
 
 def measure_emulator(folder):
@@ -243,12 +276,14 @@ def table(results):
         + ".", "",
         "The emulator serves one call at a time: with 32 callers it refuses most, or ends.", "",
         "## Cold", "",
-        "From the request's first byte to the answer's last, into a new environment: sandbox, runtime, init, call.", "",
+        "From the request's first byte to the answer's last, into a new environment: sandbox, runtime, init, call. Two servers in",
+        "turns: one takes a prepared sandbox, one (`pools.enabled` off) makes each from nothing.", "",
         "| | p50 ms | p90 ms | n | first ever ms |", "|---|---|---|---|---|",
     ]
     lines += [
-        f"| Hearth, {label} | {cold['p50Us'] / 1000:.1f} | {cold['p90Us'] / 1000:.1f} | {cold['n']} | {cold['firstUs'] / 1000:.1f} |"
-        for label, cold in hearth["cold"].items()
+        f"| Hearth, {label}, {said} | {cold['p50Us'] / 1000:.1f} | {cold['p90Us'] / 1000:.1f} | {cold['n']} | {cold['firstUs'] / 1000:.1f} |"
+        for label, ways in hearth["cold"].items()
+        for said, cold in (("prepared", ways["prepared"]), ("from nothing", ways["fromNothing"]))
     ]
     lines.append(f"| AWS's emulator, Python (first call only; it makes no sandbox) | {emulator['coldUs'] / 1000:.1f} | | 1 | |")
     lines += [

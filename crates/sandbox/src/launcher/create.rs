@@ -74,7 +74,8 @@ pub fn create(state: &mut State, request: request::Create) -> Result<Reply, Fail
                     Scratch::Image(image) => mount_image(&image)?,
                     Scratch::Folder(folder) => state.roots.writable(&folder)?,
                 };
-                say(&word, &[scratch.as_fd()]).map_err(at("hand /tmp over"))?;
+                // Where nobody hears it, the child has said what failed.
+                let _ = say(&word, &[scratch.as_fd()]);
                 if let Some(root) = root {
                     state.views.of(root, state.owners.server)?;
                 }
