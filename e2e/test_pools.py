@@ -39,7 +39,8 @@ def mounts():
         # Without the ids of mounts, devices and loop devices.
         fields = left.split(' ')
         found.append([fields[4:6], re.sub(r'/dev/loop\\d+', 'loop', right)])
-    return found
+    # In the order in which they were made, and `/tmp` is made beside the others.
+    return sorted(found)
 
 def file(path):
     facts = os.stat(path)
