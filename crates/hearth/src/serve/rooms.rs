@@ -10,6 +10,7 @@ use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
 use hearth_identity::Identity;
 use hearth_images::{Closed, Images};
+use hearth_logs::CloudWatch;
 use hearth_model::{BoxFuture, Clock, Functions, Quotas, StoredPackages, SystemClock};
 use hearth_objects::Objects;
 use hearth_observe::Logs;
@@ -93,7 +94,11 @@ impl Rooms {
         let sealed = SealedBlobs::new(blobs, &keys, "packages", &settings.cache_dir).await;
         let blobs: Arc<dyn Blobs> = Arc::new(sealed.map_err(|e| failed("open the blobs")(&e))?);
         let objects = objects(folder, &records, &clock).await?;
-        let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
+        let log_config = hearth_observe::Config {
+            retention: settings.logs_retention,
+            bytes_max: settings.logs_size.0,
+            clock: clock.clone(),
+        };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
         let launcher = host.launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
         let launcher_ended = Box::pin(launcher.ended());
@@ -129,7 +134,7 @@ impl Rooms {
             },
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
-        let placement = Placement::new(placement(settings), worker.clone(), functions, clock);
+        let placement = Placement::new(placement(settings), worker.clone(), functions, clock.clone());
         control.provisioned_by(Arc::new(placement.clone()));
         let operator = ServerOperator {
             images: images.clone(),
@@ -146,6 +151,7 @@ impl Rooms {
             lambda: lambda(&control, &placement),
             iam: identity.iam(),
             sts: identity.sts(),
+            logs: CloudWatch::new(logs.clone(), clock.clone()).service(),
             sessions: identity.sessions().clone(),
             objects: objects.clone(),
             operator: Arc::new(operator),
