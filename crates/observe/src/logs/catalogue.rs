@@ -187,8 +187,7 @@ pub(super) fn groups(
 pub(super) fn subscribed(connection: &Connection) -> rusqlite::Result<Vec<Group>> {
     let mut select =
         connection.prepare(&format!("{GROUP} WHERE json_array_length(settings, '$.subscriptions') > 0"))?;
-    let found = select.query_map([], read_group)?.collect();
-    found
+    select.query_map([], read_group)?.collect()
 }
 
 fn read_group(row: &Row<'_>) -> rusqlite::Result<Group> {
