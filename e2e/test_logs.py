@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from conftest import make_client
+from conftest import Functions, caller, make_client
 from expect import refused
 from hearth import environment, eventually
 from packages import python
@@ -318,3 +318,151 @@ def test_a_log_is_followed_as_aws_logs_tail_does(logs, make, call):
         call(name, i)
         eventually(f"line {i}", lambda: f"said {i}" in poll())
     assert poll() == [f"said {i}" for i in range(5)]
+
+
+def rows(logs, query, group, **more):
+    """What a query finds, as the SDK waits for it."""
+    begin = now() // 1000
+    started = logs.start_query(
+        logGroupName=group, startTime=begin - 3600, endTime=begin + 10, queryString=query, **more
+    )["queryId"]
+
+    def complete():
+        answer = logs.get_query_results(queryId=started)
+        return answer if answer["status"] not in ("Scheduled", "Running") else None
+
+    answer = eventually("the query's end", complete)
+    assert answer["status"] == "Complete", answer
+    return [{field["field"]: field["value"] for field in row} for row in answer["results"]], answer, started
+
+
+def test_queries_find_count_and_sort(logs, group, put):
+    put(*(json.dumps({"level": "ERROR" if i % 4 == 0 else "INFO", "ms": i}) for i in range(40)), stream="a")
+    put("plain text", stream="b")
+    found, answer, started = rows(logs, "stats count(*) as n, avg(ms) as mean by level | sort n desc", group)
+    assert found == [
+        {"level": "INFO", "n": "30", "mean": "20"},
+        {"level": "ERROR", "n": "10", "mean": "18"},
+        {"n": "1"},
+    ]
+    assert answer["statistics"]["recordsScanned"] == 41 and answer["statistics"]["recordsMatched"] == 41
+    found, _, _ = rows(logs, "fields @timestamp, @message, ms | filter ms > 35 and level = 'INFO' | limit 2", group)
+    assert [row["ms"] for row in found] == ["39", "38"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", found[0]["@timestamp"])
+    record = logs.get_log_record(logRecordPointer=found[0]["@ptr"])["logRecord"]
+    assert record["ms"] == "39" and record["@message"] == found[0]["@message"] and record["@logStream"] == "a"
+    parsed, _, _ = rows(logs, 'filter @logStream = "b" | parse @message "* *" as first, rest | display first, rest', group)
+    assert [(row["first"], row["rest"]) for row in parsed] == [("plain", "text")]
+    described = logs.describe_queries(logGroupName=group, status="Complete")["queries"]
+    assert started in [query["queryId"] for query in described] and len(described) == 3
+    many, answer, started = rows(logs, "fields ms", group, limit=5)
+    assert len(many) == 5
+    first = logs.get_query_results(queryId=started, maxItems=3)
+    rest = logs.get_query_results(queryId=started, maxItems=3, nextToken=first["nextToken"])
+    assert (len(first["results"]), len(rest["results"])) == (3, 2) and "nextToken" not in rest
+
+
+def test_queries_that_are_none_say_where(logs, group):
+    with pytest.raises(logs.exceptions.MalformedQueryException) as error:
+        rows(logs, "fields @timestamp | count()", group)
+    assert error.value.response["queryCompileError"]["location"] == {"startCharOffset": 20, "endCharOffset": 25}
+    with refused("NotImplementedException", 501, "Hearth does not support the query command pattern."):
+        rows(logs, "pattern @message", group)
+    with refused("ResourceNotFoundException", 400):
+        logs.get_query_results(queryId="missing")
+    with refused("ResourceNotFoundException", 400, "The specified log group does not exist."):
+        rows(logs, "fields a", group + "x")
+    _, _, started = rows(logs, "fields a", group)
+    with refused("InvalidParameterException", 400):
+        logs.stop_query(queryId=started)
+
+
+READER = """
+import base64, gzip, json
+
+def handler(event, context):
+    data = json.loads(gzip.decompress(base64.b64decode(event["awslogs"]["data"])))
+    for line in data["logEvents"]:
+        print("read", data["logGroup"], data["subscriptionFilters"], line["message"])
+"""
+
+
+def test_functions_are_sent_what_others_log(logs, client, make, call):
+    writer, reader = make(python("print('said', event)")), make({"index.py": READER})
+    call(writer, "before")
+    group = f"/aws/lambda/{writer}"
+    arn = client.get_function_configuration(FunctionName=reader)["FunctionArn"]
+    eventually("the group", lambda: logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"])
+    with refused("InvalidParameterException", 400, re.compile("^Could not execute the lambda function.")):
+        logs.put_subscription_filter(logGroupName=group, filterName="f", filterPattern="", destinationArn=arn + "x")
+    logs.put_subscription_filter(logGroupName=group, filterName="f", filterPattern="said -no", destinationArn=arn)
+    described = logs.describe_subscription_filters(logGroupName=group)["subscriptionFilters"]
+    assert [(one["filterName"], one["filterPattern"], one["destinationArn"]) for one in described] == [("f", "said -no", arn)]
+
+    def read():
+        try:
+            found = logs.filter_log_events(logGroupName=f"/aws/lambda/{reader}", filterPattern="read")["events"]
+        except logs.exceptions.ResourceNotFoundException:
+            found = []
+        return [event["message"] for event in found]
+
+    def said():
+        call(writer, "no")
+        call(writer, "yes")
+        return read()
+
+    first = eventually("a line was sent on", said)
+    assert set(first) == {f"read {group} ['f'] said yes"}
+    logs.delete_subscription_filter(logGroupName=group, filterName="f")
+    with refused("ResourceNotFoundException", 400, "The specified subscription filter does not exist."):
+        logs.delete_subscription_filter(logGroupName=group, filterName="f")
+
+
+def test_the_command_line_searches(hearth, make, call):
+    name = make(python("print('said', event)"))
+    for i in range(3):
+        call(name, i)
+
+    def table():
+        return hearth("logs", "query", "filter @message like /said/ | sort @timestamp asc | display @message", "--function", name).stdout
+
+    found = eventually("three lines", lambda: (lines := table().split("\n")) and len(lines) >= 4 and lines)
+    assert [line.strip() for line in found if line.strip()] == ["@message", "said 0", "said 1", "said 2"]
+    document = json.loads(hearth("logs", "query", "stats count(*) as n by @type", "--function", name, "--json").stdout)
+    assert {"@type": "REPORT", "n": "3"} in document["rows"]
+    assert "unexpected symbol found" in hearth("logs", "query", "nonsense", "--function", name, status=1).stderr
+
+
+def test_what_was_put_outlives_being_killed(start):
+    server = start()
+    logs = make_client(server, "logs")
+    logs.create_log_group(logGroupName="g", tags={"a": "b"})
+    logs.put_retention_policy(logGroupName="g", retentionInDays=30)
+    logs.create_log_stream(logGroupName="g", logStreamName="s")
+    for i in range(20):
+        logs.put_log_events(logGroupName="g", logStreamName="s", logEvents=[{"timestamp": now(), "message": str(i)}])
+    server.kill()
+    logs = make_client(start(), "logs")
+    assert messages(logs.filter_log_events(logGroupName="g")) == list(map(str, range(20)))
+    assert logs.describe_log_groups()["logGroups"][0]["retentionInDays"] == 30
+    assert logs.list_tags_log_group(logGroupName="g")["tags"] == {"a": "b"}
+
+
+def test_a_killed_server_loses_no_more_than_the_last_second(start):
+    """What a function wrote a second before is there."""
+    server = start()
+    client, logs = make_client(server), make_client(server, "logs")
+    functions = Functions(client)
+    name = functions.make(python("print('said', event, flush=True)"))
+    called = []
+    begin = time.monotonic()
+    while time.monotonic() - begin < 3:
+        caller(client)(name, len(called))
+        called.append(time.monotonic())
+    ended = time.monotonic()
+    server.kill()
+    logs = make_client(start(), "logs")
+    pages = logs.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{name}", filterPattern="said")
+    found = {event["message"] for page in pages for event in page["events"]}
+    missing = [i for i, at in enumerate(called) if at < ended - 1 and f"said {i}" not in found]
+    assert not missing and len(found) > 1

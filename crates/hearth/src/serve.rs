@@ -130,6 +130,7 @@ impl Running {
         background.spawn(rooms.control.clone().run());
         background.spawn(rooms.objects.clone().run());
         background.spawn(rooms.placement.clone().run());
+        background.spawn(rooms.cloudwatch.clone().run());
         let images = rooms.images.clone();
         background.spawn(async move { images.prepare().await });
         let mut door = JoinSet::new();

@@ -10,20 +10,30 @@ use hearth_wire_logs::errors::{
     resource_already_exists_exception as exists, resource_not_found_exception as not_found,
     service_unavailable_exception as unavailable, validation_exception,
 };
+use tokio::sync::Notify;
 
 use crate::queries::Queries;
+use crate::subscriptions::{self, Destinations};
 
 /// A cheap handle.
 #[derive(Clone)]
 pub struct CloudWatch {
     pub(crate) logs: Logs,
     pub(crate) queries: Arc<Queries>,
+    pub(crate) destinations: Destinations,
+    /// Told when who is subscribed to what has changed.
+    pub(crate) subscribed: Arc<Notify>,
     clock: Arc<dyn Clock>,
 }
 
 impl CloudWatch {
-    pub fn new(logs: Logs, clock: Arc<dyn Clock>) -> Self {
-        CloudWatch { logs, queries: Arc::default(), clock }
+    pub fn new(logs: Logs, destinations: Destinations, clock: Arc<dyn Clock>) -> Self {
+        CloudWatch { logs, queries: Arc::default(), destinations, subscribed: Arc::default(), clock }
+    }
+
+    /// Sends subscribers what they are subscribed to, for as long as it is polled.
+    pub async fn run(self) {
+        subscriptions::run(self.logs, self.destinations, self.subscribed).await;
     }
 
     pub fn service(&self) -> hearth_wire_logs::Service {

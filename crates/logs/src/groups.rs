@@ -45,7 +45,9 @@ impl GroupsApi for CloudWatch {
 
     async fn delete_log_group(&self, cx: &Context, input: DeleteLogGroupRequest) -> Result<(), Error> {
         let name = names::group(cx, &input.log_group_name.unwrap_or_default());
-        self.logs.delete_group(name).await.map_err(refused(Kind::Group))
+        self.logs.delete_group(name).await.map_err(refused(Kind::Group))?;
+        self.subscribed.notify_one();
+        Ok(())
     }
 
     async fn put_retention_policy(&self, cx: &Context, input: PutRetentionPolicyRequest) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 //!
 //! - one module a group of operations: `groups`, `streams`, `events`, `filters`, `queries`, `tags`
 //! - `pattern`: the language of filter patterns; `insights`: that of queries. Both are pure: text in, a program out
+//! - `subscriptions`: functions that are sent what others log
 //! - `names`: which group a request means; `page`: pages of lists and their tokens
 //! - `cloudwatch`: the handle; `coverage`: what works
 //!
@@ -18,7 +19,9 @@ mod page;
 mod pattern;
 mod queries;
 mod streams;
+mod subscriptions;
 mod tags;
 
 pub use cloudwatch::CloudWatch;
 pub use coverage::COVERAGE;
+pub use subscriptions::Destinations;

@@ -169,7 +169,7 @@ impl QueriesApi for CloudWatch {
         self.queries.add(started.clone())?;
         let query_id = Some(started.id.clone());
         let limit = page::size(input.limit, USUAL);
-        tokio::spawn(self.clone().run(started, query, groups, (from, to), limit));
+        tokio::spawn(self.clone().answer(started, query, groups, (from, to), limit));
         Ok(StartQueryResponse { query_id })
     }
 
@@ -277,7 +277,7 @@ impl QueriesApi for CloudWatch {
 
 impl CloudWatch {
     /// From its start to its outcome.
-    async fn run(self, started: Arc<Started>, query: Query, groups: Vec<Group>, range: (i64, i64), limit: usize) {
+    async fn answer(self, started: Arc<Started>, query: Query, groups: Vec<Group>, range: (i64, i64), limit: usize) {
         // The semaphore is never closed.
         let _turn = self.queries.running.clone().acquire_owned().await;
         {

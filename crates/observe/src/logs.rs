@@ -14,12 +14,14 @@
 //! - `queue`: what waits; `follow`: who watches live
 //! - `writer`: the thread that writes; `sweep`: the one that deletes
 //! - `catalogue`: groups, streams and their settings; `days`: the files of events; `block`: how events stand in them
+//! - `former`: files of a version before
 //! - `scan`: reading in the order of time; `read`: a group's log for people
 
 mod block;
 mod catalogue;
 mod days;
 mod follow;
+mod former;
 mod queue;
 mod read;
 mod scan;
@@ -109,7 +111,8 @@ impl Logs {
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let writing = thread("hearth-logs").spawn(move || writer.run()).map_err(failed)?;
         let (sweep, told) = std::sync::mpsc::sync_channel(1);
-        let sweeper = sweep::Sweeper { folder: folder.to_owned(), config: config.clone(), removals, told };
+        let sweeper =
+            sweep::Sweeper { folder: folder.to_owned(), config: config.clone(), removals, queue: queue.clone(), told };
         thread("hearth-logs-old").spawn(move || sweeper.run()).map_err(failed)?;
         let inner = Inner {
             folder: folder.to_owned(),

@@ -10,7 +10,7 @@ use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
 use hearth_identity::Identity;
 use hearth_images::{Closed, Images};
-use hearth_logs::CloudWatch;
+use hearth_logs::{CloudWatch, Destinations};
 use hearth_model::{BoxFuture, Clock, Functions, Quotas, StoredPackages, SystemClock};
 use hearth_objects::Objects;
 use hearth_observe::Logs;
@@ -62,6 +62,7 @@ pub struct Made {
 pub struct Rooms {
     pub inside: Arc<Inside>,
     pub logs: Logs,
+    pub cloudwatch: CloudWatch,
     pub images: Images,
     pub driver: Arc<dyn Driver>,
     /// Ready, with how it ended, when the launcher is gone.
@@ -134,8 +135,10 @@ impl Rooms {
             },
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
-        let placement = Placement::new(placement(settings), worker.clone(), functions, clock.clone());
+        let placement = Placement::new(placement(settings), worker.clone(), functions.clone(), clock.clone());
         control.provisioned_by(Arc::new(placement.clone()));
+        let destinations = Destinations { functions, invoke: Arc::new(placement.clone()) };
+        let cloudwatch = CloudWatch::new(logs.clone(), destinations, clock);
         let operator = ServerOperator {
             images: images.clone(),
             control: control.clone(),
@@ -151,12 +154,24 @@ impl Rooms {
             lambda: lambda(&control, &placement),
             iam: identity.iam(),
             sts: identity.sts(),
-            logs: CloudWatch::new(logs.clone(), clock.clone()).service(),
+            logs: cloudwatch.service(),
             sessions: identity.sessions().clone(),
             objects: objects.clone(),
             operator: Arc::new(operator),
         });
-        Ok(Rooms { inside, logs, images, driver, launcher_ended, objects, control, worker, placement, frontend })
+        Ok(Rooms {
+            inside,
+            logs,
+            cloudwatch,
+            images,
+            driver,
+            launcher_ended,
+            objects,
+            control,
+            worker,
+            placement,
+            frontend,
+        })
     }
 }
 

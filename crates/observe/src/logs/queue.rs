@@ -250,6 +250,11 @@ impl Queue {
         drop(waited);
     }
 
+    /// Whether there is room for one event more, of usual length.
+    pub fn has_room(&self) -> bool {
+        self.state().bytes < BYTES_MAX / 2
+    }
+
     pub fn is_closed(&self) -> bool {
         self.state().closed
     }

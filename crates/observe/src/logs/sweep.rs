@@ -1,4 +1,4 @@
-//! The thread that makes room: days beyond a group's retention, what was deleted, and, when the disk's share is used up,
+//! The thread that makes room, after it took over what a former version left: days beyond a group's retention, what was deleted, and, when the disk's share is used up,
 //! what is oldest. It works in short steps, so that the writer waits for none of them.
 
 use std::path::PathBuf;
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use super::block;
 use super::catalogue;
 use super::days::{self, Removals};
+use super::former;
+use super::queue::Queue;
 use super::{Config, LogsError, failed, millis};
 
 /// How often the size of the files is looked at.
@@ -20,12 +22,16 @@ pub(super) struct Sweeper {
     pub folder: PathBuf,
     pub config: Config,
     pub removals: Arc<Removals>,
+    pub queue: Arc<Queue>,
     /// Something was deleted. Ends when every sender is gone.
     pub told: Receiver<()>,
 }
 
 impl Sweeper {
     pub fn run(self) {
+        if let Err(error) = former::take_over(&self.folder, &self.queue) {
+            tracing::error!(%error, "events of a former version were not all taken over; the next start goes on");
+        }
         let mut expired: Option<Instant> = None;
         loop {
             let retention = expired.is_none_or(|expired| expired.elapsed() >= EXPIRE);

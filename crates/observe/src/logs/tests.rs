@@ -275,6 +275,34 @@ async fn events_are_ordered_by_their_time_forwards_and_backwards() {
 }
 
 #[tokio::test]
+async fn events_of_a_former_version_are_taken_over() {
+    let mut fixture = Fixture::new();
+    fixture.logs.close().await;
+    let file = fixture.folder.path().join("2024-10-04.sqlite");
+    let former = Connection::open(&file).unwrap();
+    former
+        .execute_batch(
+            "CREATE TABLE events (number INTEGER PRIMARY KEY, grp TEXT, at INTEGER, stream TEXT, message BLOB)",
+        )
+        .unwrap();
+    let at = i64::try_from(fixture.clock.wall().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
+    for number in 1..=2500 {
+        let values = rusqlite::params![
+            number,
+            "000000000000/us-east-1/a",
+            at + number * 1000,
+            "s",
+            number.to_string().as_bytes()
+        ];
+        former.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", values).unwrap();
+    }
+    drop(former);
+    fixture.logs = open(&fixture.folder, &fixture.clock);
+    fixture.eventually("the file is gone", async |_| !file.exists()).await;
+    assert_eq!(fixture.pages(all()).await, (1..=2500).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn numbers_go_on_after_a_restart() {
     let mut fixture = Fixture::new();
     let last = async |fixture: &Fixture| fixture.logs.read(&all()).await.unwrap().events.last().unwrap().number;
