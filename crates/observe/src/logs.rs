@@ -52,7 +52,9 @@ pub use scan::{Candidate, Page, Position, Scan, Scanned, Streams, Way};
 /// Queries that run at once; later ones wait.
 const READERS_MAX: usize = 4;
 /// Longest wait of a reader for what is queued; then it reads what is there.
-const FLUSH_WAIT: Duration = Duration::from_secs(2);
+const READ_WAIT: Duration = Duration::from_secs(2);
+/// Longest wait of who must know that it is written.
+const FLUSH_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub struct Config {
@@ -163,10 +165,6 @@ impl Logs {
         }
     }
 
-    /// How long events of groups are kept that have no retention of their own.
-    pub fn usual_retention(&self) -> Duration {
-        self.inner.config.retention
-    }
 }
 
 /// Groups and streams.
@@ -292,7 +290,7 @@ impl Logs {
         scan: Scan,
         mut visit: impl FnMut(&Candidate<'_>, &Arc<str>) -> ControlFlow<()> + Send + 'static,
     ) -> Result<Scanned, LogsError> {
-        let _ = self.flush().await;
+        let _ = tokio::time::timeout(READ_WAIT, self.flush()).await;
         let folder = self.inner.folder.clone();
         let visited = tokio::task::spawn_blocking(move || {
             let catalogue = catalogue::open_to_read(&folder).map_err(failed)?;
@@ -316,7 +314,7 @@ impl Logs {
         // The semaphore is never closed.
         let _turn = self.inner.reading.acquire().await;
         // What cannot be written is not waited for, and is told where it is missing.
-        let _ = self.flush().await;
+        let _ = tokio::time::timeout(READ_WAIT, self.flush()).await;
         let folder = self.inner.folder.clone();
         let looked = tokio::task::spawn_blocking(move || {
             let catalogue = catalogue::open_to_read(&folder).map_err(failed)?;

@@ -250,7 +250,7 @@ impl Queue {
         drop(waited);
     }
 
-    /// Whether there is room for one event more, of usual length.
+    /// Whether there is room for what is in no hurry: others leave half.
     pub fn has_room(&self) -> bool {
         self.state().bytes < BYTES_MAX / 2
     }
