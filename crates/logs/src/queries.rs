@@ -309,7 +309,6 @@ impl CloudWatch {
     }
 
     /// Its rows, and how many events matched; none when it wanted to keep too much.
-    #[expect(clippy::type_complexity)]
     async fn look(
         &self,
         started: &Arc<Started>,

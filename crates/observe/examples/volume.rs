@@ -25,12 +25,14 @@ async fn main() {
     let begin = Instant::now();
     let mut longest = Duration::ZERO;
     for batch in 0..lines / BATCH {
-        let event = |i: usize| LogEvent {
+        let event = |i: usize| {
+            LogEvent {
             at: SystemTime::now(),
             message: format!(
                 "2026-01-31T12:00:00.000Z\t3d5ff08a-0a4e-4d8e-8f5c-{batch:012}\tINFO\tline {i} of a function that says something"
             )
             .into(),
+        }
         };
         let events: Vec<LogEvent> = (0..BATCH).map(event).collect();
         let append = Instant::now();
@@ -55,7 +57,10 @@ async fn main() {
         (found, scanned) = (found + page.events.len(), scanned + page.scanned_events);
         after = page.next;
     }
-    println!("looked through: {:.0} lines a second, {found} found of {scanned}", scanned as f64 / begin.elapsed().as_secs_f64());
+    println!(
+        "looked through: {:.0} lines a second, {found} found of {scanned}",
+        scanned as f64 / begin.elapsed().as_secs_f64()
+    );
     println!("dropped: {:?}; longest append {longest:?}", logs.dropped().events);
     logs.close().await;
 }

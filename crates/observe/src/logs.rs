@@ -164,7 +164,6 @@ impl Logs {
             let _ = tokio::task::spawn_blocking(move || writer.join()).await;
         }
     }
-
 }
 
 /// Groups and streams.

@@ -140,7 +140,7 @@ impl State {
         match self {
             State::Count(count) => Value::Number(count as f64),
             State::Distinct(seen) => Value::Number(seen.len() as f64),
-            State::Numbers { count, .. } if count == 0.0 => Value::Nothing,
+            State::Numbers { count: 0.0, .. } => Value::Nothing,
             State::Numbers { count, mean, squares, sum } => Value::Number(match kind {
                 Kind::Sum => sum,
                 Kind::Deviation => (squares / count).sqrt(),

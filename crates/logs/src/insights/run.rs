@@ -3,7 +3,7 @@
 //! Commands before the first `stats`, `sort`, `dedup` or `limit` look at one event at a time. What comes then is either
 //! counted at once (`stats`) or kept; where only the first rows are wanted, no more than those are.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -250,7 +250,7 @@ fn sorted(rest: &[Command]) -> &[(Expression, Direction)] {
 fn sort(rows: &mut Vec<Row>, keys: &[(Expression, Direction)]) {
     if keys.is_empty() {
         let at = |row: &Row| row.event.as_ref().map(|event| (event.at, event.number));
-        rows.sort_by(|one, other| at(other).cmp(&at(one)));
+        rows.sort_by_key(|row| Reverse(at(row)));
         return;
     }
     let mut keyed: Vec<(Vec<Value>, Row)> = std::mem::take(rows)

@@ -16,7 +16,7 @@ pub struct Terms {
 
 #[derive(Clone, Debug)]
 enum Term {
-    Text(Finder<'static>),
+    Text(Box<Finder<'static>>),
     Regex(Regex),
 }
 
@@ -56,7 +56,7 @@ pub fn parse(cursor: &mut Cursor<'_>) -> Result<Terms, PatternError> {
 }
 
 fn term(cursor: &mut Cursor<'_>) -> Result<Term, PatternError> {
-    let text = |text: &str| Term::Text(Finder::new(text.as_bytes()).into_owned());
+    let text = |text: &str| Term::Text(Box::new(Finder::new(text.as_bytes()).into_owned()));
     match cursor.rest.chars().next() {
         Some('"') => cursor.quoted().map(|quoted| text(&quoted)),
         Some('%') => regex(cursor).map(Term::Regex),

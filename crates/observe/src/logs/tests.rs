@@ -287,13 +287,8 @@ async fn events_of_a_former_version_are_taken_over() {
         .unwrap();
     let at = i64::try_from(fixture.clock.wall().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
     for number in 1..=2500 {
-        let values = rusqlite::params![
-            number,
-            "000000000000/us-east-1/a",
-            at + number * 1000,
-            "s",
-            number.to_string().as_bytes()
-        ];
+        let message = number.to_string();
+        let values = rusqlite::params![number, "000000000000/us-east-1/a", at + number * 1000, "s", message.as_bytes()];
         former.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", values).unwrap();
     }
     drop(former);

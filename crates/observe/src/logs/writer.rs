@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hearth_model::{LogEvent, LogGroup, LogLevel, LogStreamName, PlatformRecord};
 use rusqlite::Connection;
 
@@ -187,7 +186,7 @@ impl Writer {
     fn dropped(&self, missing: Missing) -> LogEvent {
         let at = self.config.clock.wall();
         let record = PlatformRecord::LogsDropped { records: missing.events, bytes: missing.bytes };
-        let line = telemetry::json_line(LogLevel::Warn, at, &record).unwrap_or_else(Bytes::new);
+        let line = telemetry::json_line(LogLevel::Warn, at, &record).unwrap_or_default();
         LogEvent { at, message: line }
     }
 }
