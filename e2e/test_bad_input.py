@@ -215,7 +215,7 @@ def test_services_that_are_not_there(server):
     "service, operation, named",
     [
         ("dynamodb", "list_tables", "dynamodb:ListTables"),
-        ("logs", "describe_log_groups", "logs:DescribeLogGroups"),
+        ("logs", "describe_deliveries", "logs:DescribeDeliveries"),
         ("sns", "list_topics", "sns:ListTopics"),
         ("route53", "list_hosted_zones", "route53"),
         ("scheduler", "list_schedules", "scheduler"),

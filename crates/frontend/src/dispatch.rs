@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 
 use hearth_identity::{Caller, Identified, IdentifyError, Presented, identify};
 use hearth_model::SYNC_PAYLOAD_MAX;
+use hearth_wire::aws_json;
 use hearth_wire::query::{self, Form};
 use hearth_wire::rest_json::Parts;
 use hearth_wire::{Context, Error, MessageKey, Reply, RoleSession};
@@ -20,6 +21,8 @@ use crate::operator::{self, LogsRequest};
 
 /// Largest request of an operation that is not an invocation, bytes (recorded).
 const REQUEST_MAX: usize = 70_167_211;
+/// Largest request of CloudWatch Logs, bytes: a megabyte of events, escaped, and their frame.
+const LOGS_MAX: usize = 8 * 1024 * 1024;
 /// Largest form of the Query protocol, bytes.
 const FORM_MAX: usize = 1024 * 1024;
 /// Most memory that a request of S3 takes, bytes: objects go in pieces, documents are read whole.
@@ -89,6 +92,9 @@ fn unidentified(error: &IdentifyError, request_id: &str) -> Reply {
         IdentifyError::Expired(service) if service == "s3" => {
             Error::new(400, "ExpiredToken", "The provided token has expired.").rest_xml(request_id)
         }
+        IdentifyError::Expired(service) if service == "logs" => {
+            Error::new(400, "ExpiredTokenException", text).aws_json(aws_json::CONTENT_TYPE)
+        }
         IdentifyError::Expired(_) => Error::new(403, "ExpiredTokenException", text).rest_json(),
     }
 }
@@ -109,6 +115,7 @@ async fn serve(
     let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default());
     match caller.service.as_deref() {
         Some(service) if is_query(service) => answer_query(services, inside, caller, head, body, request_id).await,
+        Some("logs") => answer_logs(services, inside, caller, head, body, request_id).await,
         Some("lambda") | None => {
             if let (None, Some((service, _))) = (caller.service.as_deref(), absent::target(&head.headers)) {
                 return absent::refuse(service, &head.headers, b"", request_id);
@@ -190,6 +197,31 @@ async fn answer_query(
     } else {
         services.sts.answer(&cx, &form).await
     };
+    told_ignored(reply, &cx)
+}
+
+async fn answer_logs(
+    services: &Services,
+    inside: Option<&Inside>,
+    caller: &Caller,
+    head: &request::Parts,
+    body: Incoming,
+    request_id: &str,
+) -> Reply {
+    let _room = match inside {
+        Some(inside) => inside.room(http_body::Body::size_hint(&body).exact(), LOGS_MAX).await,
+        None => None,
+    };
+    let body = match body::read(body, LOGS_MAX).await {
+        Ok(body) => body,
+        Err(_) => {
+            let error = Error::new(413, "RequestEntityTooLargeException", "The request is too large.");
+            return error.aws_json(aws_json::CONTENT_TYPE);
+        }
+    };
+    let name = absent::target(&head.headers).filter(|(service, _)| *service == hearth_wire_logs::TARGET);
+    let cx = context(caller, head, request_id);
+    let reply = services.logs.answer(&cx, name.map_or("", |(_, name)| name), &body).await;
     told_ignored(reply, &cx)
 }
 

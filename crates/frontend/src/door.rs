@@ -54,6 +54,7 @@ pub struct Services {
     pub objects: hearth_objects::Objects,
     pub iam: hearth_wire_iam::Service,
     pub sts: hearth_wire_sts::Service,
+    pub logs: hearth_wire_logs::Service,
     /// Recognises callers by credentials of Hearth's own.
     pub sessions: Sessions,
     pub operator: Arc<dyn Operator>,

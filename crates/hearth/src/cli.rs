@@ -91,7 +91,7 @@ pub fn run(global: &Global, command: Command) -> Result<(), Failure> {
         match command {
             Command::Deploy(options) => deploy::run(global, &client, options).await,
             Command::Invoke(options) => invoke::run(&client, options).await,
-            Command::Logs(options) => logs::run(global, &client, options).await,
+            Command::Logs(command) => logs::run(global, &client, command).await,
             Command::List => list::run(global, &client).await,
             Command::Delete { name } => delete::run(global, &client, &name).await,
             Command::Runtimes => runtimes::run(global, &client).await,

@@ -171,7 +171,18 @@ impl Client {
         headers: &[(&'static str, &str)],
         body: Bytes,
     ) -> Result<Answer, ClientError> {
-        let (response, connection) = self.open(method, path, headers, body).await?;
+        self.send_to("lambda", method, path, headers, body).await
+    }
+
+    async fn send_to(
+        &self,
+        service: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, ClientError> {
+        let (response, connection) = self.open(service, method, path, headers, body).await?;
         let (parts, body) = response.into_parts();
         let whole = Limited::new(body, ANSWER_MAX).collect().await;
         connection.abort();
@@ -183,9 +194,18 @@ impl Client {
         }
     }
 
+    /// An operation of CloudWatch Logs.
+    pub async fn logs(&self, operation: &str, input: &serde_json::Value) -> Result<serde_json::Value, ClientError> {
+        let target = format!("{}.{operation}", hearth_wire_logs::TARGET);
+        let headers = [("x-amz-target", &*target), ("content-type", hearth_wire::aws_json::CONTENT_TYPE)];
+        let sent = self.send_to("logs", Method::POST, "/", &headers, input.to_string().into()).await?;
+        // Operations without output answer with nothing.
+        if sent.body.is_empty() { Ok(serde_json::Value::Null) } else { sent.json() }
+    }
+
     /// An answer to be read as it comes, for `--follow`.
     pub async fn stream(&self, path: &str) -> Result<Pieces, ClientError> {
-        let (response, connection) = self.open(Method::GET, path, &[], Bytes::new()).await?;
+        let (response, connection) = self.open("lambda", Method::GET, path, &[], Bytes::new()).await?;
         let (parts, body) = response.into_parts();
         if parts.status.is_success() {
             return Ok(Pieces { body, connection });
@@ -197,6 +217,7 @@ impl Client {
 
     async fn open(
         &self,
+        service: &str,
         method: Method,
         path: &str,
         headers: &[(&'static str, &str)],
@@ -208,7 +229,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, self.endpoint.authority())
-            .header(header::AUTHORIZATION, self.scope())
+            .header(header::AUTHORIZATION, self.scope(service))
             .header(header::USER_AGENT, concat!("hearth/", env!("CARGO_PKG_VERSION")));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -218,9 +239,9 @@ impl Client {
         Ok((response, connection))
     }
 
-    fn scope(&self) -> String {
+    fn scope(&self, service: &str) -> String {
         format!(
-            "AWS4-HMAC-SHA256 Credential={}/20260101/{}/lambda/aws4_request, SignedHeaders=host, Signature={:064}",
+            "AWS4-HMAC-SHA256 Credential={}/20260101/{}/{service}/aws4_request, SignedHeaders=host, Signature={:064}",
             self.access_key, self.region, 0
         )
     }

@@ -131,6 +131,7 @@ impl Running {
         background.spawn(rooms.objects.clone().run());
         background.spawn(rooms.placement.clone().run());
         background.spawn(rooms.pools.clone().run());
+        background.spawn(rooms.cloudwatch.clone().run());
         let images = rooms.images.clone();
         background.spawn(async move { images.prepare().await });
         let mut door = JoinSet::new();

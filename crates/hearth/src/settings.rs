@@ -148,7 +148,9 @@ settings! {
     iam_check_roles: bool = "iam.check_roles", Default::Text("false"),
         "Refuses a function whose role does not exist or cannot be assumed by Lambda, as AWS does.";
     logs_retention: Duration = "logs.retention", Default::Text("30d"),
-        "Logs of functions older than this are deleted.";
+        "Log events older than this are deleted, in whole days, where their group has no retention policy of its own.";
+    logs_size: Size = "logs.size", Default::Text("20GiB"),
+        "What logs may take of the disk. Beyond it the oldest day is deleted, whatever the retention says.";
     log_level: LogLevel = "log.level", Default::Text("info"),
         "The server's own log, on stderr.";
     log_format: LogFormat = "log.format", Default::Text("text"),

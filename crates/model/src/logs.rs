@@ -28,6 +28,11 @@ impl LogStreamName {
         LogStreamName(format!("{year:04}/{month:02}/{day:02}/{name}[{version}]{id}").into())
     }
 
+    /// As a client calls one of its own.
+    pub fn named(name: &str) -> Self {
+        LogStreamName(name.into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -9,5 +9,8 @@ mod tail;
 pub mod telemetry;
 
 pub use lines::{LINE_MAX, LineSplitter};
-pub use logs::{Config, Followed, Follower, Logs, LogsError, Query, Stored};
+pub use logs::{
+    Candidate, ChangeError, Config, Followed, Follower, Group, GroupId, GroupSettings, Logs, LogsError, Missing, Page,
+    Position, Query, Scan, Scanned, Stored, Stream, StreamId, StreamMark, StreamOrder, Streams, Subscription, Way,
+};
 pub use tail::{LogTail, TAIL_MAX};

@@ -10,7 +10,7 @@ use super::deploy::DeployOptions;
 use super::doctor::DoctorOptions;
 use super::invoke::InvokeOptions;
 use super::keys::KeysCommand;
-use super::logs::LogsOptions;
+use super::logs::LogsCommand;
 use crate::settings::{self, TABLE, UNBUILT};
 
 /// AWS Lambda on your own machine.
@@ -52,8 +52,8 @@ pub enum Command {
     Deploy(DeployOptions),
     /// Run a function and print its answer
     Invoke(InvokeOptions),
-    /// Print a function's log
-    Logs(LogsOptions),
+    /// Print a function's log, or search logs
+    Logs(LogsCommand),
     /// List the functions
     List,
     /// Delete a function

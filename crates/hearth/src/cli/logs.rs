@@ -1,4 +1,10 @@
-//! `hearth logs`.
+//! `hearth logs`: a function's log; `hearth logs query`: what CloudWatch Logs Insights finds.
+//!
+//! - `paint`: a line of a log on a terminal
+//! - `query`: queries and their tables
+
+mod paint;
+mod query;
 
 use bytes::BytesMut;
 use serde_json::Value;
@@ -10,9 +16,25 @@ use crate::client::{Client, segment};
 const LINE_MAX: usize = 2 << 20;
 
 #[derive(clap::Args)]
-pub struct LogsOptions {
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct LogsCommand {
+    #[command(subcommand)]
+    search: Option<Search>,
+    #[command(flatten)]
+    log: LogsOptions,
+}
+
+#[derive(clap::Subcommand)]
+enum Search {
+    /// Search logs with a query of CloudWatch Logs Insights
+    Query(query::QueryOptions),
+}
+
+#[derive(clap::Args)]
+struct LogsOptions {
     /// Name or ARN of the function
-    name: String,
+    #[arg(required = true)]
+    name: Option<String>,
     /// Go on with what comes, until interrupted
     #[arg(long)]
     follow: bool,
@@ -27,8 +49,11 @@ pub struct LogsOptions {
     request: Option<String>,
 }
 
-pub async fn run(global: &Global, client: &Client, options: LogsOptions) -> Result<(), Failure> {
-    let mut pieces = client.stream(&path(&options)).await?;
+pub async fn run(global: &Global, client: &Client, command: LogsCommand) -> Result<(), Failure> {
+    if let Some(Search::Query(options)) = command.search {
+        return query::run(global, client, options).await;
+    }
+    let mut pieces = client.stream(&path(&command.log)).await?;
     let mut pending = BytesMut::new();
     while let Some(piece) = pieces.next().await {
         pending.extend_from_slice(&piece?);
@@ -56,18 +81,23 @@ fn path(options: &LogsOptions) -> String {
         query.push("follow=true".to_owned());
     }
     let mark = if query.is_empty() { "" } else { "?" };
-    format!("/_hearth/v1/functions/{}/logs{mark}{}", segment(&options.name), query.join("&"))
+    format!(
+        "/_hearth/v1/functions/{}/logs{mark}{}",
+        segment(options.name.as_deref().unwrap_or_default()),
+        query.join("&")
+    )
 }
 
-/// With `--json` the line as it came, else the message alone.
+/// With `--json` the line as it came, else the message alone; on a terminal for people to read.
 fn print(global: &Global, line: &[u8]) -> Result<(), Failure> {
     if global.json {
         return output::write(line);
     }
     let event: Value =
         serde_json::from_slice(line).map_err(|e| Failure::No(format!("the answer cannot be read: {e}")))?;
-    match event["message"].as_str() {
-        Some(message) => output::line(message.trim_end_matches('\n')),
-        None => Ok(()),
+    let message = event["message"].as_str().unwrap_or_default().trim_end_matches('\n');
+    match output::is_coloured() {
+        true => output::line(&paint::line(event["time"].as_str().unwrap_or_default(), message)),
+        false => output::line(message),
     }
 }

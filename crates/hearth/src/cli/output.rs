@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Row, Table, presets};
 use serde::Serialize;
 
 use super::Failure;
@@ -31,7 +31,10 @@ pub fn document(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 /// Rows under a header; on a terminal no wider than it.
-pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Result<(), Failure> {
+pub fn table<R>(header: impl Into<Row>, rows: impl IntoIterator<Item = R>) -> Result<(), Failure>
+where
+    R: Into<Row>,
+{
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
     if let Some(width) = terminal_width() {
@@ -51,13 +54,14 @@ fn terminal_width() -> Option<u16> {
     rustix::termios::tcgetwinsize(&stdout).ok().map(|size| size.ws_col).filter(|width| *width >= 40)
 }
 
+/// Whether stdout is a terminal that may be coloured.
+pub fn is_coloured() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+}
+
 /// `text` in bold where stdout is a terminal that may be coloured.
 pub fn strong(text: &str) -> String {
-    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        format!("\x1b[1m{text}\x1b[0m")
-    } else {
-        text.to_owned()
-    }
+    if is_coloured() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// Shows on a terminal that something is being done, once it takes longer than a second.

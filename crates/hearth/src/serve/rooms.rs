@@ -10,6 +10,7 @@ use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
 use hearth_identity::Identity;
 use hearth_images::{Closed, Images};
+use hearth_logs::{CloudWatch, Destinations};
 use hearth_model::{BoxFuture, Clock, Functions, Quotas, StoredPackages, SystemClock};
 use hearth_objects::Objects;
 use hearth_observe::Logs;
@@ -61,6 +62,7 @@ pub struct Made {
 pub struct Rooms {
     pub inside: Arc<Inside>,
     pub logs: Logs,
+    pub cloudwatch: CloudWatch,
     pub images: Images,
     pub driver: Arc<dyn Driver>,
     /// In front of the driver, for environments.
@@ -95,7 +97,11 @@ impl Rooms {
         let sealed = SealedBlobs::new(blobs, &keys, "packages", &settings.cache_dir).await;
         let blobs: Arc<dyn Blobs> = Arc::new(sealed.map_err(|e| failed("open the blobs")(&e))?);
         let objects = objects(folder, &records, &clock).await?;
-        let log_config = hearth_observe::Config { retention: settings.logs_retention, clock: clock.clone() };
+        let log_config = hearth_observe::Config {
+            retention: settings.logs_retention,
+            bytes_max: settings.logs_size.0,
+            clock: clock.clone(),
+        };
         let logs = Logs::open(&folder.logs(), log_config).map_err(|e| failed("open the logs")(&e))?;
         let launcher = host.launcher.attach().map_err(|e| failed("reach the launcher")(&e))?;
         let launcher_ended = Box::pin(launcher.ended());
@@ -132,8 +138,10 @@ impl Rooms {
             },
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
-        let placement = Placement::new(placement(settings), worker.clone(), functions, clock);
+        let placement = Placement::new(placement(settings), worker.clone(), functions.clone(), clock.clone());
         control.provisioned_by(Arc::new(placement.clone()));
+        let destinations = Destinations { functions, invoke: Arc::new(placement.clone()) };
+        let cloudwatch = CloudWatch::new(logs.clone(), destinations, clock);
         let operator = ServerOperator {
             images: images.clone(),
             control: control.clone(),
@@ -149,11 +157,25 @@ impl Rooms {
             lambda: lambda(&control, &placement),
             iam: identity.iam(),
             sts: identity.sts(),
+            logs: cloudwatch.service(),
             sessions: identity.sessions().clone(),
             objects: objects.clone(),
             operator: Arc::new(operator),
         });
-        Ok(Rooms { inside, logs, images, driver, pools, launcher_ended, objects, control, worker, placement, frontend })
+        Ok(Rooms {
+            inside,
+            logs,
+            cloudwatch,
+            images,
+            driver,
+            pools,
+            launcher_ended,
+            objects,
+            control,
+            worker,
+            placement,
+            frontend,
+        })
     }
 }
 

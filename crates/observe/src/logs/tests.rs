@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 use std::time::{Instant, UNIX_EPOCH};
 
-use hearth_model::{AccountId, LogStreamId, Region, Version};
+use hearth_model::{AccountId, LogStreamId, Region, RequestId, Version};
 
 use super::*;
 
@@ -64,12 +64,42 @@ impl Fixture {
     }
 
     async fn texts(&self, query: Query) -> Vec<String> {
-        texts(&self.logs.read(query).await.unwrap())
+        texts(&self.logs.read(&query).await.unwrap().events)
+    }
+
+    /// Every page's texts, forwards.
+    async fn pages(&self, mut query: Query) -> Vec<String> {
+        query.after = Some(Position::FIRST);
+        let mut found = Vec::new();
+        while query.after.is_some() {
+            let page = self.logs.read(&query).await.unwrap();
+            assert!(page.events.len() <= query.limit);
+            found.extend(texts(&page.events));
+            query.after = page.next;
+        }
+        found
+    }
+
+    async fn days(&self) -> usize {
+        days::sizes(self.folder.path()).unwrap().len()
+    }
+
+    /// Polls: the sweeper works by itself.
+    async fn eventually(&self, what: &str, mut is_so: impl AsyncFnMut(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !is_so(self).await {
+            assert!(Instant::now() < deadline, "in vain: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
 fn open(folder: &tempfile::TempDir, clock: &Arc<At>) -> Logs {
-    Logs::open(folder.path(), Config { retention: 7 * DAY, clock: clock.clone() }).unwrap()
+    open_with(folder, clock, u64::MAX)
+}
+
+fn open_with(folder: &tempfile::TempDir, clock: &Arc<At>, bytes_max: u64) -> Logs {
+    Logs::open(folder.path(), Config { retention: 7 * DAY, bytes_max, clock: clock.clone() }).unwrap()
 }
 
 fn texts(events: &[Stored]) -> Vec<String> {
@@ -101,15 +131,7 @@ async fn pages_follow_each_other_over_days_and_restarts() {
         fixture.say("/a", &stream(), &[&format!("{day}a"), &format!("{day}b")]);
         fixture.reopen().await;
     }
-    let mut after = Some(0);
-    let mut found = Vec::new();
-    loop {
-        let page = fixture.logs.read(Query { after, limit: 3, ..all() }).await.unwrap();
-        let Some(last) = page.last() else { break };
-        after = Some(last.number);
-        found.extend(texts(&page));
-    }
-    assert_eq!(found, ["0a", "0b", "1a", "1b", "2a", "2b", "3a", "3b"]);
+    assert_eq!(fixture.pages(Query { limit: 3, ..all() }).await, ["0a", "0b", "1a", "1b", "2a", "2b", "3a", "3b"]);
     fixture.clock.day(1);
     let since = Some(fixture.clock.wall());
     fixture.clock.day(3);
@@ -137,19 +159,174 @@ async fn one_request_is_read_from_start_to_report_in_its_own_stream() {
 }
 
 #[tokio::test]
-async fn days_older_than_the_retention_are_deleted() {
+async fn days_older_than_the_retention_are_neither_shown_nor_kept() {
     let mut fixture = Fixture::new();
     for day in 0..9 {
         fixture.clock.day(day);
         fixture.say("/a", &stream(), &[&day.to_string()]);
-        // A day's file begins with the first write of that day.
         assert!(!fixture.texts(all()).await.is_empty());
     }
     assert_eq!(fixture.texts(all()).await, ["1", "2", "3", "4", "5", "6", "7", "8"]);
+    fixture.reopen().await;
+    fixture.eventually("the first day goes", async |fixture| fixture.days().await == 8).await;
     fixture.clock.day(100);
     fixture.reopen().await;
+    fixture.eventually("every day goes", async |fixture| fixture.days().await == 0).await;
+    let group = fixture.logs.group(&group("/a")).await.unwrap().unwrap();
+    assert_eq!(group.bytes, 0);
+    let streams = fixture.logs.streams(group.id, String::new(), BY_NAME, None, 10).await.unwrap();
+    assert!(streams.is_empty(), "streams go with their last event");
+}
+
+const BY_NAME: StreamOrder = StreamOrder::Name { descending: false };
+
+#[tokio::test]
+async fn each_group_has_its_own_retention() {
+    let mut fixture = Fixture::new();
+    fixture.say("/a", &stream(), &["a"]);
+    fixture.say("/b", &stream(), &["b"]);
+    let set = |days| {
+        move |settings: &mut GroupSettings| -> Result<(), ()> {
+            settings.retention_days = Some(days);
+            Ok(())
+        }
+    };
+    fixture.logs.flush().await.unwrap();
+    fixture.logs.set(group("/a"), set(1)).await.unwrap().unwrap();
+    fixture.logs.set(group("/b"), set(365)).await.unwrap().unwrap();
+    fixture.clock.day(30);
+    fixture.reopen().await;
+    let of_b = || Query::latest(group("/b"), 10);
+    assert!(fixture.texts(all()).await.is_empty());
+    assert_eq!(fixture.texts(of_b()).await, ["b"]);
+    let bytes = async |name: &str, fixture: &Fixture| fixture.logs.group(&group(name)).await.unwrap().unwrap().bytes;
+    fixture.eventually("its bytes go", async |fixture| bytes("/a", fixture).await == 0).await;
+    assert!(bytes("/b", &fixture).await > 0);
+    assert_eq!(fixture.texts(of_b()).await, ["b"]);
+}
+
+#[tokio::test]
+async fn a_deleted_group_or_stream_is_gone_and_its_name_is_free() {
+    let fixture = Fixture::new();
+    let other = a_stream("cd");
+    fixture.say("/a", &stream(), &["one"]);
+    fixture.say("/a", &other, &["two"]);
+    assert_eq!(fixture.texts(all()).await, ["one", "two"]);
+    fixture.logs.delete_stream(group("/a"), other.clone()).await.unwrap();
+    fixture.say("/a", &other, &["three"]);
+    assert_eq!(fixture.texts(all()).await, ["one", "three"]);
+    fixture.logs.delete_group(group("/a")).await.unwrap();
+    assert!(fixture.logs.group(&group("/a")).await.unwrap().is_none());
+    assert!(matches!(fixture.logs.delete_group(group("/a")).await, Err(ChangeError::NoGroup)));
+    assert!(fixture.texts(all()).await.is_empty());
+    fixture.say("/a", &other, &["four"]);
+    assert_eq!(fixture.texts(all()).await, ["four"]);
+}
+
+#[tokio::test]
+async fn the_oldest_day_goes_when_the_disks_share_is_used_up() {
+    let mut fixture = Fixture::new();
+    let long = "x".repeat(200_000);
+    for day in 0..3 {
+        fixture.clock.day(day);
+        (0..5).for_each(|_| fixture.say("/a", &stream(), &[&long]));
+        fixture.logs.flush().await.unwrap();
+    }
     fixture.logs.close().await;
-    assert_eq!(std::fs::read_dir(fixture.folder.path()).unwrap().count(), 0);
+    fixture.logs = open_with(&fixture.folder, &fixture.clock, 2_500_000);
+    fixture.eventually("one day goes", async |fixture| fixture.days().await == 2).await;
+    assert_eq!(fixture.pages(all()).await.len(), 10);
+    fixture.logs.close().await;
+    fixture.logs = open_with(&fixture.folder, &fixture.clock, 200_000);
+    fixture
+        .eventually("all that is left is one day, and it is small", async |fixture| {
+            let sizes = days::sizes(fixture.folder.path()).unwrap();
+            sizes.len() == 1 && sizes[0].1 < 1_000_000
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn events_are_ordered_by_their_time_forwards_and_backwards() {
+    let fixture = Fixture::new();
+    let begin = fixture.clock.wall();
+    let mut expected = Vec::new();
+    for i in 0..200_u64 {
+        // Neither in order nor in one day.
+        let later = Duration::from_millis(i * 7919 % 200 * 1_000_000);
+        let text = format!("{:09}", later.as_millis());
+        expected.push(text.clone());
+        let name = a_stream(&format!("{}", i % 3));
+        fixture.logs.append(&group("/a"), &name, vec![LogEvent { at: begin + later, message: text.into() }]);
+    }
+    expected.sort();
+    assert_eq!(fixture.pages(Query { limit: 7, ..all() }).await, expected);
+    let id = fixture.logs.group(&group("/a")).await.unwrap().unwrap().id;
+    let mut found = Vec::new();
+    let mut next = Some(Position::LAST);
+    while let Some(position) = next {
+        let way = Way::Before(position);
+        let scan = Scan { group: id, streams: Streams::All, from: 0, to: i64::MAX, way, limit: 7 };
+        let page = fixture.logs.scan(scan, |_| true).await.unwrap();
+        found.splice(0..0, texts(&page.events));
+        next = page.next;
+    }
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn events_of_a_former_version_are_taken_over() {
+    let mut fixture = Fixture::new();
+    fixture.logs.close().await;
+    let file = fixture.folder.path().join("2024-10-04.sqlite");
+    let former = Connection::open(&file).unwrap();
+    former
+        .execute_batch(
+            "CREATE TABLE events (number INTEGER PRIMARY KEY, grp TEXT, at INTEGER, stream TEXT, message BLOB)",
+        )
+        .unwrap();
+    let at = i64::try_from(fixture.clock.wall().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
+    for number in 1..=2500 {
+        let message = number.to_string();
+        let values = rusqlite::params![number, "000000000000/us-east-1/a", at + number * 1000, "s", message.as_bytes()];
+        former.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", values).unwrap();
+    }
+    drop(former);
+    fixture.logs = open(&fixture.folder, &fixture.clock);
+    fixture.eventually("the file is gone", async |_| !file.exists()).await;
+    assert_eq!(fixture.pages(all()).await, (1..=2500).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn numbers_go_on_after_a_restart() {
+    let mut fixture = Fixture::new();
+    let last = async |fixture: &Fixture| fixture.logs.read(&all()).await.unwrap().events.last().unwrap().number;
+    fixture.say("/a", &stream(), &["one"]);
+    let before = last(&fixture).await;
+    fixture.reopen().await;
+    fixture.say("/a", &stream(), &["two"]);
+    assert!(last(&fixture).await > before);
+}
+
+#[tokio::test]
+async fn streams_know_their_first_and_last_event() {
+    let fixture = Fixture::new();
+    for (day, name) in [(3, "03"), (1, "01"), (2, "02"), (4, "01")] {
+        fixture.clock.day(day);
+        fixture.say("/a", &a_stream(name), &["x"]);
+    }
+    let id = fixture.logs.group(&group("/a")).await.unwrap().unwrap().id;
+    let order = StreamOrder::LastEvent { descending: true };
+    let mut after = None;
+    let mut found = Vec::new();
+    loop {
+        let page = fixture.logs.streams(id, "2026/".to_owned(), order, after, 1).await.unwrap();
+        let Some(stream) = page.last() else { break };
+        after = Some(StreamMark::of(stream));
+        found.push((stream.name[stream.name.len() - 2..].to_owned(), stream.last.unwrap() - stream.first.unwrap()));
+    }
+    let day = i64::try_from(DAY.as_millis()).unwrap();
+    assert_eq!(found, [("01".to_owned(), 3 * day), ("03".to_owned(), 0), ("02".to_owned(), 0)]);
 }
 
 #[tokio::test]
@@ -160,7 +337,7 @@ async fn a_follower_sees_its_group_live_and_is_told_what_it_missed() {
     fixture.say("/a", &stream(), &["one", "two"]);
     let Some(Followed::Events(events)) = follower.next().await else { panic!("no events") };
     assert_eq!(texts(&events), ["one", "two"]);
-    assert_eq!(events.to_vec(), fixture.logs.read(all()).await.unwrap());
+    assert_eq!(events.to_vec(), fixture.logs.read(&all()).await.unwrap().events);
     for i in 0..300 {
         fixture.say("/a", &stream(), &[&i.to_string()]);
     }
@@ -175,26 +352,28 @@ async fn a_follower_sees_its_group_live_and_is_told_what_it_missed() {
 #[tokio::test]
 async fn events_that_could_not_be_kept_are_counted_in_their_log() {
     let fixture = Fixture::new();
-    // The writer is still: the day's file cannot be made.
-    let blocked = fixture.folder.path().join(format!("{}.sqlite", days::name(fixture.clock.wall())));
+    // The day's file cannot be made.
+    let blocked = fixture.folder.path().join(format!("{}.blocks", "2024-10-04"));
     std::fs::create_dir(&blocked).unwrap();
     fixture.say("/a", &stream(), &["one", "two"]);
-    assert!(fixture.logs.read(all()).await.is_err());
+    assert!(fixture.logs.flush().await.is_err());
     std::fs::remove_dir(&blocked).unwrap();
     fixture.say("/a", &stream(), &["three"]);
     let found = fixture.texts(all()).await;
     assert!(found.contains(&"three".to_owned()), "{found:?}");
-    assert!(found.iter().any(|text| text.starts_with("hearth: 2 log events are missing here")), "{found:?}");
+    let told = found.iter().find(|text| text.contains("platform.logsDropped")).unwrap();
+    assert!(told.contains(r#""droppedBytes":6"#) && told.contains(r#""droppedRecords":2"#), "{told}");
+    assert_eq!(fixture.logs.dropped(), Missing { events: 2, bytes: 6 });
 }
 
 #[tokio::test]
 async fn an_answer_is_bounded_in_bytes_and_the_next_page_goes_on() {
     let fixture = Fixture::new();
-    let long = "x".repeat(3 * 1024 * 1024);
+    let long = "x".repeat(300_000);
     for _ in 0..7 {
         fixture.say("/a", &stream(), &[&long]);
     }
-    let first = fixture.logs.read(Query { after: Some(0), ..all() }).await.unwrap();
-    let rest = fixture.logs.read(Query { after: first.last().map(|event| event.number), ..all() }).await.unwrap();
-    assert_eq!((first.len(), rest.len()), (5, 2));
+    let first = fixture.logs.read(&Query { after: Some(Position::FIRST), ..all() }).await.unwrap();
+    let rest = fixture.logs.read(&Query { after: first.next, ..all() }).await.unwrap();
+    assert_eq!((first.events.len(), rest.events.len()), (3, 3));
 }

@@ -49,8 +49,11 @@ pub fn config() -> Config {
 impl World {
     pub fn new(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let log_config =
-            hearth_observe::Config { retention: Duration::from_secs(86_400), clock: Arc::new(SystemClock) };
+        let log_config = hearth_observe::Config {
+            retention: Duration::from_secs(86_400),
+            bytes_max: u64::MAX,
+            clock: Arc::new(SystemClock),
+        };
         let host = Arc::new(Host {
             sandboxes: AtomicUsize::new(0),
             losses: AtomicUsize::new(0),

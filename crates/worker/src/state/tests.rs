@@ -152,7 +152,7 @@ impl Bench {
 fn logs() -> (Logs, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(hearth_model::SystemClock);
-    let config = hearth_observe::Config { retention: Duration::from_secs(86_400), clock };
+    let config = hearth_observe::Config { retention: Duration::from_secs(86_400), bytes_max: u64::MAX, clock };
     (Logs::open(folder.path(), config).unwrap(), folder)
 }
 

@@ -19,7 +19,7 @@ use hearth_model::{
     Invocation, InvokeError, LogGroup, Materials, MaterialsError, Memory, Outcome, Region, RequestId, Root, Runtime,
     RuntimeTree, Secret, SystemClock, Version, VersionKey,
 };
-use hearth_observe::{Logs, Query};
+use hearth_observe::{Logs, Position, Query};
 use hearth_sandbox::{
     Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Usage,
 };
@@ -110,7 +110,11 @@ impl World {
         for open in [folder.path(), &folder.path().join("code")] {
             std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let config = hearth_observe::Config { retention: Duration::from_secs(86_400), clock: Arc::new(SystemClock) };
+        let config = hearth_observe::Config {
+            retention: Duration::from_secs(86_400),
+            bytes_max: u64::MAX,
+            clock: Arc::new(SystemClock),
+        };
         let logs = Logs::open(&folder.path().join("logs"), config).unwrap();
         let host = Arc::new(Host::new(folder.path(), root));
         let ports = Ports {
@@ -200,8 +204,15 @@ impl World {
     }
 
     pub async fn log(&self) -> Vec<String> {
-        let events = self.logs.read(Query::latest(function().log_group, 100_000)).await.unwrap();
-        events.iter().map(|event| String::from_utf8_lossy(&event.message).into_owned()).collect()
+        let mut query = Query::latest(function().log_group, 100_000);
+        let mut lines = Vec::new();
+        query.after = Some(Position::FIRST);
+        while query.after.is_some() {
+            let page = self.logs.read(&query).await.unwrap();
+            lines.extend(page.events.iter().map(|event| String::from_utf8_lossy(&event.message).into_owned()));
+            query.after = page.next;
+        }
+        lines
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use hearth_frontend::{Lines, LogsRequest, OperatorError};
 use hearth_model::{AccountId, FunctionArn, FunctionRef, Functions, LogGroup, Region, RequestId};
-use hearth_observe::{Followed, Follower, Logs, Query, Stored, platform};
+use hearth_observe::{Followed, Follower, Logs, Page, Position, Query, Stored, platform};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
@@ -16,6 +16,8 @@ use crate::settings::Value;
 const PAGE: usize = 1000;
 /// What a follower sees of the time before, unless it says since when.
 const FOLLOWED_PAGE: usize = 10;
+/// How far back a follower reads again that was too slow: no invocation lasts longer.
+const MISSED: Duration = Duration::from_secs(960);
 /// Lines that may wait for a slow client.
 const LINES_MAX: usize = 256;
 
@@ -45,7 +47,7 @@ pub async fn answer(operator: &ServerOperator, request: LogsRequest) -> Result<L
     query.request = request.request.map(RequestId::new);
     let whole = query.since.is_some() || query.grep.is_some() || query.request.is_some();
     if whole {
-        query.after = Some(0);
+        query.after = Some(Position::FIRST);
     } else if request.follow {
         query.limit = FOLLOWED_PAGE;
     }
@@ -53,12 +55,12 @@ pub async fn answer(operator: &ServerOperator, request: LogsRequest) -> Result<L
         true => Some(operator.logs.follow(&group).map_err(|e| failed(&e))?),
         false => None,
     };
-    let first = operator.logs.read(query.clone()).await.map_err(|e| failed(&e))?;
-    if found.is_none() && first.is_empty() {
+    let first = operator.logs.read(&query).await.map_err(|e| failed(&e))?;
+    if found.is_none() && first.events.is_empty() && first.next.is_none() {
         return Err(OperatorError { status: 404, code: "NotFound", message: format!("no log of {}", arn.name) });
     }
     let (sender, lines) = mpsc::channel(LINES_MAX);
-    let reader = Reader { logs: operator.logs.clone(), query, sender };
+    let reader = Reader { logs: operator.logs.clone(), query, seen: 0, sender };
     tokio::spawn(reader.run(first, follower, operator.ended.clone()));
     Ok(lines)
 }
@@ -92,6 +94,8 @@ fn failed(error: &dyn std::fmt::Display) -> OperatorError {
 struct Reader {
     logs: Logs,
     query: Query,
+    /// The largest number that was sent.
+    seen: u64,
     sender: mpsc::Sender<Bytes>,
 }
 
@@ -99,12 +103,12 @@ struct Reader {
 struct Gone;
 
 impl Reader {
-    async fn run(mut self, first: Vec<Stored>, follower: Option<Follower>, mut ended: watch::Receiver<bool>) {
-        let paged = self.query.after.is_some();
+    async fn run(mut self, first: Page, follower: Option<Follower>, mut ended: watch::Receiver<bool>) {
         let sent = async {
-            self.send(&first).await?;
-            if paged && !first.is_empty() {
-                self.rest().await?;
+            self.send(&first.events).await?;
+            if self.query.after.is_some() {
+                self.query.after = first.next;
+                self.rest(0).await?;
             }
             self.query.limit = PAGE;
             match follower {
@@ -118,24 +122,25 @@ impl Reader {
         }
     }
 
-    /// Every page after the last.
-    async fn rest(&mut self) -> Result<(), Gone> {
-        loop {
-            let page = match self.logs.read(self.query.clone()).await {
+    /// Every page that is left, of what was appended after the event of this number.
+    async fn rest(&mut self, seen: u64) -> Result<(), Gone> {
+        while self.query.after.is_some() {
+            let page = match self.logs.read(&self.query).await {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::warn!(%error, "a log could not be read");
                     return Err(Gone);
                 }
             };
-            if page.is_empty() {
-                return Ok(());
-            }
-            self.send(&page).await?;
+            let events: Vec<Stored> = page.events.into_iter().filter(|event| event.number > seen).collect();
+            self.send(&events).await?;
+            self.query.after = page.next;
         }
+        Ok(())
     }
 
-    /// Events are read again rather than passed on, so that filters and gaps are the store's to deal with.
+    /// Where an invocation is asked for, and where events were missed, they are read again: which they are and what is
+    /// missing is the store's to say.
     async fn follow(&mut self, mut follower: Follower) -> Result<(), Gone> {
         let sender = self.sender.clone();
         loop {
@@ -143,12 +148,23 @@ impl Reader {
                 next = follower.next() => next,
                 () = sender.closed() => return Err(Gone),
             };
-            let Some(followed) = next else { return Ok(()) };
-            self.query.after.get_or_insert(0);
-            self.rest().await?;
-            if let Followed::Events(events) = followed {
-                let seen = events.iter().map(|event| event.number).max().unwrap_or_default();
-                self.query.after = self.query.after.max(Some(seen));
+            match next {
+                None => return Ok(()),
+                Some(Followed::Events(events)) if self.query.request.is_none() => {
+                    let holds = |event: &Stored, text: &str| String::from_utf8_lossy(&event.message).contains(text);
+                    let wanted = |event: &&Stored| {
+                        event.number > self.seen && self.query.grep.as_ref().is_none_or(|text| holds(event, text))
+                    };
+                    let events: Vec<Stored> = events.iter().filter(wanted).cloned().collect();
+                    self.send(&events).await?;
+                }
+                Some(_) => {
+                    let (since, seen) = (self.query.since, self.seen);
+                    self.query.since = since.max(SystemTime::now().checked_sub(MISSED));
+                    self.query.after = Some(Position::FIRST);
+                    self.rest(seen).await?;
+                    self.query.since = since;
+                }
             }
         }
     }
@@ -163,7 +179,7 @@ impl Reader {
             let mut bytes = serde_json::to_vec(&line).map_err(|_| Gone)?;
             bytes.push(b'\n');
             self.sender.send(bytes.into()).await.map_err(|_| Gone)?;
-            self.query.after = self.query.after.max(Some(event.number));
+            self.seen = self.seen.max(event.number);
         }
         Ok(())
     }

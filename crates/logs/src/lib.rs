@@ -1,0 +1,27 @@
+//! Amazon CloudWatch Logs over the log store: what clients see of the groups, streams and events that `observe` keeps.
+//!
+//! - one module a group of operations: `groups`, `streams`, `events`, `filters`, `queries`, `tags`
+//! - `pattern`: the language of filter patterns; `insights`: that of queries. Both are pure: text in, a program out
+//! - `subscriptions`: functions that are sent what others log
+//! - `names`: which group a request means; `page`: pages of lists and their tokens
+//! - `cloudwatch`: the handle; `coverage`: what works
+//!
+//! Nothing here is on the way of an invocation: functions write to `observe`.
+
+mod cloudwatch;
+mod coverage;
+mod events;
+mod filters;
+mod groups;
+mod insights;
+mod names;
+mod page;
+mod pattern;
+mod queries;
+mod streams;
+mod subscriptions;
+mod tags;
+
+pub use cloudwatch::CloudWatch;
+pub use coverage::COVERAGE;
+pub use subscriptions::Destinations;
