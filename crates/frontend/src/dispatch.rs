@@ -155,12 +155,16 @@ async fn answer_s3(
         Some(inside) => inside.room(http_body::Body::size_hint(request.body()).exact(), S3_ROOM).await,
         None => None,
     };
+    let Some(objects) = &services.objects else {
+        let what = "s3 where servers share their records: use the S3 that keeps their packages";
+        return render(Error::not_supported(what).rest_xml(request_id));
+    };
     let caller = hearth_objects::Caller {
         account: caller.account.clone(),
         region: caller.region.clone(),
         is_signed: caller.service.is_some(),
     };
-    services.objects.answer(&caller, request, request_id).await.map(Body::Objects)
+    objects.answer(&caller, request, request_id).await.map(Body::Objects)
 }
 
 async fn answer_query(
