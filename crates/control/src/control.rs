@@ -25,8 +25,9 @@ const RECONCILE_MAX: usize = 4096;
 const RECONCILING_MAX: usize = 4;
 /// Between looks for functions that another server has left unfinished.
 const LEFT_EVERY: Duration = Duration::from_secs(5);
-/// Before everything is read again, when the others cannot be followed.
+/// Before everything is read again, when the others cannot be followed; doubles up to the second.
 const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
+const FOLLOW_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The key that signs download links, so that each server knows the others'.
 const DOWNLOAD_KEY: &str = "download-key";
 
@@ -192,9 +193,11 @@ impl Inner {
                 Err(error) => Err(error.into()),
             };
             let Err(mut error) = taken else { continue };
+            let mut pause = FOLLOW_PAUSE;
             follower = loop {
                 tracing::warn!(%error, "what other servers write cannot be followed: everything is read again");
-                tokio::time::sleep(FOLLOW_PAUSE).await;
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(FOLLOW_PAUSE_MAX);
                 match self.catch_up(shared).await {
                     Ok(follower) => break follower,
                     Err(again) => error = again,
