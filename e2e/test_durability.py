@@ -1,6 +1,7 @@
 """What was acknowledged stays: over restarts, and over `kill -9` at any moment."""
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
@@ -14,7 +15,7 @@ import urllib.request
 import pytest
 
 from conftest import ROLE, Functions, caller, make_client, wait_active
-from hearth import descendants, eventually, start_of
+from hearth import descendants, eventually, scope, start_of
 from packages import python, zipped
 
 KILLS = int(os.environ.get("HEARTH_E2E_KILLS", "200"))
@@ -46,6 +47,33 @@ def test_logs_outlive_a_restart(start):
     server.stop()
     lines = start().request("GET", f"/_hearth/v1/functions/{name}/logs")[2].splitlines()
     assert "said before" in [json.loads(line)["message"] for line in lines]
+
+
+def test_who_hangs_up_leaves_no_function_half_known(start):
+    """What was asked for is made or not, and is known as it was made: whatever moment the caller's connection ends at."""
+    server = start()
+    client = make_client(server)
+    package = base64.b64encode(zipped(python("return 'made'"))).decode()
+    names = [f"f{number}" for number in range(60)]
+    for number, name in enumerate(names):
+        wanted = {"FunctionName": name, "Runtime": "python3.11", "Handler": "index.handler", "Role": ROLE}
+        body = json.dumps(wanted | {"Code": {"ZipFile": package}})
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection.request("POST", "/2015-03-31/functions", body, scope("lambda"))
+        # Spread over the time that a creation takes, here and on a busy machine.
+        time.sleep(number % 30 * 0.001)
+        connection.close()
+
+    def known(name):
+        """Whether it is made and ready; what is not there can be made."""
+        with contextlib.suppress(client.exceptions.ResourceNotFoundException):
+            return client.get_function_configuration(FunctionName=name)["State"] == "Active"
+        Functions(client).make(python("return 'made'"), FunctionName=name)
+        return True
+
+    for name in names:
+        eventually(f"{name} is whole", lambda: known(name))
+        assert caller(client)(name).payload == "made"
 
 
 def test_a_killed_server_leaves_nothing_once_it_is_started_again(start, data, cache):

@@ -86,16 +86,20 @@ def test_the_aws_cli_makes_a_role_and_takes_it_on(aws):
     assert "DeleteConflict" in in_use.stderr
 
 
-def test_the_javascript_sdk(server, base):
-    """The suite in `javascript/`, beside the modules that were installed for it."""
+JAVASCRIPT = pathlib.Path(__file__).parent / "javascript"
+
+
+@pytest.mark.parametrize("suite", sorted(str(path.relative_to(JAVASCRIPT)) for path in JAVASCRIPT.rglob("*.test.mjs")))
+def test_the_javascript_sdk(server, base, suite):
+    """The suites in `javascript/`, beside the modules that were installed for them. `conformance` is as the API is."""
     modules = pathlib.Path(os.environ["HEARTH_E2E_NODE"]) / "node_modules"
-    folder = base / "javascript"
-    shutil.copytree(pathlib.Path(__file__).parent / "javascript", folder)
+    folder = base / f"javascript-{uuid.uuid4().hex[:8]}"
+    shutil.copytree(JAVASCRIPT, folder)
     (folder / "node_modules").symlink_to(modules)
     (folder / "package.zip").write_bytes(zipped({"index.mjs": "export const handler = async (event) => ({ got: event });"}))
     (folder / "other.zip").write_bytes(zipped({"index.mjs": "export const handler = async () => { throw new RangeError('far'); };"}))
     done = subprocess.run(
-        ["node", "--test", "suite.test.mjs"],
+        ["node", "--test", suite],
         capture_output=True,
         text=True,
         timeout=100,

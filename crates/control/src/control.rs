@@ -1,26 +1,35 @@
-//! The handle to the room, and the reconciler that brings intent about.
+//! The handle to the room, and what goes on by itself: the reconciler that brings intent about, and, where servers share
+//! the records, the follower of what the others write.
 
-use std::io::Read;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use hearth_identity::Identity;
 use hearth_model::{
     AccountId, Clock, CodeHash, FunctionArn, FunctionName, Functions, LookupError, MaterialsError, Packages, Provision,
     Provisioning, Quotas, Reservation, StoredPackages, Target, VersionKey,
 };
-use hearth_store::{Blobs, Records};
+use hearth_store::{Blobs, Feed, Follower, Lease, Leases, Records, shared_secret};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::download::{DownloadError, Signer};
 use crate::record::{FUNCTION, Owner, Readiness, Update};
 use crate::state::function::Function;
-use crate::state::{OpenError, State, WriteError};
+use crate::state::{KINDS, OpenError, State, WriteError};
 
 /// Functions that may wait for the reconciler before creations wait in turn.
 const RECONCILE_MAX: usize = 4096;
 /// Functions that are made ready at one time: each keeps a core busy.
 const RECONCILING_MAX: usize = 4;
+/// Between looks for functions that another server has left unfinished.
+const LEFT_EVERY: Duration = Duration::from_secs(5);
+/// Before everything is read again, when the others cannot be followed; doubles up to the second.
+const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
+const FOLLOW_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// The key that signs download links, so that each server knows the others'.
+const DOWNLOAD_KEY: &str = "download-key";
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -38,6 +47,16 @@ pub struct Ports {
     pub blobs: Arc<dyn Blobs>,
     pub clock: Arc<dyn Clock>,
     pub identity: Identity,
+    /// Where other servers use the same records and packages.
+    pub shared: Option<Shared>,
+}
+
+/// What servers that share records need of each other.
+#[derive(Clone)]
+pub struct Shared {
+    /// Of the records.
+    pub feed: Arc<dyn Feed>,
+    pub leases: Leases,
 }
 
 /// A cheap handle.
@@ -56,17 +75,20 @@ pub(crate) struct Inner {
     /// Read while a package is admitted and its record written; written while packages that nobody needs are removed.
     pub packages_in_use: tokio::sync::RwLock<()>,
     pending: mpsc::Sender<(Owner, FunctionName)>,
-    to_do: std::sync::Mutex<Option<mpsc::Receiver<(Owner, FunctionName)>>>,
+    to_do: Mutex<Option<mpsc::Receiver<(Owner, FunctionName)>>>,
+    /// Of the others, from before the records were read.
+    follower: Mutex<Option<Box<dyn Follower>>>,
 }
 
 impl Control {
     /// Reads every record.
     pub async fn open(config: Config, ports: Ports) -> Result<Self, OpenError> {
-        let state = State::open(ports.records.clone()).await?;
-        let mut key = [0; 32];
-        std::fs::File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut key))
-            .map_err(OpenError::Random)?;
+        let follower = match &ports.shared {
+            Some(shared) => Some(shared.feed.follow(KINDS).await?),
+            None => None,
+        };
+        let state = State::open(ports.records.clone(), ports.shared.is_some()).await?;
+        let key = shared_secret(&*ports.records, DOWNLOAD_KEY).await?;
         let (pending, to_do) = mpsc::channel(RECONCILE_MAX);
         let inner = Inner {
             config,
@@ -76,32 +98,20 @@ impl Control {
             provisioning: OnceLock::new(),
             packages_in_use: tokio::sync::RwLock::new(()),
             pending,
-            to_do: std::sync::Mutex::new(Some(to_do)),
+            to_do: Mutex::new(Some(to_do)),
+            follower: Mutex::new(follower),
         };
         Ok(Control { inner: Arc::new(inner) })
     }
 
-    /// The reconciler: resumes what a former process left undone, then brings about what is asked for. Runs until it is
-    /// dropped.
+    /// What goes on by itself. Runs until it is dropped.
     pub async fn run(self) {
-        let Some(mut to_do) = self.inner.to_do.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        self.inner.remove_unused_packages(None).await;
-        let mut unfinished = self.inner.state.unfinished();
-        let mut reconciling = JoinSet::new();
-        loop {
-            let next = match unfinished.pop() {
-                Some(next) => next,
-                None => match to_do.recv().await {
-                    Some(next) => next,
-                    None => return,
-                },
-            };
-            while reconciling.len() >= RECONCILING_MAX {
-                reconciling.join_next().await;
+        let follower = self.inner.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (follower, &self.inner.ports.shared) {
+            (Some(follower), Some(shared)) => {
+                tokio::join!(self.inner.clone().reconcile_all(), self.inner.follow(follower, shared));
             }
-            while reconciling.try_join_next().is_some() {}
-            let inner = self.inner.clone();
-            reconciling.spawn(async move { inner.reconcile(&next.0, &next.1).await });
+            _ => self.inner.clone().reconcile_all().await,
         }
     }
 
@@ -141,8 +151,86 @@ pub(crate) fn revision() -> String {
 }
 
 impl Inner {
+    /// Resumes what a former process left undone, then brings about what is asked for, and what other servers leave.
+    async fn reconcile_all(self: Arc<Self>) {
+        let Some(mut to_do) = self.to_do.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        self.remove_unused_packages(None).await;
+        let mut unfinished = self.state.unfinished();
+        let mut reconciling = JoinSet::new();
+        let mut look = tokio::time::interval(LEFT_EVERY);
+        let mut seen: HashSet<(Owner, FunctionName)> = HashSet::new();
+        loop {
+            let next = match unfinished.pop() {
+                Some(next) => next,
+                None => tokio::select! {
+                    next = to_do.recv() => match next {
+                        Some(next) => next,
+                        None => return,
+                    },
+                    _ = look.tick(), if self.ports.shared.is_some() => {
+                        // Whoever is asked for a function brings it about itself, as long as it lives.
+                        let now = self.state.unfinished();
+                        unfinished = now.iter().filter(|function| seen.contains(*function)).cloned().collect();
+                        seen = now.into_iter().collect();
+                        continue;
+                    }
+                },
+            };
+            while reconciling.len() >= RECONCILING_MAX {
+                reconciling.join_next().await;
+            }
+            while reconciling.try_join_next().is_some() {}
+            let inner = self.clone();
+            reconciling.spawn(async move { inner.reconcile_alone(&next.0, &next.1).await });
+        }
+    }
+
+    /// Takes in what the others write. When it has lost sight of them, everything is read again.
+    async fn follow(&self, mut follower: Box<dyn Follower>, shared: &Shared) {
+        loop {
+            let taken = match follower.next().await {
+                Ok(changes) => self.state.take_in(changes).await,
+                Err(error) => Err(error.into()),
+            };
+            let Err(mut error) = taken else { continue };
+            let mut pause = FOLLOW_PAUSE;
+            follower = loop {
+                tracing::warn!(%error, "what other servers write cannot be followed: everything is read again");
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(FOLLOW_PAUSE_MAX);
+                match self.catch_up(shared).await {
+                    Ok(follower) => break follower,
+                    Err(again) => error = again,
+                }
+            };
+            tracing::info!("what other servers write is followed again");
+        }
+    }
+
+    async fn catch_up(&self, shared: &Shared) -> Result<Box<dyn Follower>, OpenError> {
+        let follower = shared.feed.follow(KINDS).await?;
+        self.state.read_again().await?;
+        Ok(follower)
+    }
+
+    /// Reconciles, where servers share the records by whoever of them has the lease.
+    async fn reconcile_alone(&self, owner: &Owner, name: &FunctionName) {
+        let Some(shared) = &self.ports.shared else { return self.reconcile(owner, name, None).await };
+        match shared.leases.take(&format!("{FUNCTION} {} {name}", owner.partition())).await {
+            // Another is at it.
+            Ok(None) => {}
+            Ok(Some(lease)) => {
+                lease.hold_during(self.reconcile(owner, name, Some(&lease))).await;
+                if let Err(error) = lease.give_back().await {
+                    tracing::warn!(%error, "a lease could not be given back: others wait until it has run out");
+                }
+            }
+            Err(error) => tracing::error!(function = %name, %error, "the lease of a function could not be taken"),
+        }
+    }
+
     /// From intent to what runs: packages are unpacked, then the definition serves. Idempotent.
-    async fn reconcile(&self, owner: &Owner, name: &FunctionName) {
+    async fn reconcile(&self, owner: &Owner, name: &FunctionName, lease: Option<&Lease>) {
         let Some(asked) = self.state.function(owner, name).filter(|function| function.record.is_unfinished()) else {
             return;
         };
@@ -182,7 +270,10 @@ impl Inner {
             }
         }
         let replaced: Vec<CodeHash> = function.definitions().flat_map(|definition| definition.codes()).collect();
-        if let Err(WriteError::Store(error)) = self.state.commit(owner, name, Some(&function), changes).await {
+        let fence = lease.map(Lease::fence);
+        let written = self.state.commit_while(owner, name, Some(&function), changes, fence).await;
+        // A conflict is another server's: the feed tells of it.
+        if let Err(WriteError::Store(error)) = written {
             tracing::error!(function = %name, %error, "a function's state could not be written");
         }
         drop(turn);
@@ -190,7 +281,12 @@ impl Inner {
     }
 
     /// Removes these packages, or with `None` every package, as far as no record needs them.
+    ///
+    /// Where servers share packages none is removed: another may be about to need it (decision 19).
     pub async fn remove_unused_packages(&self, only: Option<Vec<CodeHash>>) {
+        if self.ports.shared.is_some() {
+            return;
+        }
         let mut candidates = match only {
             Some(codes) => codes,
             None => self.ports.blobs.list().await.unwrap_or_default().into_iter().map(CodeHash::from).collect(),

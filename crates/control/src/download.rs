@@ -20,7 +20,7 @@ pub enum DownloadError {
     Missing,
 }
 
-/// Signs with a key that lives as long as the process: a restart ends every link.
+/// Signs with one key for all servers over the same records.
 pub struct Signer {
     key: [u8; 32],
 }

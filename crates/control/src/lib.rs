@@ -39,7 +39,7 @@ mod statements;
 mod tags;
 mod versions;
 
-pub use control::{Config, Control, Ports};
+pub use control::{Config, Control, Ports, Shared};
 pub use coverage::COVERAGE;
 pub use download::DownloadError;
 pub use state::OpenError;

@@ -18,10 +18,12 @@ use crate::record::{
 };
 
 pub mod account;
+mod follow;
 pub mod function;
 mod load;
 
 use account::{Account, CodeSigning, Counted, Layer};
+pub use follow::KINDS;
 use function::{Changes, Function, Published, codes, write, writes};
 pub use load::OpenError;
 
@@ -38,6 +40,9 @@ pub struct State {
     codes: Mutex<HashMap<CodeHash, u32>>,
     turns: Vec<Turn<()>>,
     hasher: RandomState,
+    /// What this server has removed and the feed has not told of yet, with the change that removed it. Only where there is
+    /// a feed.
+    removed: Option<Mutex<HashMap<follow::Family, u64>>>,
 }
 
 /// Why records were not written.
@@ -64,7 +69,7 @@ impl From<serde_json::Error> for WriteError {
 }
 
 impl State {
-    fn empty(records: Arc<dyn Records>) -> Self {
+    fn empty(records: Arc<dyn Records>, is_shared: bool) -> Self {
         State {
             records,
             functions: DashMap::new(),
@@ -73,6 +78,7 @@ impl State {
             codes: Mutex::default(),
             turns: (0..TURNS).map(|_| Turn::new(())).collect(),
             hasher: RandomState::new(),
+            removed: is_shared.then(Mutex::default),
         }
     }
 
@@ -150,13 +156,29 @@ impl State {
         before: Option<&Arc<Function>>,
         changes: Changes,
     ) -> Result<Option<Arc<Function>>, WriteError> {
-        let writes = writes(owner, name, before.map(|before| before.change), &changes)?;
+        self.commit_while(owner, name, before, changes, None).await
+    }
+
+    /// As [`State::commit`], if `fence` holds.
+    pub async fn commit_while(
+        &self,
+        owner: &Owner,
+        name: &FunctionName,
+        before: Option<&Arc<Function>>,
+        changes: Changes,
+        fence: Option<Write>,
+    ) -> Result<Option<Arc<Function>>, WriteError> {
+        let mut writes = writes(owner, name, before.map(|before| before.change), &changes)?;
+        writes.extend(fence);
         let change = self.records.commit(writes).await?;
         let after = changes.root.clone().map(|root| {
             let fresh = || Function::new(owner.clone(), name.clone(), change, root.clone(), self.totals(owner));
             Arc::new(before.map_or_else(fresh, |before| (**before).clone()).after(&changes, root.clone(), change))
         });
         self.install(owner, name, before, after.as_ref());
+        if after.is_none() {
+            self.note_removal(owner, FUNCTION, name.as_str(), change);
+        }
         Ok(after)
     }
 
@@ -220,20 +242,22 @@ impl State {
         ];
         let change = self.records.commit(writes).await?;
         let mut versions = before.as_ref().map(|before| before.versions.clone()).unwrap_or_default();
-        let old = versions.remove(&number);
-        let code = |version: &Arc<LayerVersionRecord>| version.code;
-        let new = version.map(Arc::new);
-        self.need(new.iter().map(code).collect(), old.iter().map(code).collect());
-        versions.extend(new.map(|new| (number, new)));
+        match version {
+            Some(version) => drop(versions.insert(number, Arc::new(version))),
+            None => drop(versions.remove(&number)),
+        }
         self.install_layer(owner, name, Layer { change, record: root, versions });
         Ok(())
     }
 
     fn install_layer(&self, owner: &Owner, name: &str, layer: Layer) {
+        let before = self.layer(owner, name);
+        let codes = |layer: &Layer| layer.versions.values().map(|version| version.code).collect::<Vec<_>>();
+        self.need(codes(&layer), before.as_deref().map(codes).unwrap_or_default());
         let mut accounts = self.accounts_mut();
         let account = accounts.entry(owner.clone()).or_default();
         let counted = layer.counted();
-        let before = account.layers.insert(name.to_owned(), Arc::new(layer));
+        account.layers.insert(name.to_owned(), Arc::new(layer));
         account.totals.replace(before.map(|before| before.counted()).unwrap_or_default(), counted);
     }
 
@@ -248,13 +272,20 @@ impl State {
         let expect = before.as_ref().map_or(Expect::Absent, |before| Expect::Change(before.change));
         let write: Write = write(owner, CODE_SIGNING, id.to_owned(), expect, record.as_ref())?;
         let change = self.records.commit(vec![write]).await?;
+        if record.is_none() {
+            self.note_removal(owner, CODE_SIGNING, id, change);
+        }
+        self.install_code_signing(owner, id, record.map(|record| CodeSigning { change, record }));
+        Ok(())
+    }
+
+    fn install_code_signing(&self, owner: &Owner, id: &str, code_signing: Option<CodeSigning>) {
         let mut accounts = self.accounts_mut();
         let account = accounts.entry(owner.clone()).or_default();
-        match record {
-            Some(record) => drop(account.code_signing.insert(id.to_owned(), Arc::new(CodeSigning { change, record }))),
+        match code_signing {
+            Some(code_signing) => drop(account.code_signing.insert(id.to_owned(), Arc::new(code_signing))),
             None => drop(account.code_signing.remove(id)),
         }
-        Ok(())
     }
 
     /// Counts needs of packages: first those that are new, so that none is free in between.

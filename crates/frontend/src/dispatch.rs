@@ -162,12 +162,16 @@ async fn answer_s3(
         Some(inside) => inside.room(http_body::Body::size_hint(request.body()).exact(), S3_ROOM).await,
         None => None,
     };
+    let Some(objects) = &services.objects else {
+        let what = "s3 where servers share their records: use the S3 that keeps their packages";
+        return render(Error::not_supported(what).rest_xml(request_id));
+    };
     let caller = hearth_objects::Caller {
         account: caller.account.clone(),
         region: caller.region.clone(),
         is_signed: caller.service.is_some(),
     };
-    services.objects.answer(&caller, request, request_id).await.map(Body::Objects)
+    objects.answer(&caller, request, request_id).await.map(Body::Objects)
 }
 
 async fn answer_query(
@@ -272,11 +276,30 @@ async fn answer_lambda(
     let mut cx = context(caller, head, request_id);
     let header = |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
     (cx.content_type, cx.trace) = (header("content-type"), header("x-amzn-trace-id"));
-    let parts = Parts { labels, query: head.uri.query().unwrap_or_default(), headers: &head.headers, body };
-    let mut reply = match services.lambda.call(&cx, info.operation, parts).await {
-        Ok(reply) => reply,
-        Err(error) => error.rest_json(),
+    let query = head.uri.query().unwrap_or_default();
+    let answer = if invoke {
+        services.lambda.call(&cx, info.operation, Parts { labels, query, headers: &head.headers, body }).await
+    } else {
+        let (lambda, headers, query) = (services.lambda.clone(), head.headers.clone(), query.to_owned());
+        let operation = info.operation;
+        // What changes something is brought to its end also when its caller hangs up: cut off between disk and memory, it
+        // would be known to the one and not to the other.
+        let called = tokio::spawn(async move {
+            let answer = lambda.call(&cx, operation, Parts { labels, query: &query, headers: &headers, body }).await;
+            (cx, answer)
+        });
+        match called.await {
+            Ok((returned, answer)) => {
+                cx = returned;
+                answer
+            }
+            Err(error) => {
+                tracing::error!(operation = info.name, %error, "an operation did not come to its end");
+                return Error::new(500, "ServiceException", "Hearth failed; its log says more.").rest_json();
+            }
+        }
     };
+    let mut reply = answer.unwrap_or_else(|error| error.rest_json());
     for (name, value) in cx.take_answer_headers() {
         reply.header(name, &value);
     }

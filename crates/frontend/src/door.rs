@@ -51,7 +51,8 @@ const HEAD_MAX: usize = 64 * 1024;
 /// Who answers.
 pub struct Services {
     pub lambda: hearth_wire_lambda::Service,
-    pub objects: hearth_objects::Objects,
+    /// None where the embedded S3 is not served.
+    pub objects: Option<hearth_objects::Objects>,
     pub iam: hearth_wire_iam::Service,
     pub sts: hearth_wire_sts::Service,
     pub logs: hearth_wire_logs::Service,

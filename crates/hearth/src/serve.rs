@@ -9,12 +9,13 @@
 //! environments down, flush logs, close.
 
 mod banner;
-mod bucket;
 mod operator;
 pub mod owner;
 mod probe;
 mod rooms;
+mod s3;
 mod signals;
+mod store;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -128,7 +129,9 @@ impl Running {
     fn begin(rooms: Rooms, listener: TcpListener, ending: watch::Sender<bool>, ended: watch::Receiver<bool>) -> Self {
         let mut background = JoinSet::new();
         background.spawn(rooms.control.clone().run());
-        background.spawn(rooms.objects.clone().run());
+        if let Some(objects) = rooms.objects.clone() {
+            background.spawn(objects.run());
+        }
         background.spawn(rooms.placement.clone().run());
         background.spawn(rooms.pools.clone().run());
         background.spawn(rooms.cloudwatch.clone().run());
@@ -162,6 +165,10 @@ impl Running {
         self.rooms.logs.close().await;
         tracing::info!("ended");
     }
+}
+
+fn failed(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Failure {
+    move |error| Failure::No(format!("cannot {what}: {error}"))
 }
 
 async fn told(mut ended: watch::Receiver<bool>) {

@@ -14,11 +14,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hearth_sandbox::Isolation;
+use hearth_store::PostgresUrl;
 
 pub use document::help_of_flag;
 pub use load::{Host, Loaded, ProcessVariables, Sources, load};
 pub use nearest::nearest;
-pub use value::{LogFormat, LogLevel, S3Endpoint, Size, UidRange, Value};
+pub use value::{LogFormat, LogLevel, S3Bucket, S3Endpoint, Size, UidRange, Value};
 
 /// One row of the table.
 pub struct Setting {
@@ -136,6 +137,14 @@ settings! {
         said: "`key` in the data folder",
         find: |_| Ok(String::new()),
     }, "The file with the key that encrypts the data folder: 64 hexadecimal digits. Made where nothing is encrypted yet. Keep a copy: without it nothing in the data folder can be read. The variable `HEARTH_ENCRYPTION_KEY` holds the key itself, and counts before the file.";
+    store_url: Option<PostgresUrl> = "store.url", Default::OfHost {
+        said: "none: the data folder",
+        find: |_| Ok(String::new()),
+    }, "A PostgreSQL (15 or newer) that servers share as their records: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. Best given by the variable, as flags are seen by everybody on the host. Needs `store.packages`, and the same encryption key for every server. See [docs/servers.md](servers.md).";
+    store_packages: Option<S3Bucket> = "store.packages", Default::OfHost {
+        said: "none: the data folder",
+        find: |_| Ok(String::new()),
+    }, "The bucket of another S3 in which servers that share a database keep packages: `http://KEY:SECRET@HOST:PORT/BUCKET`, also with a folder behind it. It must be there. Used with `store.url` only.";
     endpoints_s3: Option<S3Endpoint> = "endpoints.s3", Default::OfHost {
         said: "none: the embedded S3",
         find: |_| Ok(String::new()),
@@ -164,7 +173,6 @@ pub const UNBUILT: &[&str] = &[
     "guard.all_loops",
     "auth.local_secret",
     "egress.allow",
-    "store.url",
     "endpoints.sns",
     "endpoints.events",
     "endpoints.kinesis",

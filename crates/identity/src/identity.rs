@@ -1,13 +1,12 @@
 //! The handle to the room, and what handlers do with records.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::Read;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use hearth_model::{AccountId, Clock};
 use hearth_policy::{Facts, Principal};
-use hearth_store::{Expect, Key, Records, RecordsError, Write};
+use hearth_store::{Expect, Key, Records, RecordsError, Write, shared_secret};
 use hearth_wire::Error;
 use hearth_wire_iam::errors::{concurrent_modification_exception, service_failure_exception};
 use serde::Serialize;
@@ -41,16 +40,6 @@ struct Inner {
     hasher: RandomState,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("no random numbers: {0}")]
-    Random(std::io::Error),
-    #[error(transparent)]
-    Records(#[from] RecordsError),
-    #[error("the key of session tokens is damaged")]
-    Damaged,
-}
-
 /// A record as it was read, to be written again only if nobody else has written it meanwhile.
 pub(crate) struct Stored<T> {
     pub value: T,
@@ -64,8 +53,8 @@ pub(crate) struct Batch(Vec<Write>);
 
 impl Identity {
     /// Reads the key of session tokens, or makes it.
-    pub async fn open(ports: Ports) -> Result<Self, OpenError> {
-        let sessions = Sessions::new(session_key(&*ports.records).await?, ports.clock.clone());
+    pub async fn open(ports: Ports) -> Result<Self, RecordsError> {
+        let sessions = Sessions::new(shared_secret(&*ports.records, SESSION_KEY).await?, ports.clock.clone());
         let turns = (0..TURNS).map(|_| Turn::new(())).collect();
         Ok(Identity { inner: Arc::new(Inner { ports, sessions, turns, hasher: RandomState::new() }) })
     }
@@ -164,25 +153,6 @@ impl<T> Stored<T> {
 pub(crate) fn new_id(prefix: &str) -> String {
     let (one, other) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
     format!("{prefix}{}{}", letters(&one.as_bytes()[..6]), letters(&other.as_bytes()[5..]))
-}
-
-async fn session_key(records: &dyn Records) -> Result<[u8; 32], OpenError> {
-    let key = || Key { partition: String::new(), kind: SESSION_KEY, id: "1".to_owned() };
-    if let Some(found) = records.get(key()).await? {
-        return serde_json::from_slice(&found.value).map_err(|_| OpenError::Damaged);
-    }
-    let mut made = [0; 32];
-    std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut made)).map_err(OpenError::Random)?;
-    let value = serde_json::to_vec(&made).map_err(|_| OpenError::Damaged)?;
-    match records.commit(vec![Write::Put { key: key(), expect: Expect::Absent, value: value.into() }]).await {
-        Ok(_) => Ok(made),
-        // Another server that shares the records was first.
-        Err(RecordsError::Conflict(_)) => {
-            let found = records.get(key()).await?.ok_or(OpenError::Damaged)?;
-            serde_json::from_slice(&found.value).map_err(|_| OpenError::Damaged)
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn parsed<T: DeserializeOwned>(value: &[u8]) -> Result<T, Error> {

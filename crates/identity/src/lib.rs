@@ -20,5 +20,5 @@ mod sts;
 pub use arn::RoleArn;
 pub use caller::{Caller, Identified, IdentifyError, Presented, identify};
 pub use coverage::COVERAGE;
-pub use identity::{Identity, OpenError, Ports};
+pub use identity::{Identity, Ports};
 pub use sessions::{Credentials, Session, Sessions};

@@ -36,10 +36,10 @@ pub enum KeyError {
     #[error("cannot use the encryption key in {path}: {source}")]
     File { path: String, source: io::Error },
     #[error(
-        "the data folder is encrypted with another key (it begins with {wanted}; this one would be {given}): set encryption.key_file or HEARTH_ENCRYPTION_KEY to the one it was made with"
+        "what is stored is encrypted with another key (it begins with {wanted}; this one would be {given}): set encryption.key_file or HEARTH_ENCRYPTION_KEY to the one it was made with"
     )]
     Another { wanted: String, given: String },
-    #[error("the data folder is encrypted, and its key is not in {0}")]
+    #[error("what is stored is encrypted, and its key is not in {0}")]
     Missing(String),
     #[error("the key of account {0} is damaged")]
     Damaged(String),

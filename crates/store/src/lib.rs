@@ -4,6 +4,8 @@
 //! Knows nothing of functions: records are addressed bytes, blobs are bytes under names.
 
 mod blobs;
+#[cfg(any(test, feature = "suite"))]
+pub mod blobs_suite;
 mod embedded;
 mod feed;
 mod files;
@@ -15,6 +17,7 @@ mod postgres;
 pub mod queue;
 mod records;
 mod sealed;
+mod secret;
 mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -30,4 +33,5 @@ pub use postgres::{Company, Postgres, PostgresUrl};
 pub use queue::{MemoryQueue, Queue, QueueError, SealedQueue, SqliteQueue};
 pub use records::{Expect, Key, Record, Records, RecordsError, Write};
 pub use sealed::{SealedBlobs, SealedFeed, SealedRecords};
+pub use secret::shared_secret;
 pub use sqlite::Sqlite;

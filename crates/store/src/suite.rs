@@ -1,14 +1,12 @@
 //! One suite for every engine (invariant 8).
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_model::{Clock, CodeHash};
+use hearth_model::Clock;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use sha2::{Digest, Sha256};
 
 use super::*;
 
@@ -160,70 +158,6 @@ async fn feed_suite(records: &dyn Records, feed: &dyn Feed) {
     records.commit(vec![gone]).await.unwrap();
 }
 
-async fn read_whole(blobs: &dyn Blobs, id: BlobId) -> Vec<u8> {
-    let mut read = Vec::new();
-    blobs.open(id).await.unwrap().read_to_end(&mut read).unwrap();
-    read
-}
-
-async fn the_same_bytes_are_one_blob_where_they_name_it(blobs: &dyn Blobs) {
-    let hash = blobs.put(Bytes::from_static(b"package")).await.unwrap();
-    assert_eq!(hash, CodeHash(Sha256::digest(b"package").into()));
-    assert_eq!(blobs.put(Bytes::from_static(b"package")).await.unwrap(), hash);
-    let mut draft = blobs.create(Naming::OfContent).await.unwrap();
-    draft.write(Bytes::from_static(b"pack")).await.unwrap();
-    draft.write(Bytes::from_static(b"age")).await.unwrap();
-    assert_eq!(draft.finish().await.unwrap(), hash.into());
-    assert_eq!(read_whole(blobs, hash.into()).await, b"package");
-    assert_eq!(blobs.list().await.unwrap(), [hash.into()]);
-    blobs.delete(hash.into()).await.unwrap();
-    blobs.delete(hash.into()).await.unwrap();
-    assert!(matches!(blobs.open(hash.into()).await, Err(BlobsError::Missing(missing)) if missing == hash.into()));
-}
-
-async fn a_drawn_name_is_nobody_elses(blobs: &dyn Blobs) {
-    let mut ids = Vec::new();
-    for _ in 0..2 {
-        let mut draft = blobs.create(Naming::Drawn).await.unwrap();
-        draft.write(Bytes::from_static(b"object")).await.unwrap();
-        ids.push(draft.finish().await.unwrap());
-    }
-    ids.push(blobs.copy(ids[0]).await.unwrap());
-    assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
-    // Open files outlive their blobs, and copies their originals.
-    let mut open = blobs.open(ids[0]).await.unwrap();
-    blobs.delete(ids[0]).await.unwrap();
-    let mut read = String::new();
-    open.read_to_string(&mut read).unwrap();
-    assert_eq!(read, "object");
-    assert!(matches!(blobs.copy(ids[0]).await, Err(BlobsError::Missing(missing)) if missing == ids[0]));
-    for id in &ids[1..] {
-        assert_eq!(read_whole(blobs, *id).await, b"object");
-        blobs.delete(*id).await.unwrap();
-    }
-    assert!(blobs.list().await.unwrap().is_empty());
-}
-
-async fn a_draft_is_read_before_it_counts_and_leaves_nothing_when_it_is_dropped(blobs: &dyn Blobs) {
-    let mut draft = blobs.create(Naming::OfContent).await.unwrap();
-    draft.write(Bytes::from_static(b"half")).await.unwrap();
-    let mut read = String::new();
-    draft.open().await.unwrap().read_to_string(&mut read).unwrap();
-    assert_eq!(read, "half");
-    assert!(blobs.list().await.unwrap().is_empty());
-    drop(draft);
-    assert!(blobs.list().await.unwrap().is_empty());
-    let empty = blobs.create(Naming::Drawn).await.unwrap().finish().await.unwrap();
-    assert!(read_whole(blobs, empty).await.is_empty());
-    blobs.delete(empty).await.unwrap();
-}
-
-async fn blobs_suite(blobs: &dyn Blobs) {
-    the_same_bytes_are_one_blob_where_they_name_it(blobs).await;
-    a_drawn_name_is_nobody_elses(blobs).await;
-    a_draft_is_read_before_it_counts_and_leaves_nothing_when_it_is_dropped(blobs).await;
-}
-
 async fn sealed(inner: Arc<dyn Records>) -> SealedRecords {
     let keys = Keyring::open(inner.clone(), MasterKey::generate()).await.unwrap();
     SealedRecords::new(inner, Arc::new(keys))
@@ -239,8 +173,8 @@ async fn the_memory_engines_pass_also_sealed() {
     let (dir, keys) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
     let keys = Keyring::open(keys, MasterKey::generate()).await.unwrap();
     let blobs: Arc<dyn Blobs> = Arc::new(MemoryBlobs::default());
-    blobs_suite(&SealedBlobs::new(blobs, &keys, "packages", dir.path()).await.unwrap()).await;
-    blobs_suite(&MemoryBlobs::default()).await;
+    blobs_suite::run(&SealedBlobs::new(blobs, &keys, "packages", dir.path()).await.unwrap()).await;
+    blobs_suite::run(&MemoryBlobs::default()).await;
 }
 
 #[tokio::test]
@@ -255,7 +189,7 @@ async fn the_embedded_engines_pass_and_keep_what_they_acknowledged() {
     let records = Sqlite::open(&dir.path().join("records")).unwrap();
     assert_eq!(records.all("function", None, usize::MAX).await.unwrap().len(), before.len());
     assert!(records.commit(Vec::new()).await.unwrap() > last, "a change number is never reused");
-    blobs_suite(&Files::open(&dir.path().join("blobs")).unwrap()).await;
+    blobs_suite::run(&Files::open(&dir.path().join("blobs")).unwrap()).await;
     assert_eq!(std::fs::read_dir(dir.path().join("blobs/new")).unwrap().count(), 0, "no draft is left");
 }
 

@@ -77,13 +77,15 @@ pub fn decode<T: Input>(shape: &'static Shape, parts: Parts<'_>, cx: &Context) -
             check_type(member.shape, found)?;
         }
     }
+    // A package is in the body, once more in the value, and then decoded: it need not be there three times.
+    let payload = has_payload.then_some(parts.body);
     let value = Value::Object(value);
     if let Some(text) = validate(shape, &value) {
         return Err(Error::validation(text));
     }
     let mut input: T = serde_json::from_value(value).map_err(|e| Error::serialization(e.to_string()))?;
-    if has_payload {
-        input.set_payload(parts.body);
+    if let Some(payload) = payload {
+        input.set_payload(payload);
     }
     Ok(input)
 }

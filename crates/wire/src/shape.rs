@@ -78,9 +78,52 @@ impl serde::Serialize for Blob {
 
 impl<'de> serde::Deserialize<'de> for Blob {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use base64::Engine;
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let decoded = base64::engine::general_purpose::STANDARD.decode(text.as_bytes());
-        decoded.map(|bytes| Blob(bytes.into())).map_err(|_| serde::de::Error::custom("not base64"))
+        let text = String::deserialize(deserializer)?.into_bytes();
+        decoded(text).map(|bytes| Blob(bytes.into())).ok_or_else(|| serde::de::Error::custom("not base64"))
+    }
+}
+
+/// Base64 decoded where it lies: a package is not copied for it.
+fn decoded(mut text: Vec<u8>) -> Option<Vec<u8>> {
+    use base64::Engine;
+    /// A multiple of four characters, which stand for three bytes each.
+    const PIECE: usize = 4096;
+    let mut piece = [0; PIECE];
+    let mut written = 0;
+    for at in (0..text.len()).step_by(PIECE) {
+        let end = text.len().min(at + PIECE);
+        let count = base64::engine::general_purpose::STANDARD.decode_slice(&text[at..end], &mut piece).ok()?;
+        // Only the last piece may end with padding.
+        if end < text.len() && count != PIECE / 4 * 3 {
+            return None;
+        }
+        text[written..written + count].copy_from_slice(&piece[..count]);
+        written += count;
+    }
+    text.truncate(written);
+    text.shrink_to_fit();
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_decoded_where_it_lies_is_what_it_would_be_elsewhere(length in 0..10_000usize, cut in 0..5usize, at in any::<prop::sample::Index>(), odd in "[=A-Za-z!]") {
+            let bytes: Vec<u8> = (0..length).map(|n| (n * 7 % 251) as u8).collect();
+            let text = STANDARD.encode(&bytes).into_bytes();
+            prop_assert_eq!(decoded(text.clone()), Some(bytes));
+            let mut spoiled = text[..text.len().saturating_sub(cut)].to_vec();
+            if !spoiled.is_empty() {
+                let at = at.index(spoiled.len());
+                spoiled[at] = odd.as_bytes()[0];
+            }
+            prop_assert_eq!(decoded(spoiled.clone()), STANDARD.decode(&spoiled).ok());
+        }
     }
 }

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_control::{Config, Control, Ports};
+use hearth_control::{Config, Control, Ports, Shared};
 use hearth_identity::Identity;
 use hearth_model::{
-    AdmitError, Admitted, BoxFuture, Checked, CodeHash, FunctionArn, FunctionRef, MaterialsError, Package, Packages,
-    Pieces, Quotas, StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages, SystemClock,
+    AdmitError, Admitted, BoxFuture, Checked, Clock, CodeHash, FunctionArn, FunctionRef, MaterialsError, Package,
+    Packages, Pieces, Quotas, StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages, SystemClock,
 };
-use hearth_store::{Blobs, MemoryBlobs, MemoryRecords, Records};
+use hearth_store::{Blobs, Feed, Leases, MemoryBlobs, MemoryRecords, Records};
 use hearth_wire::{Blob, Context, Error};
 use hearth_wire_lambda::types::*;
 use hearth_wire_lambda::{AliasesApi, CodeApi, FunctionsApi, LayersApi, VersionsApi};
@@ -113,6 +113,19 @@ impl futures_core::Stream for Once {
     }
 }
 
+/// The runtime's clock, which tests may pause.
+struct Paused;
+
+impl Clock for Paused {
+    fn now(&self) -> std::time::Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn wall(&self) -> std::time::SystemTime {
+        std::time::SystemTime::now()
+    }
+}
+
 pub struct World {
     pub control: Control,
     pub packages: Arc<TestPackages>,
@@ -130,10 +143,30 @@ impl World {
 
     pub async fn on(records: Arc<dyn Records>, quotas: Quotas) -> Self {
         let blobs = Arc::new(MemoryBlobs::default());
+        Self::opened(records, blobs, quotas, None).await
+    }
+
+    /// One of the servers that share these.
+    pub async fn among(records: &MemoryRecords, blobs: &Arc<MemoryBlobs>) -> Self {
+        Self::with_feed(records, blobs, Arc::new(records.clone())).await
+    }
+
+    pub async fn with_feed(records: &MemoryRecords, blobs: &Arc<MemoryBlobs>, feed: Arc<dyn Feed>) -> Self {
+        let leases = Leases::new(Arc::new(records.clone()), Arc::new(Paused));
+        let shared = Shared { feed, leases };
+        Self::opened(Arc::new(records.clone()), blobs.clone(), Quotas::default(), Some(shared)).await
+    }
+
+    async fn opened(
+        records: Arc<dyn Records>,
+        blobs: Arc<MemoryBlobs>,
+        quotas: Quotas,
+        shared: Option<Shared>,
+    ) -> Self {
         let opened = tokio::sync::Notify::new();
         let packages = Arc::new(TestPackages { blobs: blobs.clone(), open: AtomicBool::new(true), opened });
         let stored = Arc::new(TestStored::default());
-        let (control, reconciler) = open(&records, &packages, &blobs, &stored, quotas).await;
+        let (control, reconciler) = open(&records, &packages, &blobs, &stored, quotas, shared).await;
         World { control, packages, records, blobs, stored, cx: context("000000000000"), reconciler }
     }
 
@@ -141,7 +174,7 @@ impl World {
     pub async fn restarted(self) -> Self {
         self.reconciler.abort();
         let (control, reconciler) =
-            open(&self.records, &self.packages, &self.blobs, &self.stored, Quotas::default()).await;
+            open(&self.records, &self.packages, &self.blobs, &self.stored, Quotas::default(), None).await;
         World { control, reconciler, ..self }
     }
 
@@ -158,6 +191,11 @@ impl World {
         self.control.create_function(&self.cx, a_function(name)).await
     }
 
+    pub async fn try_configuration(&self, name: &str) -> Option<FunctionConfiguration> {
+        let input = GetFunctionConfigurationRequest { function_name: Some(name.to_owned()), qualifier: None };
+        self.control.get_function_configuration(&self.cx, input).await.ok()
+    }
+
     /// A function that is ready.
     pub async fn made(&self, name: &str) -> FunctionConfiguration {
         self.create(name).await.expect("it is created");
@@ -165,8 +203,7 @@ impl World {
     }
 
     pub async fn configuration(&self, name: &str) -> FunctionConfiguration {
-        let input = GetFunctionConfigurationRequest { function_name: Some(name.to_owned()), qualifier: None };
-        self.control.get_function_configuration(&self.cx, input).await.ok().unwrap()
+        self.try_configuration(name).await.unwrap()
     }
 
     pub async fn until_settled(&self, name: &str) -> FunctionConfiguration {
@@ -234,6 +271,7 @@ async fn open(
     blobs: &Arc<MemoryBlobs>,
     stored: &Arc<TestStored>,
     quotas: Quotas,
+    shared: Option<Shared>,
 ) -> (Control, tokio::task::JoinHandle<()>) {
     let clock = Arc::new(SystemClock);
     let identity = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
@@ -244,6 +282,7 @@ async fn open(
         blobs: blobs.clone(),
         stored: stored.clone(),
         clock,
+        shared,
     };
     let control = Control::open(Config { quotas, check_roles: false }, ports).await.unwrap();
     let reconciler = tokio::spawn(control.clone().run());

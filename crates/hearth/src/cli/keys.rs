@@ -1,10 +1,11 @@
-//! `hearth keys`: the key that encrypts a data folder. Works on the folder itself, while no server uses it.
+//! `hearth keys`: the key that encrypts a data folder, or a database that servers share. Works on it itself, while no
+//! server uses it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use hearth_sandbox::privilege::{Owner, become_unprivileged};
-use hearth_store::{DataDir, MasterKey, Records, Sqlite};
+use hearth_store::{Company, DataDir, MasterKey, Postgres, Records, RecordsError, Sqlite};
 use serde_json::json;
 
 use super::{Failure, Global, output};
@@ -17,8 +18,8 @@ pub enum KeysCommand {
     Generate,
     /// Encrypt a data folder with another key
     ///
-    /// Wraps the key of each account with a new master key. Stop the server first. Without --new-key-file a new key is
-    /// made and takes the place of the old one in its file.
+    /// Wraps the key of each account with a new master key. Stop the server first; every server, where they share a
+    /// database (store.url). Without --new-key-file a new key is made and takes the place of the old one in its file.
     Rotate(RotateOptions),
 }
 
@@ -53,9 +54,8 @@ fn rotate(global: &Global, options: &RotateOptions) -> Result<(), Failure> {
     };
     become_its_owner(&settings)?;
     let folder = DataDir::open(&settings.data_dir).map_err(|e| Failure::No(e.to_string()))?;
-    let opened = Sqlite::open(&folder.records());
-    let records: Arc<dyn Records> = Arc::new(opened.map_err(|e| Failure::No(format!("cannot open the records: {e}")))?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let records = runtime.block_on(records(&settings, &folder))?;
     let given = new.is_some();
     let count = runtime.block_on(Source::of(&settings, &folder)?.turn_over(records, new))?;
     if global.json {
@@ -66,6 +66,14 @@ fn rotate(global: &Global, options: &RotateOptions) -> Result<(), Failure> {
         output::line("start the server with it: encryption.key_file or HEARTH_ENCRYPTION_KEY")?;
     }
     Ok(())
+}
+
+async fn records(settings: &Settings, folder: &DataDir) -> Result<Arc<dyn Records>, Failure> {
+    let opened: Result<Arc<dyn Records>, RecordsError> = match &settings.store_url {
+        Some(url) => Postgres::open(url, Company::Nobody).await.map(|opened| Arc::new(opened) as _),
+        None => Sqlite::open(&folder.records()).map(|opened| Arc::new(opened) as _),
+    };
+    opened.map_err(|e| Failure::No(format!("cannot open the records: {e}")))
 }
 
 fn settings(options: &RotateOptions) -> Result<Settings, Failure> {

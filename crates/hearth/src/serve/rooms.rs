@@ -11,22 +11,22 @@ use hearth_frontend::{Frontend, Services};
 use hearth_identity::Identity;
 use hearth_images::{Closed, Images};
 use hearth_logs::{CloudWatch, Destinations};
-use hearth_model::{BoxFuture, Clock, Functions, Quotas, StoredPackages, SystemClock};
+use hearth_model::{BoxFuture, Clock, Functions, Quotas, SystemClock};
 use hearth_objects::Objects;
 use hearth_observe::Logs;
 use hearth_placement::Placement;
 use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_sandbox::{Driver, Isolation, Unavailable};
-use hearth_store::{Blobs, DataDir, Files, Records, SealedBlobs, SealedRecords, Sqlite};
+use hearth_store::{Blobs, DataDir};
 use hearth_worker::{Endpoint, EndpointIdentity, Meminfo, Pools, Worker};
 use tokio::sync::{OnceCell, watch};
 
-use super::bucket::OtherBuckets;
+use super::failed;
 use super::operator::ServerOperator;
 use super::probe::Probe;
+use super::store::Store;
 use crate::cli::Failure;
-use crate::keys;
 use crate::settings::Settings;
 
 /// The port of the Hearth endpoint inside every environment.
@@ -69,15 +69,11 @@ pub struct Rooms {
     pub pools: Pools,
     /// Ready, with how it ended, when the launcher is gone.
     pub launcher_ended: BoxFuture<'static, ExitStatus>,
-    pub objects: Objects,
+    pub objects: Option<Objects>,
     pub control: Control,
     pub worker: Worker,
     pub placement: Placement,
     pub frontend: Frontend,
-}
-
-fn failed(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Failure {
-    move |error| Failure::No(format!("cannot {what}: {error}"))
 }
 
 impl Rooms {
@@ -89,14 +85,8 @@ impl Rooms {
         ended: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let bare: Arc<dyn Records> =
-            Arc::new(Sqlite::open(&folder.records()).map_err(|e| failed("open the records")(&e))?);
-        let keys = Arc::new(keys::Source::of(settings, folder)?.open(bare.clone()).await?);
-        let records: Arc<dyn Records> = Arc::new(SealedRecords::new(bare, keys.clone()));
-        let blobs = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the blobs")(&e))?);
-        let sealed = SealedBlobs::new(blobs, &keys, "packages", &settings.cache_dir).await;
-        let blobs: Arc<dyn Blobs> = Arc::new(sealed.map_err(|e| failed("open the blobs")(&e))?);
-        let objects = objects(folder, &records, &clock).await?;
+        let Store { records, packages: blobs, buckets, shared, objects } =
+            Store::open(settings, folder, &clock).await?;
         let log_config = hearth_observe::Config {
             retention: settings.logs_retention,
             bytes_max: settings.logs_size.0,
@@ -114,9 +104,10 @@ impl Rooms {
             records,
             packages: Arc::new(images.clone()),
             blobs: blobs.clone(),
-            stored: stored(settings, &objects, &clock),
+            stored: buckets,
             clock: clock.clone(),
             identity: identity.clone(),
+            shared,
         };
         let config = hearth_control::Config { quotas: quotas(settings), check_roles: settings.iam_check_roles };
         let control = Control::open(config, ports).await.map_err(|e| failed("open the functions")(&e))?;
@@ -176,20 +167,6 @@ impl Rooms {
             placement,
             frontend,
         })
-    }
-}
-
-async fn objects(folder: &DataDir, records: &Arc<dyn Records>, clock: &Arc<dyn Clock>) -> Result<Objects, Failure> {
-    let contents = Arc::new(Files::open(&folder.objects()).map_err(|e| failed("open the contents of objects")(&e))?);
-    let ports = hearth_objects::Ports { records: records.clone(), contents, clock: clock.clone() };
-    Objects::open(ports).await.map_err(|e| failed("open the objects")(&e))
-}
-
-/// Where code from S3 comes from.
-fn stored(settings: &Settings, objects: &Objects, clock: &Arc<dyn Clock>) -> Arc<dyn StoredPackages> {
-    match settings.endpoints_s3.clone() {
-        Some(endpoint) => Arc::new(OtherBuckets { endpoint, clock: clock.clone() }),
-        None => Arc::new(objects.clone()),
     }
 }
 

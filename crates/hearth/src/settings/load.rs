@@ -112,8 +112,9 @@ pub enum SettingsError {
     NoDefault { key: &'static str, reason: String },
 }
 
-/// A value as it may be shown: of a URL, without user and password.
+/// A value as it may be shown: of a URL, without user, password and parameters.
 fn without_credentials(text: &str) -> String {
+    let text = if text.contains("://") { text.split('?').next().unwrap_or_default() } else { text };
     match text.rsplit_once('@') {
         Some((before, after)) => {
             let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hearth_model::Secret;
 use hearth_sandbox::Isolation;
+use hearth_store::PostgresUrl;
 
 use crate::client::Endpoint;
 
@@ -134,6 +135,44 @@ impl Value for Option<S3Endpoint> {
     }
 }
 
+/// A bucket of another S3, and where in it.
+#[derive(Clone, Debug)]
+pub struct S3Bucket {
+    pub endpoint: S3Endpoint,
+    pub bucket: String,
+    /// Without slashes at its ends; may be empty.
+    pub prefix: String,
+}
+
+impl Value for Option<S3Bucket> {
+    const KIND: &'static str = "URL";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let bad = || "is not a bucket such as http://KEY:SECRET@host:9000/BUCKET; TLS is not built yet".to_owned();
+        let from = text.find('@').or_else(|| text.find("://").map(|at| at + 2)).ok_or_else(bad)?;
+        let slash = text[from + 1..].find('/').map(|at| from + 1 + at).ok_or_else(bad)?;
+        let endpoint = <Option<S3Endpoint>>::parse(&text[..slash])?.ok_or_else(bad)?;
+        let path = percent_encoding::percent_decode_str(&text[slash + 1..]).decode_utf8().map_err(|_| bad())?;
+        let (bucket, prefix) = path.split_once('/').unwrap_or((&path, ""));
+        if bucket.is_empty() {
+            return Err(bad());
+        }
+        let prefix = prefix.trim_matches('/').to_owned();
+        Ok(Some(S3Bucket { endpoint, bucket: bucket.to_owned(), prefix }))
+    }
+}
+
+impl Value for Option<PostgresUrl> {
+    const KIND: &'static str = "URL";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { PostgresUrl::parse(text).map(Some) }
+    }
+}
+
 impl Value for bool {
     const KIND: &'static str = "true|false";
 
@@ -254,6 +293,18 @@ mod tests {
         assert_eq!((key.as_str(), secret.reveal()), ("key", "a/b"));
         assert_eq!(format!("{signed:?}"), "http://s3.test:9000");
         for bad in ["s3.test", "https://s3.test", "http://key@s3.test", "http://:x@s3.test", "http://s3.test/path"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_an_endpoint_and_a_path() {
+        let parse = <Option<S3Bucket> as Value>::parse;
+        let found = parse("http://key:se%2Fcret@s3.test:9000/code/a/b/").unwrap().unwrap();
+        assert_eq!((found.bucket.as_str(), found.prefix.as_str()), ("code", "a/b"));
+        assert_eq!(found.endpoint.credentials.unwrap().1.reveal(), "se/cret");
+        assert_eq!(parse("http://s3.test/code").unwrap().unwrap().prefix, "");
+        for bad in ["s3.test", "http://s3.test", "http://s3.test/", "https://s3.test/code", "http://k@s3.test/code"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
