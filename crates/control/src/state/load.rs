@@ -8,7 +8,7 @@ use hearth_store::{Record, Records, RecordsError};
 use serde::de::DeserializeOwned;
 
 use super::*;
-use crate::record::{AliasRecord, FunctionRecord, PolicyRecord, VersionRecord};
+use crate::record::{AliasRecord, FunctionRecord, PolicyRecord, URL, UrlRecord, VersionRecord};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -85,6 +85,12 @@ impl State {
         each::<PolicyRecord>(&*records, POLICY, |Read { owner, id, value, .. }| {
             let (function, qualifier) = families.of(POLICY, &owner, &id)?;
             function.policies.insert(qualifier.to_owned(), Arc::new(value));
+            Ok(())
+        })
+        .await?;
+        each::<UrlRecord>(&*records, URL, |Read { owner, id, value, .. }| {
+            let (function, alias) = families.of(URL, &owner, &id)?;
+            function.urls.insert(alias.to_owned(), Arc::new(value));
             Ok(())
         })
         .await?;
