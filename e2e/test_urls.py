@@ -13,12 +13,13 @@ import urllib.request
 import uuid
 
 import pytest
+import requests
 from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from conftest import Functions, accounts, make_client
-from packages import python
+from packages import installed, python
 from urls import NONE, Answer, Url, create, exchange, permit, told
 
 FORBIDDEN = (
@@ -229,6 +230,50 @@ def test_curl_finds_the_host_and_speaks_http_2(echo):
         command = ["curl", "-sS", "--fail", version, *resolve, f"{echo.text}x?y=z", "-d", "body", "-H", "content-type: text/plain"]
         event = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
         assert (event["rawPath"], event["body"], event["headers"]["host"]) == ("/x", "body", echo.parts.netloc)
+
+
+FRAMEWORK = """
+from mangum import Mangum
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+
+async def greet(request):
+    name = request.path_params["name"]
+    response = JSONResponse({"hello": name, "seen": request.cookies.get("seen"), "q": request.query_params.getlist("q")})
+    response.set_cookie("seen", name)
+    response.set_cookie("second", "x")
+    return response
+
+
+async def upload(request):
+    return Response((await request.body())[::-1], media_type="application/octet-stream")
+
+
+async def away(request):
+    return RedirectResponse(request.url_for("greet", name="you"))
+
+
+routes = [Route("/hello/{name}", greet, name="greet"), Route("/upload", upload, methods=["POST"]), Route("/away", away)]
+handler = Mangum(Starlette(routes=routes), lifespan="off")
+"""
+
+
+def test_a_web_framework_is_at_home(make, client):
+    modules = ("mangum", "starlette", "anyio", "idna", "typing_extensions")
+    url = create(client, make(installed(*modules) | {"index.py": FRAMEWORK}, MemorySize=512))
+    session = requests.Session()
+    answer = session.get(f"{url.by_path}/hello/w%C3%B6rld?q=1&q=2")
+    assert answer.json() == {"hello": "wörld", "seen": None, "q": ["1", "2"]}
+    assert {cookie.name for cookie in session.cookies} == {"seen", "second"}
+    again = session.get(f"{url.by_path}/hello/again", headers={"Cookie": "seen=before; second=x"})
+    assert again.json()["seen"] == "before"
+    body = bytes(range(256)) * 10
+    assert session.post(f"{url.by_path}/upload", data=body).content == body[::-1]
+    away = session.get(f"{url.by_path}/away", allow_redirects=False)
+    assert (away.status_code, away.headers["location"]) == (307, f"{url.text}hello/you")
+    assert session.get(f"{url.by_path}/nowhere").status_code == 404
 
 
 # Qualifiers and lives.

@@ -34,7 +34,7 @@ use sha2::{Digest, Sha256};
 use crate::body::{self, Body, ReadError};
 use crate::door::{Inside, Peer, Services, patience};
 use crate::guard;
-use answer::Answer;
+use answer::{Answer, Malformed, Prelude, WITH_PRELUDE};
 use event::{Iam, Received};
 pub use place::Place;
 
@@ -173,7 +173,7 @@ async fn called(
         return Err(Refusal::Failed);
     }
     let mut response = match url.mode() {
-        InvokeMode::Buffered => described(url, &result)?,
+        InvokeMode::Buffered => described(url, &head.content_type, &result)?,
         // What a function returns at once is passed on as it is.
         InvokeMode::Streamed => {
             let mut response = Response::new(Body::whole(result));
@@ -189,8 +189,13 @@ async fn called(
     Ok(response)
 }
 
-fn described(url: &FunctionUrl, result: &Bytes) -> Result<Response<Body>, Refusal> {
-    let Answer { status, headers, body } = Answer::of(result).map_err(|error| {
+/// A whole result: a description, or one that comes before the body.
+fn described(url: &FunctionUrl, content_type: &str, result: &Bytes) -> Result<Response<Body>, Refusal> {
+    let answer = match content_type {
+        WITH_PRELUDE => Prelude::default().take(result).and_then(|answer| answer.ok_or(Malformed::Prelude)),
+        _ => Answer::of(result),
+    };
+    let Answer { status, headers, body } = answer.map_err(|error| {
         tracing::info!(function = %url.arn, %error, "what a function returned to its URL is no answer");
         Refusal::Failed
     })?;
