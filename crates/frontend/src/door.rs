@@ -26,6 +26,7 @@ use crate::body::{Body, Patience};
 use crate::dispatch;
 use crate::framing::Watched;
 use crate::operator::Operator;
+use crate::stalled::Flowing;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -57,6 +58,8 @@ const HEAD_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 100;
 /// Requests of one connection of HTTP/2 at a time.
 const STREAMS_MAX: u32 = 200;
+/// How long a client may leave its answer unread.
+const UNREAD_MAX: Duration = Duration::from_secs(60);
 /// How often a silent client of HTTP/2 is asked whether it is there, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -152,7 +155,8 @@ impl Frontend {
         let _ = stream.set_nodelay(true);
         let inner = self.inner.clone();
         // A frozen function is silent for as long as it is frozen.
-        let head_timeout = if inside.is_some() { FROZEN_MAX } else { inner.config.head_timeout };
+        let is_outside = inside.is_none();
+        let head_timeout = if is_outside { inner.config.head_timeout } else { FROZEN_MAX };
         let mut builder = auto::Builder::new(TokioExecutor::new());
         let mut http1 = builder.http1();
         http1
@@ -162,7 +166,7 @@ impl Frontend {
             .header_read_timeout(head_timeout);
         let mut http2 = builder.http2();
         http2.max_header_list_size(HEAD_MAX as u32).max_concurrent_streams(STREAMS_MAX).timer(TokioTimer::new());
-        if inside.is_none() {
+        if is_outside {
             http2.keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_TIMEOUT);
         }
         let service = service_fn(move |request| {
@@ -180,7 +184,8 @@ impl Frontend {
                 })
             }
         });
-        builder.serve_connection(TokioIo::new(Watched::new(stream)), service).into_owned()
+        let socket = Flowing::new(stream, is_outside.then_some(UNREAD_MAX));
+        builder.serve_connection(TokioIo::new(Watched::new(socket)), service).into_owned()
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! - `door`: sockets, connections, limits, shutdown; also the door inside environments
 //! - `framing`: requests whose end could be read in two ways are refused
+//! - `stalled`: clients that do not read
 //! - `dispatch`: which service and operation a request means
 //! - `url`: function URLs: HTTP in, an invocation, HTTP out
 //! - `guard`: which hosts and origins may ask
@@ -15,6 +16,7 @@ mod door;
 mod framing;
 mod guard;
 mod operator;
+mod stalled;
 mod url;
 
 pub use door::{Config, Frontend, Services};

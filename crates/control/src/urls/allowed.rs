@@ -24,15 +24,15 @@ pub enum NotLet {
 impl Control {
     /// Whether somebody who has proven who they are, or anybody, may call a URL. `facts` are those of the request.
     pub async fn lets_call(&self, url: &FunctionUrl, caller: Option<&Caller>, facts: Facts) -> Result<(), NotLet> {
-        let facts = facts
-            .with("lambda:FunctionUrlAuthType", url.auth().as_str())
-            .with("lambda:FunctionArn", url.arn.to_string());
-        let (own, invoked) = (facts.clone(), facts.with("lambda:InvokedViaFunctionUrl", "true"));
-        for (action, facts) in [(INVOKE_URL, &own), (INVOKE, &invoked)] {
+        let own = Own { policy: url.policy(), resource: url.arn.to_string() };
+        let facts =
+            facts.with("lambda:FunctionUrlAuthType", url.auth().as_str()).with("lambda:FunctionArn", &own.resource);
+        let invoked = facts.clone().with("lambda:InvokedViaFunctionUrl", "true");
+        for (action, facts) in [(INVOKE_URL, facts), (INVOKE, invoked)] {
             let lets = match (url.auth(), caller) {
-                (UrlAuth::None, _) => url.says(Principal::Anyone, action, facts).is_allowed(),
+                (UrlAuth::None, _) => own.says(Principal::Anyone, action, &facts).is_allowed(),
                 (UrlAuth::Iam, None) => false,
-                (UrlAuth::Iam, Some(caller)) => self.lets_caller(url, caller, action, facts).await?,
+                (UrlAuth::Iam, Some(caller)) => self.lets_caller(url, &own, caller, action, facts).await?,
             };
             if !lets {
                 return Err(NotLet::Lacks(action));
@@ -44,17 +44,17 @@ impl Control {
     async fn lets_caller(
         &self,
         url: &FunctionUrl,
+        own: &Own,
         caller: &Caller,
         action: &'static str,
-        facts: &Facts,
+        facts: Facts,
     ) -> Result<bool, NotLet> {
         let names = caller.names();
-        let facts = names.facts(facts.clone());
-        let resource = url.arn.to_string();
-        let granted = self.inner.ports.identity.grants(&names, action, &resource, &facts).await;
+        let facts = names.facts(facts);
+        let granted = self.inner.ports.identity.grants(&names, action, &own.resource, &facts).await;
         let granted = granted.map_err(NotLet::Failed)?;
         let arns = names.arns();
-        let said = url.says(Principal::Account { id: &names.account, arns: &arns }, action, &facts);
+        let said = own.says(Principal::Account { id: &names.account, arns: &arns }, action, &facts);
         if granted == Granted::Denied || matches!(said, Decision::Denied { .. }) {
             return Ok(false);
         }
@@ -62,20 +62,28 @@ impl Control {
             return Ok(granted == Granted::Allowed && said.is_allowed());
         }
         // A statement that names the account leaves it to the account's own policies.
-        let by_name = url.says(Principal::Account { id: "", arns: &arns }, action, &facts);
+        let by_name = own.says(Principal::Account { id: "", arns: &arns }, action, &facts);
         Ok(granted == Granted::Allowed || by_name.is_allowed())
     }
 }
 
 impl FunctionUrl {
-    /// What the policy of the function, or of its alias, says.
-    fn says(&self, principal: Principal<'_>, action: &str, facts: &Facts) -> Decision {
+    /// Of the function, or of its alias.
+    fn policy(&self) -> Option<Document> {
         let place = self.arn.qualifier.as_ref().map_or("", Qualifier::as_str);
-        let policy = self.function.policies.get(place);
-        let Some(document) = policy.and_then(|policy| Document::parse(&policy.document, Kind::Resource).ok()) else {
-            return Decision::NotMentioned;
-        };
-        let resource = self.arn.to_string();
-        evaluate(&[&document], &Request { principal, action, resource: &resource, facts })
+        Document::parse(&self.function.policies.get(place)?.document, Kind::Resource).ok()
+    }
+}
+
+/// What is to be called, and the policy that goes with it.
+struct Own {
+    policy: Option<Document>,
+    resource: String,
+}
+
+impl Own {
+    fn says(&self, principal: Principal<'_>, action: &str, facts: &Facts) -> Decision {
+        let documents: Vec<&Document> = self.policy.iter().collect();
+        evaluate(&documents, &Request { principal, action, resource: &self.resource, facts })
     }
 }
