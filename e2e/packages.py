@@ -1,6 +1,8 @@
 """Packages made by hand."""
 
+import importlib.util
 import io
+import pathlib
 import stat
 import zipfile
 
@@ -25,3 +27,16 @@ def python(body, before=""):
     """A package whose handler has this body."""
     indented = "\n".join("    " + line for line in body.strip("\n").splitlines())
     return {"index.py": f"{before}\ndef handler(event, context):\n{indented}\n"}
+
+
+def installed(*modules):
+    """Modules of this interpreter as files of a package: pure Python only."""
+    files = {}
+    for name in modules:
+        origin = pathlib.Path(importlib.util.find_spec(name).origin)
+        if origin.name != "__init__.py":
+            files[origin.name] = origin.read_bytes()
+            continue
+        for path in origin.parent.rglob("*.py"):
+            files[str(path.relative_to(origin.parent.parent))] = path.read_bytes()
+    return files

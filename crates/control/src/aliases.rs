@@ -114,6 +114,9 @@ impl AliasesApi for Control {
             if let Some(root) = &mut changes.root {
                 root.provisioned.remove(&name);
             }
+            if function.urls.contains_key(&name) {
+                changes.urls.insert(name.clone(), None);
+            }
             changes.aliases.insert(name, None);
             self.commit(&function, changes).await?;
         }

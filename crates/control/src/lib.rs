@@ -2,7 +2,7 @@
 //! and brings it about. The data plane reads it.
 //!
 //! - one module a group of operations: `functions`, `code`, `versions`, `aliases`, `concurrency`, `provisioned`, `settings`,
-//!   `tags`, `policies`, `layers`, `code_signing`, `account`
+//!   `tags`, `policies`, `urls`, `layers`, `code_signing`, `account`
 //! - `names`: who a request means, the one parser for all of them; `page`: pages of lists
 //! - `parameters`, `check`: from members of a request to a definition, by AWS's rules beyond the model's constraints
 //! - `statements`: resource policies as documents
@@ -37,9 +37,12 @@ mod settings;
 mod state;
 mod statements;
 mod tags;
+mod urls;
 mod versions;
 
 pub use control::{Config, Control, Ports, Shared};
 pub use coverage::COVERAGE;
 pub use download::DownloadError;
+pub use record::{InvokeMode, UrlAuth};
 pub use state::OpenError;
+pub use urls::{FunctionUrl, NotLet, was_given as url_id_was_given};

@@ -19,6 +19,7 @@ use crate::control::Control;
 use crate::coverage::COVERAGE;
 use crate::record::{Owner, PolicyRecord};
 use crate::state::function::{Function, number};
+use crate::urls::INVOKE_URL;
 use crate::{names, statements};
 
 #[async_trait]
@@ -30,6 +31,10 @@ impl PoliciesApi for Control {
     async fn add_permission(&self, cx: &Context, input: AddPermissionRequest) -> Result<AddPermissionResponse, Error> {
         let arn = names::function(cx, input.function_name.as_deref(), input.qualifier.as_deref())?;
         refuse_latest(&arn)?;
+        if input.function_url_auth_type.is_some() && input.action.as_deref() != Some(INVOKE_URL) {
+            // Seen in the wild.
+            return Err(invalid(format!("FunctionUrlAuthType is only supported for {INVOKE_URL} action")));
+        }
         let principal = statements::principal(input.principal.as_deref().unwrap_or_default(), arn.region.partition())?;
         let _turn = self.turn(&arn).await;
         let function = self.function(&arn.unqualified())?;

@@ -9,6 +9,7 @@
 //! | `version` | `NAME/NUMBER`, ten digits |
 //! | `alias` | `NAME/ALIAS` |
 //! | `policy` | `NAME/QUALIFIER`, empty for the function itself |
+//! | `function-url` | `NAME/ALIAS`, empty for the function itself |
 //! | `layer` | `NAME`: the root, with the number given last |
 //! | `layer-version` | `NAME/NUMBER`, ten digits; with its policy |
 //! | `code-signing-config` | `csc-…` |
@@ -29,6 +30,7 @@ pub const FUNCTION: &str = "function";
 pub const VERSION: &str = "version";
 pub const ALIAS: &str = "alias";
 pub const POLICY: &str = "policy";
+pub const URL: &str = "function-url";
 pub const LAYER: &str = "layer";
 pub const LAYER_VERSION: &str = "layer-version";
 pub const CODE_SIGNING: &str = "code-signing-config";
@@ -317,6 +319,65 @@ impl AliasRecord {
 pub struct PolicyRecord {
     pub document: serde_json::Value,
     pub revision_id: String,
+}
+
+/// What makes a function, or an alias of it, answer HTTP.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct UrlRecord {
+    /// The first label of its host.
+    pub id: String,
+    pub auth: UrlAuth,
+    pub cors: Option<types::Cors>,
+    pub mode: InvokeMode,
+    /// As AWS prints it.
+    pub created: String,
+    pub last_modified: String,
+}
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UrlAuth {
+    /// Anybody whom the policy of the function lets.
+    None,
+    /// Who signs, and is let by policies.
+    Iam,
+}
+
+impl UrlAuth {
+    /// As AWS names it; the service's model lets nothing else be asked for.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UrlAuth::None => "NONE",
+            UrlAuth::Iam => "AWS_IAM",
+        }
+    }
+
+    pub fn of(name: &str) -> Self {
+        if name == UrlAuth::None.as_str() { UrlAuth::None } else { UrlAuth::Iam }
+    }
+}
+
+/// How an answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InvokeMode {
+    /// Whole, and understood as the description of an answer.
+    Buffered,
+    /// As it is written.
+    Streamed,
+}
+
+impl InvokeMode {
+    /// As [`UrlAuth::as_str`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            InvokeMode::Buffered => "BUFFERED",
+            InvokeMode::Streamed => "RESPONSE_STREAM",
+        }
+    }
+
+    pub fn of(name: &str) -> Self {
+        if name == InvokeMode::Streamed.as_str() { InvokeMode::Streamed } else { InvokeMode::Buffered }
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use tokio::sync::Mutex as Turn;
 
 use crate::record::{
     ALIAS, CODE_SIGNING, CodeSigningRecord, FUNCTION, LAYER, LAYER_VERSION, LayerRecord, LayerVersionRecord, Owner,
-    POLICY, VERSION, numbered,
+    POLICY, UrlRecord, VERSION, numbered,
 };
 
 pub mod account;
@@ -35,6 +35,8 @@ pub struct State {
     functions: DashMap<(Owner, FunctionName), Arc<Function>>,
     /// Those of which versions are kept initialised.
     provisioned: Mutex<HashSet<(Owner, FunctionName)>>,
+    /// Whose a URL is, by its id: the function, and the alias or the empty text.
+    urls: DashMap<String, (Owner, FunctionName, String)>,
     accounts: RwLock<HashMap<Owner, Account>>,
     /// How many records need a package.
     codes: Mutex<HashMap<CodeHash, u32>>,
@@ -74,6 +76,7 @@ impl State {
             records,
             functions: DashMap::new(),
             provisioned: Mutex::default(),
+            urls: DashMap::new(),
             accounts: RwLock::default(),
             codes: Mutex::default(),
             turns: (0..TURNS).map(|_| Turn::new(())).collect(),
@@ -92,6 +95,14 @@ impl State {
 
     pub fn function(&self, owner: &Owner, name: &FunctionName) -> Option<Arc<Function>> {
         self.functions.get(&(owner.clone(), name.clone())).map(|found| found.clone())
+    }
+
+    /// The function whose URL has this id, and its alias or the empty text.
+    pub fn of_url(&self, id: &str) -> Option<(Arc<Function>, String)> {
+        let (owner, name, alias) = self.urls.get(id)?.clone();
+        let function = self.function(&owner, &name)?;
+        // It may have lost the URL meanwhile.
+        function.urls.get(&alias).is_some_and(|url| url.id == id).then_some((function, alias))
     }
 
     /// Functions of one owner, ascending by name, from `from` on (itself included).
@@ -199,6 +210,14 @@ impl State {
         match after {
             Some(after) => drop(self.functions.insert(key, after.clone())),
             None => drop(self.functions.remove(&key)),
+        }
+        for (alias, url) in after.iter().flat_map(|after| &after.urls) {
+            self.urls.insert(url.id.clone(), (owner.clone(), name.clone(), alias.clone()));
+        }
+        let is_gone =
+            |url: &&Arc<UrlRecord>| !after.is_some_and(|after| after.urls.values().any(|kept| kept.id == url.id));
+        for url in before.iter().flat_map(|before| before.urls.values()).filter(is_gone) {
+            self.urls.remove(&url.id);
         }
         self.need(
             after.map(|f| codes(f).collect()).unwrap_or_default(),

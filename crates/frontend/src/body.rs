@@ -2,12 +2,14 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 /// What a client sends beyond a limit is read and thrown away up to here, so that it sees the answer.
 const DISCARD_MAX: usize = 512 * 1024 * 1024;
@@ -60,19 +62,41 @@ impl http_body::Body for Body {
     }
 }
 
+/// How long a client may take for a body before its rate counts, and how many bytes a second it must send then.
+const GRACE: Duration = Duration::from_secs(60);
+const RATE_MIN: u64 = 16 * 1024;
+pub const TOO_SLOW: &str = "The request came too slowly.";
+
 /// Why a body was not read.
 pub enum ReadError {
     TooLarge,
-    /// The client went away.
+    /// The client went away, or did not speak HTTP.
     Broken,
+    TooSlow,
+}
+
+/// Whether a client is held to a rate: a function that is frozen is silent for as long as that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    Limited,
+    Endless,
 }
 
 /// The whole body. One piece is the common case and is not copied.
-pub async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, ReadError> {
+pub async fn read(mut body: Incoming, limit: usize, patience: Patience) -> Result<Bytes, ReadError> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let mut total = 0;
-    while let Some(frame) = body.frame().await {
+    let begin = Instant::now();
+    loop {
+        let frame = match patience {
+            Patience::Endless => body.frame().await,
+            Patience::Limited => {
+                let until = begin + GRACE + Duration::from_secs(total as u64 / RATE_MIN);
+                timeout_at(until, body.frame()).await.map_err(|_| ReadError::TooSlow)?
+            }
+        };
+        let Some(frame) = frame else { break };
         let Ok(piece) = frame.map_err(|_| ReadError::Broken)?.into_data() else { continue };
         total += piece.len();
         if total > DISCARD_MAX {

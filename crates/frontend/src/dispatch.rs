@@ -1,6 +1,6 @@
 //! Which service and which operation a request means, so that services can live side by side on one port.
 
-use http::header::{AUTHORIZATION, HOST};
+use http::header::{AUTHORIZATION, CONNECTION, HOST};
 use http::request;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -15,9 +15,10 @@ use hearth_wire_lambda::{Info, Operation};
 
 use crate::absent;
 use crate::body::{self, Body, ReadError};
-use crate::door::{Inside, Services};
+use crate::door::{Inside, Peer, Services, patience};
 use crate::guard;
 use crate::operator::{self, LogsRequest};
+use crate::url::{self, Place};
 
 /// Largest request of an operation that is not an invocation, bytes (recorded).
 const REQUEST_MAX: usize = 70_167_211;
@@ -29,16 +30,29 @@ const FORM_MAX: usize = 1024 * 1024;
 const S3_ROOM: usize = 4 << 20;
 
 /// Answers one request. `inside` is set for requests of functions.
-pub async fn answer(services: &Services, inside: Option<&Inside>, request: Request<Incoming>) -> Response<Body> {
+pub async fn answer(
+    services: &Services,
+    inside: Option<&Inside>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let request_id = uuid::Uuid::new_v4().to_string();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if let Err(TwoHosts) = one_host(&mut head) {
+        let mut response =
+            render(Error::new(400, "InvalidRequestException", "The request names two hosts.").rest_json());
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return stamped(response, &request_id);
+    }
+    if let Some(place) = Place::of(&head) {
+        let asked = url::Asked { head: &head, place, peer, request_id: &request_id };
+        return stamped(url::answer(services, inside, asked, body).await, &request_id);
+    }
     let reply = match who(services, &head, inside, &request_id) {
         Err(refusal) => refusal,
         Ok(caller) if is_s3(&caller, &head) => {
             let request = Request::from_parts(head, body);
-            let mut response = answer_s3(services, inside, &caller, request, &request_id).await;
-            stamp(&mut response, &request_id);
-            return response;
+            return stamped(answer_s3(services, inside, &caller, request, &request_id).await, &request_id);
         }
         Ok(caller) if head.uri.path().starts_with("/_hearth/") => {
             let request = LogsRequest {
@@ -47,15 +61,32 @@ pub async fn answer(services: &Services, inside: Option<&Inside>, request: Reque
                 ..LogsRequest::default()
             };
             let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-            let mut response = operator::answer(&services.operator, path, query, request).await;
-            stamp(&mut response, &request_id);
-            return response;
+            return stamped(operator::answer(&services.operator, path, query, request).await, &request_id);
         }
         Ok(caller) => serve(services, inside, &caller, &head, body, &request_id).await,
     };
-    let mut response = render(reply);
-    stamp(&mut response, &request_id);
-    response
+    stamped(render(reply), &request_id)
+}
+
+/// A request must not name two hosts (RFC 9112, 3.2).
+struct TwoHosts;
+
+/// The host is where the rest looks for it: HTTP/2 names it elsewhere, and HTTP/1 may do so, too.
+fn one_host(head: &mut request::Parts) -> Result<(), TwoHosts> {
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next(), authority) {
+        (Some(_), Some(_), _) => Err(TwoHosts),
+        (Some(host), None, Some(authority)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
+            Err(TwoHosts)
+        }
+        (None, _, Some(authority)) => {
+            let host = HeaderValue::from_str(authority).map_err(|_| TwoHosts)?;
+            head.headers.insert(HOST, host);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn who(services: &Services, head: &request::Parts, inside: Option<&Inside>, request_id: &str) -> Result<Caller, Reply> {
@@ -133,7 +164,11 @@ async fn serve(
             Error::new(404, "UnknownOperationException", message).rest_json()
         }
         Some(other) => {
-            let read = if absent::has_form(&head.headers) { body::read(body, FORM_MAX).await.ok() } else { None };
+            let read = if absent::has_form(&head.headers) {
+                body::read(body, FORM_MAX, patience(inside)).await.ok()
+            } else {
+                None
+            };
             absent::refuse(other, &head.headers, &read.unwrap_or_default(), request_id)
         }
     }
@@ -189,7 +224,7 @@ async fn answer_query(
     let form = match head.method {
         // As in presigned URLs.
         http::Method::GET => Form::parse(head.uri.query().unwrap_or_default().as_bytes()),
-        _ => match body::read(body, FORM_MAX).await {
+        _ => match body::read(body, FORM_MAX, patience(inside)).await {
             Ok(form) => Form::parse(&form),
             Err(_) => return Error::new(413, "RequestEntityTooLarge", "The request is too large.").rest_json(),
         },
@@ -216,7 +251,7 @@ async fn answer_logs(
         Some(inside) => inside.room(http_body::Body::size_hint(&body).exact(), LOGS_MAX).await,
         None => None,
     };
-    let body = match body::read(body, LOGS_MAX).await {
+    let body = match body::read(body, LOGS_MAX, patience(inside)).await {
         Ok(body) => body,
         Err(_) => {
             let error = Error::new(413, "RequestEntityTooLargeException", "The request is too large.");
@@ -263,7 +298,7 @@ async fn answer_lambda(
         Some(inside) => inside.room(http_body::Body::size_hint(&body).exact(), limit).await,
         None => None,
     };
-    let body = match body::read(body, limit).await {
+    let body = match body::read(body, limit, patience(inside)).await {
         Ok(body) => body,
         Err(ReadError::TooLarge) => {
             let name = if invoke { "InvokeFunction" } else { info.name };
@@ -272,6 +307,7 @@ async fn answer_lambda(
             return Error { key: MessageKey::Upper, ..error }.rest_json();
         }
         Err(ReadError::Broken) => return Error::serialization("The request ended early.").rest_json(),
+        Err(ReadError::TooSlow) => return Error::new(408, "RequestTimeout", body::TOO_SLOW).rest_json(),
     };
     let mut cx = context(caller, head, request_id);
     let header = |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
@@ -318,8 +354,9 @@ fn render(reply: Reply) -> Response<Body> {
     response
 }
 
-fn stamp(response: &mut Response<Body>, request_id: &str) {
+fn stamped(mut response: Response<Body>, request_id: &str) -> Response<Body> {
     if let Ok(value) = HeaderValue::from_str(request_id) {
         response.headers_mut().insert("x-amzn-requestid", value);
     }
+    response
 }

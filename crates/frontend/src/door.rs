@@ -3,25 +3,30 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use hearth_control::Control;
 use http::{HeaderValue, Response, StatusCode};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinHandle, JoinSet};
 
-use hearth_identity::Sessions;
-use hearth_model::Bucket;
+use hearth_identity::{Identity, Sessions, Verifier};
+use hearth_model::{Bucket, Clock, Invoke};
 use hearth_worker::{Endpoint, EndpointIdentity};
 
-use crate::body::Body;
+use crate::body::{Body, Patience};
 use crate::dispatch;
+use crate::framing::Watched;
 use crate::operator::Operator;
+use crate::stalled::Flowing;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -45,8 +50,19 @@ const INSIDE_BURST: f64 = 2000.0;
 /// Bytes of requests of one environment that are in memory at a time, as far as its clients announce them; the largest
 /// request fits. Further ones wait in their sockets.
 const INSIDE_BYTES_MAX: usize = 96 << 20;
+/// Longest silence of a function that is frozen.
+const FROZEN_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of a request's head.
 const HEAD_MAX: usize = 64 * 1024;
+/// Headers of a request.
+const HEADERS_MAX: usize = 100;
+/// Requests of one connection of HTTP/2 at a time.
+const STREAMS_MAX: u32 = 200;
+/// How long a client may leave its answer unread.
+const UNREAD_MAX: Duration = Duration::from_secs(60);
+/// How often a silent client of HTTP/2 is asked whether it is there, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Who answers.
 pub struct Services {
@@ -58,6 +74,12 @@ pub struct Services {
     pub logs: hearth_wire_logs::Service,
     /// Recognises callers by credentials of Hearth's own.
     pub sessions: Sessions,
+    /// Function URLs, and whom they let.
+    pub control: Control,
+    pub identity: Identity,
+    pub verifier: Verifier,
+    pub invoke: Arc<dyn Invoke>,
+    pub clock: Arc<dyn Clock>,
     pub operator: Arc<dyn Operator>,
 }
 
@@ -95,7 +117,7 @@ impl Frontend {
                 () = &mut shutdown => break,
             };
             let stream = match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, client)) => (stream, Peer { client: client.ip(), is_secure: false }),
                 Err(error) => {
                     // Out of descriptors, most likely: others are about to be closed.
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -104,10 +126,18 @@ impl Frontend {
                 }
             };
             while connections.try_join_next().is_some() {}
-            let connection = graceful.watch(self.connection(stream, None, self.inner.config.head_timeout));
+            let (stream, peer) = stream;
+            let heard = Arc::new(Heard::default());
+            let connection = graceful.watch(self.connection(stream, peer, None, heard.clone()));
+            let head_timeout = self.inner.config.head_timeout;
             connections.spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection ended");
+                tokio::select! {
+                    ended = connection => {
+                        if let Err(error) = ended {
+                            tracing::debug!(%error, "a connection ended");
+                        }
+                    }
+                    () = heard.nothing_for(head_timeout) => {}
                 }
                 drop(permit);
             });
@@ -119,12 +149,29 @@ impl Frontend {
     fn connection(
         &self,
         stream: TcpStream,
+        peer: Peer,
         inside: Option<Arc<Inside>>,
-        head_timeout: Duration,
-    ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + use<> {
+        heard: Arc<Heard>,
+    ) -> impl hyper_util::server::graceful::GracefulConnection<Error = ConnectionError> + Send + use<> {
         let _ = stream.set_nodelay(true);
         let inner = self.inner.clone();
+        // A frozen function is silent for as long as it is frozen.
+        let is_outside = inside.is_none();
+        let head_timeout = if is_outside { inner.config.head_timeout } else { FROZEN_MAX };
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let mut http1 = builder.http1();
+        http1
+            .max_buf_size(HEAD_MAX)
+            .max_headers(HEADERS_MAX)
+            .timer(TokioTimer::new())
+            .header_read_timeout(head_timeout);
+        let mut http2 = builder.http2();
+        http2.max_header_list_size(HEAD_MAX as u32).max_concurrent_streams(STREAMS_MAX).timer(TokioTimer::new());
+        if is_outside {
+            http2.keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_TIMEOUT);
+        }
         let service = service_fn(move |request| {
+            heard.request();
             let (inner, inside) = (inner.clone(), inside.clone());
             async move {
                 Ok::<_, Infallible>(match inner.services.get() {
@@ -132,18 +179,47 @@ impl Frontend {
                         if let Some(inside) = &inside {
                             inside.turn().await;
                         }
-                        dispatch::answer(services, inside.as_deref(), request).await
+                        dispatch::answer(services, inside.as_deref(), peer, request).await
                     }
                     None => not_ready(),
                 })
             }
         });
-        http1::Builder::new()
-            .max_buf_size(HEAD_MAX)
-            .timer(TokioTimer::new())
-            .header_read_timeout(head_timeout)
-            .serve_connection(TokioIo::new(stream), service)
+        let socket = Flowing::new(stream, is_outside.then_some(UNREAD_MAX));
+        builder.serve_connection(TokioIo::new(Watched::new(socket)), service).into_owned()
     }
+}
+
+type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    pub client: IpAddr,
+    pub is_secure: bool,
+}
+
+/// Whether a connection has had a request: a client that says nothing of which version it speaks is let go.
+#[derive(Default)]
+struct Heard(AtomicBool);
+
+impl Heard {
+    fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Ready when nothing was heard for so long; never, once anything was.
+    async fn nothing_for(&self, patience: Duration) {
+        tokio::time::sleep(patience).await;
+        if self.0.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    }
+}
+
+/// How a request's body is waited for.
+pub fn patience(inside: Option<&Inside>) -> Patience {
+    if inside.is_some() { Patience::Endless } else { Patience::Limited }
 }
 
 /// A door inside an environment: who calls through it, and what it may ask for.
@@ -201,11 +277,11 @@ impl Endpoint for Frontend {
             let mut connections = JoinSet::new();
             // Ends with the sandbox, or when the guard is dropped; the connections then end with it.
             while let Ok(permit) = permits.clone().acquire_owned().await {
-                let Ok((stream, _)) = listener.accept().await else { break };
+                let Ok((stream, client)) = listener.accept().await else { break };
                 while connections.try_join_next().is_some() {}
                 inside.turn().await;
-                // A frozen function is silent for as long as it is frozen.
-                let connection = frontend.connection(stream, Some(inside.clone()), Duration::from_secs(24 * 3600));
+                let peer = Peer { client: client.ip(), is_secure: false };
+                let connection = frontend.connection(stream, peer, Some(inside.clone()), Arc::default());
                 connections.spawn(async move {
                     let _ = connection.await;
                     drop(permit);

@@ -5,16 +5,27 @@ use std::net::IpAddr;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue};
 
-/// Why a request is refused, for the client. A name that is given twice is local only when both are.
+/// Why a request is refused, for the client.
 pub fn refusal(headers: &HeaderMap) -> Option<String> {
-    let text = |value: &HeaderValue| value.to_str().unwrap_or("?").to_owned();
+    foreign_host(headers).or_else(|| foreign_origin(headers))
+}
+
+/// A name that is given twice is local only when both are.
+pub fn foreign_host(headers: &HeaderMap) -> Option<String> {
     let hosts: Vec<String> = headers.get_all(HOST).iter().map(text).collect();
-    if hosts.is_empty() || !hosts.iter().all(|host| is_local(host)) {
-        return Some(format!("The host '{}' is not a local name of this Hearth.", shown(&hosts.join(", "))));
-    }
+    let is_foreign = hosts.is_empty() || !hosts.iter().all(|host| is_local(host));
+    is_foreign.then(|| format!("The host '{}' is not a local name of this Hearth.", shown(&hosts.join(", "))))
+}
+
+/// Function URLs do not ask: there CORS decides.
+fn foreign_origin(headers: &HeaderMap) -> Option<String> {
     let is_own = |origin: &String| origin.split_once("://").is_some_and(|(_, host)| is_local(host));
     let foreign = headers.get_all(ORIGIN).iter().map(text).find(|origin| !is_own(origin));
     foreign.map(|origin| format!("Requests from the origin '{}' are refused.", shown(&origin)))
+}
+
+fn text(value: &HeaderValue) -> String {
+    value.to_str().unwrap_or("?").to_owned()
 }
 
 /// `localhost`, `*.localhost`, a loopback address; each with or without a port.

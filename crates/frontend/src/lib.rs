@@ -2,7 +2,10 @@
 //! handlers: they live in the crates that own the records.
 //!
 //! - `door`: sockets, connections, limits, shutdown; also the door inside environments
+//! - `framing`: requests whose end could be read in two ways are refused
+//! - `stalled`: clients that do not read
 //! - `dispatch`: which service and operation a request means
+//! - `url`: function URLs: HTTP in, an invocation, HTTP out
 //! - `guard`: which hosts and origins may ask
 //! - `operator`: Hearth's own documents under `/_hearth`
 
@@ -10,8 +13,11 @@ mod absent;
 mod body;
 mod dispatch;
 mod door;
+mod framing;
 mod guard;
 mod operator;
+mod stalled;
+mod url;
 
 pub use door::{Config, Frontend, Services};
 pub use operator::{Code, Lines, LogsRequest, Operator, OperatorError};

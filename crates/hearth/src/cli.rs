@@ -15,6 +15,7 @@ mod list;
 mod logs;
 mod output;
 mod runtimes;
+mod urls;
 mod version;
 
 use std::process::ExitCode;

@@ -19,7 +19,7 @@ use hearth_store::PostgresUrl;
 pub use document::help_of_flag;
 pub use load::{Host, Loaded, ProcessVariables, Sources, load};
 pub use nearest::nearest;
-pub use value::{LogFormat, LogLevel, S3Bucket, S3Endpoint, Size, UidRange, Value};
+pub use value::{LocalSecret, LogFormat, LogLevel, S3Bucket, S3Endpoint, Size, UidRange, Value};
 
 /// One row of the table.
 pub struct Setting {
@@ -156,6 +156,8 @@ settings! {
         "Fetches from package registries what a runtime lacks.";
     iam_check_roles: bool = "iam.check_roles", Default::Text("false"),
         "Refuses a function whose role does not exist or cannot be assumed by Lambda, as AWS does.";
+    auth_local_secret: LocalSecret = "auth.local_secret", Default::Text("test"),
+        "The secret of access keys that Hearth did not issue, where a signature is verified: so far at function URLs with `AuthType` `AWS_IAM`.";
     logs_retention: Duration = "logs.retention", Default::Text("30d"),
         "Log events older than this are deleted, in whole days, where their group has no retention policy of its own.";
     logs_size: Size = "logs.size", Default::Text("20GiB"),
@@ -171,7 +173,6 @@ pub const UNBUILT: &[&str] = &[
     "events.retention",
     "async.retry_base_delay",
     "guard.all_loops",
-    "auth.local_secret",
     "egress.allow",
     "endpoints.sns",
     "endpoints.events",

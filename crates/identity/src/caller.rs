@@ -3,6 +3,7 @@
 
 use hearth_model::{AccountId, Region};
 use hearth_wire::RoleSession;
+use hearth_wire::sigv4::Scope;
 
 use crate::sessions::{Expired, Sessions};
 
@@ -60,7 +61,10 @@ pub fn identify(sessions: &Sessions, presented: Presented<'_>) -> Result<Caller,
         None => of_query(query, "X-Amz-Credential"),
     };
     let mut caller = match credential {
-        Some(credential) => of_scope(&credential)?,
+        Some(credential) => {
+            let malformed = || IdentifyError::Malformed(credential.chars().take(200).collect());
+            of_scope(Scope::parse(&credential).ok_or_else(malformed)?)
+        }
         None => without_scope(of_version_2(authorization, query)),
     };
     let token = token.map(str::to_owned).or_else(|| of_query(query, "X-Amz-Security-Token"));
@@ -111,24 +115,15 @@ fn without_scope(key: Option<String>) -> Caller {
     }
 }
 
-fn of_scope(credential: &str) -> Result<Caller, IdentifyError> {
-    let malformed = || IdentifyError::Malformed(credential.chars().take(200).collect());
-    let mut parts = credential.rsplitn(5, '/');
-    let (Some("aws4_request"), Some(service), Some(region), Some(_date), Some(key)) =
-        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(malformed());
-    };
-    if key.is_empty() || service.is_empty() {
-        return Err(malformed());
-    }
-    Ok(Caller {
-        account: AccountId::parse(key).unwrap_or_else(AccountId::default_account),
-        region: Region::parse(region).unwrap_or_else(Region::default_region),
-        service: Some(service.to_owned()),
-        access_key: Some(key.to_owned()),
+/// As far as the scope says; whose the key is may be known better.
+pub fn of_scope(scope: Scope) -> Caller {
+    Caller {
+        account: AccountId::parse(&scope.access_key).unwrap_or_else(AccountId::default_account),
+        region: Region::parse(&scope.region).unwrap_or_else(Region::default_region),
+        service: Some(scope.service),
+        access_key: Some(scope.access_key),
         identified: Identified::No,
-    })
+    }
 }
 
 #[cfg(test)]

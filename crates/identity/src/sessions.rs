@@ -83,7 +83,7 @@ impl Sessions {
         token.extend_from_slice(&claims);
         Credentials {
             access_key,
-            secret: Secret::new(STANDARD.encode(&self.code("secret", &claims)[..30])),
+            secret: self.secret_of(&claims),
             token: Secret::new(URL_SAFE_NO_PAD.encode(token)),
             expires: UNIX_EPOCH + Duration::from_secs(e),
         }
@@ -91,7 +91,7 @@ impl Sessions {
 
     /// The session of credentials that were issued here; `None` when they were not.
     pub fn open(&self, access_key: &str, token: &str) -> Result<Option<Session>, Expired> {
-        let Some(claims) = self.claims(token).filter(|claims| claims.k == access_key) else { return Ok(None) };
+        let Some((claims, _)) = self.claims(access_key, token) else { return Ok(None) };
         if UNIX_EPOCH + Duration::from_secs(claims.e) <= self.clock.wall() {
             return Err(Expired);
         }
@@ -99,7 +99,18 @@ impl Sessions {
         Ok(Some(Session { account: claims.a, role }))
     }
 
-    fn claims(&self, token: &str) -> Option<Claims> {
+    /// The secret of credentials that were issued here, also after their time.
+    pub fn secret(&self, access_key: &str, token: &str) -> Option<Secret> {
+        let (_, claims) = self.claims(access_key, token)?;
+        Some(self.secret_of(&claims))
+    }
+
+    fn secret_of(&self, claims: &[u8]) -> Secret {
+        Secret::new(STANDARD.encode(&self.code("secret", claims)[..30]))
+    }
+
+    /// What a token says, and the very bytes.
+    fn claims(&self, access_key: &str, token: &str) -> Option<(Claims, Vec<u8>)> {
         if token.len() > TOKEN_MAX {
             return None;
         }
@@ -107,7 +118,8 @@ impl Sessions {
         let (code, claims) = bytes.split_at_checked(CODE_BYTES)?;
         // Compares in constant time.
         self.mac("token", claims).verify_slice(code).ok()?;
-        serde_json::from_slice(claims).ok()
+        let read: Claims = serde_json::from_slice(claims).ok()?;
+        (read.k == access_key).then(|| (read, claims.to_vec()))
     }
 
     fn code(&self, purpose: &str, of: &[u8]) -> [u8; CODE_BYTES] {
@@ -168,6 +180,9 @@ mod tests {
         let credentials = of_function(&sessions);
         let open = || sessions.open(&credentials.access_key, credentials.token.reveal());
         let session = open().unwrap().unwrap();
+        assert!(
+            sessions.secret(&credentials.access_key, credentials.token.reveal()) == Some(credentials.secret.clone())
+        );
         let role = RoleSession { role: ROLE.to_owned(), name: "f".to_owned() };
         assert_eq!((session.account.as_str(), session.role), ("123456789012", Some(role)));
         let last = credentials.expires - Duration::from_secs(1);

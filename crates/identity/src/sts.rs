@@ -3,18 +3,18 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use hearth_model::{AccountId, Region};
+use hearth_model::AccountId;
 use hearth_policy::{Document, Facts, Kind, Principal, Request, evaluate};
 use hearth_wire::{Context, Coverage, Error, RoleSession, Timestamp};
 use hearth_wire_sts::SessionsApi;
 use hearth_wire_sts::types::*;
-use sha2::{Digest, Sha256};
 
 use crate::arn::RoleArn;
 use crate::coverage::STS;
 use crate::identity::Identity;
+use crate::names::Names;
 use crate::record::Role;
-use crate::sessions::{self, Session, letters};
+use crate::sessions::{self, Session};
 
 const ASSUME_ROLE: &str = "sts:AssumeRole";
 /// Of a session of a role or an account, where the caller says nothing.
@@ -46,7 +46,7 @@ impl SessionsApi for Identity {
         )?;
         let (asked, name) = (input.role_arn.unwrap_or_default(), input.role_session_name.unwrap_or_default());
         let arn = RoleArn::parse(&asked).ok_or_else(|| invalid(format!("{asked} is invalid")))?;
-        let caller = Caller::of(cx);
+        let caller = Names::of_context(cx);
         let denied = || {
             let message =
                 format!("User: {} is not authorized to perform: {ASSUME_ROLE} on resource: {asked}", caller.arn);
@@ -54,11 +54,11 @@ impl SessionsApi for Identity {
         };
         let role = self.role(&arn.account, &arn.name).await?.map(|role| role.value);
         let role = role.filter(|role| role.path == arn.path).ok_or_else(denied)?;
-        let mut facts = caller.facts().with("sts:RoleSessionName", &name);
+        let mut facts = caller.facts(Facts::default()).with("sts:RoleSessionName", &name);
         if let Some(external) = input.external_id {
             facts = facts.with("sts:ExternalId", external);
         }
-        let arns: Vec<&str> = caller.arns.iter().map(String::as_str).collect();
+        let arns = caller.arns();
         let principal = Principal::Account { id: &cx.account, arns: &arns };
         if !is_trusted(&role, &arn, principal, &facts) {
             return Err(denied());
@@ -89,12 +89,9 @@ impl SessionsApi for Identity {
         cx: &Context,
         _: GetCallerIdentityRequest,
     ) -> Result<GetCallerIdentityResponse, Error> {
-        let user_id = match &cx.session {
-            None => cx.account.clone(),
-            Some(session) => format!("{}:{}", self.role_id(&session.role).await?, session.name),
-        };
-        let (account, arn) = (Some(cx.account.clone()), Some(Caller::of(cx).arn));
-        Ok(GetCallerIdentityResponse { user_id: Some(user_id), account, arn })
+        let names = Names::of_context(cx);
+        let user_id = Some(self.user_id(&names).await?);
+        Ok(GetCallerIdentityResponse { user_id, account: Some(names.account), arn: Some(names.arn) })
     }
 
     async fn get_session_token(
@@ -131,50 +128,6 @@ impl Identity {
             session_token: Some(token.reveal().to_owned()),
             expiration: Some(Timestamp(i64::try_from(expires).unwrap_or(i64::MAX))),
         }
-    }
-
-    /// A function may have a role that was never made: it has an id all the same, always the same one.
-    async fn role_id(&self, arn: &str) -> Result<String, Error> {
-        if let Some(parsed) = RoleArn::parse(arn)
-            && let Some(role) = self.role(&parsed.account, &parsed.name).await?
-            && role.value.path == parsed.path
-        {
-            return Ok(role.value.id);
-        }
-        Ok(format!("AROA{}", letters(&Sha256::digest(arn)[..17])))
-    }
-}
-
-/// The caller, as policies and answers name it.
-struct Caller {
-    account: String,
-    arn: String,
-    /// What a policy may name it by, beside its account.
-    arns: Vec<String>,
-    /// `aws:PrincipalArn`.
-    principal: String,
-}
-
-impl Caller {
-    fn of(cx: &Context) -> Self {
-        let partition = Region::parse(&cx.region).unwrap_or_else(Region::default_region).partition();
-        let account = cx.account.clone();
-        let role = cx.session.as_ref().and_then(|session| Some((RoleArn::parse(&session.role)?, &session.name)));
-        match role {
-            Some((role, session)) => {
-                let (arn, principal) = (role.assumed(session), role.to_string());
-                Caller { account, arns: vec![principal.clone(), arn.clone()], arn, principal }
-            }
-            None => {
-                let arn = format!("arn:{partition}:iam::{account}:root");
-                Caller { account, arns: vec![arn.clone()], principal: arn.clone(), arn }
-            }
-        }
-    }
-
-    fn facts(&self) -> Facts {
-        let Caller { account, principal, .. } = self;
-        Facts::default().with("aws:PrincipalAccount", account).with("aws:PrincipalArn", principal)
     }
 }
 

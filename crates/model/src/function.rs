@@ -170,6 +170,12 @@ impl Target {
     }
 }
 
+/// Uniform in `0.0..1.0`, from the last bits of a random UUID: all of them are random.
+pub fn draw(random: u128) -> f64 {
+    const BITS: u32 = 53;
+    (random & ((1 << BITS) - 1)) as f64 / (1u64 << BITS) as f64
+}
+
 /// What is set aside of an account's concurrency (spec 8.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reservation {

@@ -17,6 +17,7 @@ mod resource;
 mod runtime;
 mod secret;
 mod telemetry;
+mod trace;
 mod units;
 
 pub use arn::{FunctionArn, FunctionRef, RefError};
@@ -24,7 +25,7 @@ pub use bucket::Bucket;
 pub use clock::{Clock, SystemClock};
 pub use function::{
     Architecture, CodeHash, FunctionVersion, Functions, LookupError, Provision, Provisioned, Provisioning, Reservation,
-    Target, Version, VersionKey,
+    Target, Version, VersionKey, draw,
 };
 pub use id::{AccountId, FunctionName, LogStreamId, Qualifier, Region, RequestId};
 pub use invoke::{
@@ -43,4 +44,5 @@ pub use resource::{LayerArn, ResourceArn};
 pub use runtime::{Family, RUNTIMES, Runtime, UnknownRuntime};
 pub use secret::Secret;
 pub use telemetry::{Buffering, Destination, Source, TelemetrySchema};
+pub use trace::Trace;
 pub use units::{Memory, Millis};

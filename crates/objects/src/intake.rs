@@ -8,6 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use hearth_store::{BlobId, Blobs, Draft, Naming};
+use hearth_wire::sigv4::ChunkError;
 use md5::{Digest, Md5};
 use s3s::{S3Error, S3Result};
 use sha2::Sha256;
@@ -132,7 +133,7 @@ where
 
 fn broken(error: Box<dyn std::error::Error + Send + Sync>) -> S3Error {
     match error.downcast_ref::<ChunkedError>() {
-        Some(ChunkedError::Malformed) => error::invalid_request("The body is not in aws-chunked."),
+        Some(ChunkedError::Chunks(ChunkError::Malformed)) => error::invalid_request("The body is not in aws-chunked."),
         _ => error::incomplete(),
     }
 }

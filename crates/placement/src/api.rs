@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hearth_model::{
     AccountId, FunctionArn, FunctionError, FunctionRef, FunctionVersion, Invocation, Invoke, InvokeError, LookupError,
-    Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId,
+    Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId, Trace, draw,
 };
 use hearth_wire::{Context, Coverage, Error, Parameter, ParameterStatus};
 use hearth_wire_lambda::types::{InvocationRequest, InvocationResponse};
@@ -101,16 +101,10 @@ impl Placement {
         Err(Error::new(403, "AccessDeniedException", message))
     }
 
-    fn trace(&self, cx: &Context) -> input::Trace {
+    fn trace(&self, cx: &Context) -> Trace {
         let now = self.inner.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        input::trace(cx.trace.as_deref(), now, uuid::Uuid::new_v4().as_u128())
+        Trace::of(cx.trace.as_deref(), now, uuid::Uuid::new_v4().as_u128())
     }
-}
-
-/// Uniform in `0.0..1.0`, from the last bits of a random UUID: all of them are random.
-fn draw(random: u128) -> f64 {
-    const BITS: u32 = 53;
-    (random & ((1 << BITS) - 1)) as f64 / (1u64 << BITS) as f64
 }
 
 fn refuse_unsupported(input: &InvocationRequest) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! What a caller sends with an invocation, checked: payload, client context, trace header.
+//! What a caller sends with an invocation, checked: payload and client context.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,9 +7,6 @@ use hearth_model::{CLIENT_CONTEXT_MAX, SYNC_PAYLOAD_MAX};
 use hearth_wire::{Error, MessageKey, json};
 use hearth_wire_lambda::errors::invalid_request_content_exception as invalid;
 use serde::de::IgnoredAny;
-
-/// Longest `Lineage` that is passed on.
-const LINEAGE_MAX: usize = 256;
 
 /// Checked in one pass, without building anything. Nothing at all is `{}`.
 pub fn payload(payload: Bytes) -> Result<Bytes, Error> {
@@ -44,40 +41,6 @@ pub fn client_context(encoded: Option<&str>) -> Result<Option<String>, Error> {
         Some(text) if serde_json::from_str::<IgnoredAny>(&text).is_ok() => Ok(Some(text)),
         _ => Err(invalid("Client context must be a valid Base64-encoded JSON object.")),
     }
-}
-
-/// `X-Amzn-Trace-Id` (spec 9.2), as the runtime sees it and as the caller gets it back.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Trace {
-    pub for_runtime: String,
-    pub for_caller: String,
-}
-
-/// Takes the caller's trace header up, or makes one. `now_s` is the time in seconds; `chance` 128 random bits.
-pub fn trace(given: Option<&str>, now_s: u64, chance: u128) -> Trace {
-    let part = |name: &str| {
-        let mut parts = given.unwrap_or_default().split(';').filter_map(|part| part.trim().split_once('='));
-        parts.find(|(key, _)| *key == name).map(|(_, value)| value)
-    };
-    let (own_root, own_segment) = (chance >> 32, chance as u64);
-    let root = match part("Root").filter(|root| is_root(root)) {
-        Some(root) => root.to_owned(),
-        None => format!("1-{now_s:08x}-{own_root:024x}"),
-    };
-    let sampled = part("Sampled").filter(|sampled| matches!(*sampled, "0" | "1")).unwrap_or("0");
-    let lineage = part("Lineage").filter(|lineage| lineage.len() <= LINEAGE_MAX);
-    let lineage = lineage.map(|lineage| format!(";Lineage={lineage}")).unwrap_or_default();
-    Trace {
-        for_runtime: format!("Root={root};Parent={own_segment:016x};Sampled={sampled}{lineage}"),
-        for_caller: format!("Root={root};Sampled={sampled}"),
-    }
-}
-
-/// `1-` 8 hex digits `-` 24 hex digits.
-fn is_root(text: &str) -> bool {
-    let is_hex = |part: &str, length| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let parts: Vec<&str> = text.split('-').collect();
-    matches!(parts.as_slice(), ["1", time, chance] if is_hex(time, 8) && is_hex(chance, 24))
 }
 
 #[cfg(test)]
@@ -137,25 +100,6 @@ mod tests {
         }
     }
 
-    const ROOT: &str = "1-67891233-abcdef012345678912345678";
-
-    #[test]
-    fn a_trace_is_taken_up_with_a_segment_of_its_own() {
-        let given = format!("Sampled=1; Root={ROOT};Parent=53995c3f42cd8ad8;Lineage=1:abcd1234:0;Other=x");
-        let trace = trace(Some(&given), 0, 0x11);
-        assert_eq!(trace.for_runtime, format!("Root={ROOT};Parent=0000000000000011;Sampled=1;Lineage=1:abcd1234:0"));
-        assert_eq!(trace.for_caller, format!("Root={ROOT};Sampled=1"));
-    }
-
-    #[test]
-    fn without_a_trace_one_is_made_and_not_sampled() {
-        for given in [None, Some("Root=nonsense"), Some("Root=1-0-0;Sampled=maybe")] {
-            let trace = trace(given, 0x6789_1233, 0xabcd_ef01_2345_6789_1234_5678_0000_0001);
-            assert_eq!(trace.for_caller, "Root=1-67891233-abcdef012345678912345678;Sampled=0");
-            assert!(trace.for_runtime.contains(";Parent=1234567800000001;Sampled=0"), "{}", trace.for_runtime);
-        }
-    }
-
     proptest! {
         #[test]
         fn a_payload_passes_exactly_when_it_is_json(bytes in prop::collection::vec(any::<u8>(), 1..40)) {
@@ -166,12 +110,6 @@ mod tests {
             } else if payload(bytes.clone().into()).is_ok() {
                 prop_assert!(bytes.iter().any(u8::is_ascii_digit) || bytes.contains(&b'\\'));
             }
-        }
-
-        #[test]
-        fn no_trace_header_breaks_the_line(given in "[ -~]{0,80}") {
-            let trace = trace(Some(&given), 1, 2);
-            prop_assert!(trace.for_runtime.starts_with("Root=1-") && trace.for_runtime.len() < 400);
         }
     }
 }

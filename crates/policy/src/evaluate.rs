@@ -27,6 +27,8 @@ pub enum Principal<'a> {
     Account { id: &'a str, arns: &'a [&'a str] },
     /// `s3.amazonaws.com`.
     Service(&'a str),
+    /// Whoever it is: only what is said of everyone is said of them.
+    Anyone,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,7 @@ mod reply;
 pub mod rest_json;
 pub mod route;
 pub mod shape;
+pub mod sigv4;
 mod timestamp;
 mod validate;
 

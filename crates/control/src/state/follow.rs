@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 
 use super::load::{Loaded, Stray, below, damaged, owner_of, parse};
 use super::*;
-use crate::record::{AliasRecord, FunctionRecord, PolicyRecord, VersionRecord};
+use crate::record::{AliasRecord, FunctionRecord, PolicyRecord, URL, UrlRecord, VersionRecord};
 
 /// Kinds of records that are in memory.
-pub const KINDS: &[&str] = &[FUNCTION, VERSION, ALIAS, POLICY, LAYER, LAYER_VERSION, CODE_SIGNING];
+pub const KINDS: &[&str] = &[FUNCTION, VERSION, ALIAS, POLICY, URL, LAYER, LAYER_VERSION, CODE_SIGNING];
 
 /// Kind and name of a family's root.
 pub(super) type Family = (Owner, &'static str, String);
@@ -137,6 +137,7 @@ impl State {
                 }
                 ALIAS => drop(changes.aliases.insert(rest()?, read::<AliasRecord>(change)?)),
                 POLICY => drop(changes.policies.insert(rest()?, read::<PolicyRecord>(change)?)),
+                URL => drop(changes.urls.insert(rest()?, read::<UrlRecord>(change)?)),
                 _ => {}
             }
         }

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::account::Totals;
 use crate::record::{
-    ALIAS, AliasRecord, Definition, FUNCTION, FunctionRecord, Owner, POLICY, PolicyRecord, Readiness, VERSION,
-    VersionRecord, numbered,
+    ALIAS, AliasRecord, Definition, FUNCTION, FunctionRecord, Owner, POLICY, PolicyRecord, Readiness, URL, UrlRecord,
+    VERSION, VersionRecord, numbered,
 };
 
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub struct Function {
     pub aliases: BTreeMap<String, Arc<AliasRecord>>,
     /// By qualifier; the function's own by the empty text.
     pub policies: BTreeMap<String, Arc<PolicyRecord>>,
+    /// By alias; the function's own by the empty text.
+    pub urls: BTreeMap<String, Arc<UrlRecord>>,
     pub totals: Arc<Totals>,
     /// Made when it is first invoked: most versions never are.
     latest: OnceLock<Arc<FunctionVersion>>,
@@ -48,12 +50,18 @@ pub struct Changes {
     pub versions: BTreeMap<u64, Option<VersionRecord>>,
     pub aliases: BTreeMap<String, Option<AliasRecord>>,
     pub policies: BTreeMap<String, Option<PolicyRecord>>,
+    pub urls: BTreeMap<String, Option<UrlRecord>>,
 }
 
 impl Changes {
     pub fn to(root: FunctionRecord) -> Self {
-        let root = Some(root);
-        Changes { root, versions: BTreeMap::new(), aliases: BTreeMap::new(), policies: BTreeMap::new() }
+        Changes {
+            root: Some(root),
+            versions: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            urls: BTreeMap::new(),
+        }
     }
 }
 
@@ -67,6 +75,7 @@ impl Function {
             versions: BTreeMap::new(),
             aliases: BTreeMap::new(),
             policies: BTreeMap::new(),
+            urls: BTreeMap::new(),
             totals,
             latest: OnceLock::new(),
         }
@@ -93,6 +102,7 @@ impl Function {
             versions: self.versions.keys().map(|number| (*number, None)).collect(),
             aliases: self.aliases.keys().map(|name| (name.clone(), None)).collect(),
             policies: self.policies.keys().map(|qualifier| (qualifier.clone(), None)).collect(),
+            urls: self.urls.keys().map(|alias| (alias.clone(), None)).collect(),
         }
     }
 
@@ -113,6 +123,9 @@ impl Function {
         }
         for (qualifier, policy) in &changes.policies {
             put(&mut next.policies, qualifier, policy.clone());
+        }
+        for (alias, url) in &changes.urls {
+            put(&mut next.urls, alias, url.clone());
         }
         next
     }
@@ -190,6 +203,9 @@ pub fn writes(
     }
     for (qualifier, policy) in &changes.policies {
         writes.push(write(owner, POLICY, format!("{name}/{qualifier}"), Expect::Anything, policy.as_ref())?);
+    }
+    for (alias, url) in &changes.urls {
+        writes.push(write(owner, URL, format!("{name}/{alias}"), Expect::Anything, url.as_ref())?);
     }
     Ok(writes)
 }

@@ -8,7 +8,7 @@ use hearth_store::{Record, Records, RecordsError};
 use serde::de::DeserializeOwned;
 
 use super::*;
-use crate::record::{AliasRecord, FunctionRecord, PolicyRecord, VersionRecord};
+use crate::record::{AliasRecord, FunctionRecord, PolicyRecord, URL, UrlRecord, VersionRecord};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -110,6 +110,12 @@ impl Loaded {
         each::<PolicyRecord>(records, POLICY, |Read { owner, id, value, .. }| {
             let Some((function, qualifier)) = loaded.family(POLICY, &owner, &id, stray)? else { return Ok(()) };
             function.policies.insert(qualifier.to_owned(), Arc::new(value));
+            Ok(())
+        })
+        .await?;
+        each::<UrlRecord>(records, URL, |Read { owner, id, value, .. }| {
+            let Some((function, alias)) = loaded.family(URL, &owner, &id, stray)? else { return Ok(()) };
+            function.urls.insert(alias.to_owned(), Arc::new(value));
             Ok(())
         })
         .await?;

@@ -9,7 +9,7 @@ use hearth_model::{Architecture, Family, Runtime};
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Failure, Global, Progress, output};
+use super::{Failure, Global, Progress, output, urls};
 use crate::client::{Answer, Client, ClientError, segment};
 use crate::pack::{self, Inferred, Input, PackError, Target};
 
@@ -84,7 +84,8 @@ pub async fn run(global: &Global, client: &Client, options: DeployOptions) -> Re
     }
     let text = |name: &str| function[name].as_str().unwrap_or("-").to_owned();
     let (runtime, handler, arn) = (text("Runtime"), text("Handler"), text("FunctionArn"));
-    output::line(&format!("{} is active ({runtime}, {handler})\n{arn}", output::strong(&plan.name)))
+    output::line(&format!("{} is active ({runtime}, {handler})\n{arn}", output::strong(&plan.name)))?;
+    urls::of(client, &plan.name).await?.iter().try_for_each(|url| output::line(url))
 }
 
 async fn plan(client: &Client, options: &DeployOptions) -> Result<Plan, Failure> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Failure, Global, output};
+use super::{Failure, Global, output, urls};
 use crate::client::{Client, ClientError, segment};
 
 pub async fn run(global: &Global, client: &Client) -> Result<(), Failure> {
@@ -14,7 +14,11 @@ pub async fn run(global: &Global, client: &Client) -> Result<(), Failure> {
         eprintln!("no functions yet: hearth deploy PATH makes one");
         return Ok(());
     }
-    let rows = functions.iter().map(|function| {
+    let mut urls = Vec::with_capacity(functions.len());
+    for function in &functions {
+        urls.push(urls::of(client, function["FunctionName"].as_str().unwrap_or_default()).await?);
+    }
+    let rows = functions.iter().zip(urls).map(|(function, urls)| {
         let text = |name| function[name].as_str().unwrap_or("-").to_owned();
         let number = |name, unit| function[name].as_u64().map_or("-".to_owned(), |number| format!("{number} {unit}"));
         [
@@ -25,9 +29,10 @@ pub async fn run(global: &Global, client: &Client) -> Result<(), Failure> {
             number("Timeout", "s"),
             number("CodeSize", "B"),
             text("LastModified"),
+            if urls.is_empty() { "-".to_owned() } else { urls.join("\n") },
         ]
     });
-    output::table(["NAME", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "CODE", "MODIFIED"], rows)
+    output::table(["NAME", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "CODE", "MODIFIED", "URL"], rows)
 }
 
 /// Every page.

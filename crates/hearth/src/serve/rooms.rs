@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
 use hearth_frontend::{Frontend, Services};
-use hearth_identity::Identity;
+use hearth_identity::{Identity, Verifier};
 use hearth_images::{Closed, Images};
 use hearth_logs::{CloudWatch, Destinations};
 use hearth_model::{BoxFuture, Clock, Functions, Quotas, SystemClock};
@@ -132,7 +132,7 @@ impl Rooms {
         let placement = Placement::new(placement(settings), worker.clone(), functions.clone(), clock.clone());
         control.provisioned_by(Arc::new(placement.clone()));
         let destinations = Destinations { functions, invoke: Arc::new(placement.clone()) };
-        let cloudwatch = CloudWatch::new(logs.clone(), destinations, clock);
+        let cloudwatch = CloudWatch::new(logs.clone(), destinations, clock.clone());
         let operator = ServerOperator {
             images: images.clone(),
             control: control.clone(),
@@ -150,6 +150,11 @@ impl Rooms {
             sts: identity.sts(),
             logs: cloudwatch.service(),
             sessions: identity.sessions().clone(),
+            control: control.clone(),
+            verifier: verifier(settings, &identity, &clock),
+            identity,
+            invoke: Arc::new(placement.clone()),
+            clock,
             objects: objects.clone(),
             operator: Arc::new(operator),
         });
@@ -168,6 +173,10 @@ impl Rooms {
             frontend,
         })
     }
+}
+
+fn verifier(settings: &Settings, identity: &Identity, clock: &Arc<dyn Clock>) -> Verifier {
+    Verifier::new(identity.sessions().clone(), settings.auth_local_secret.0.clone(), clock.clone())
 }
 
 /// Where functions cannot be confined, the server serves all but them, and says why.
@@ -241,6 +250,7 @@ fn lambda(control: &Control, placement: &Placement) -> hearth_wire_lambda::Servi
         code: Some(own.clone()),
         code_signing: Some(own.clone()),
         functions: Some(own.clone()),
+        function_urls: Some(own.clone()),
         invoke: Some(Arc::new(placement.clone())),
         layers: Some(own.clone()),
         policies: Some(own.clone()),

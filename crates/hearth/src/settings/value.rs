@@ -173,6 +173,27 @@ impl Value for Option<PostgresUrl> {
     }
 }
 
+/// The secret of keys that Hearth did not issue.
+#[derive(Clone)]
+pub struct LocalSecret(pub Secret);
+
+impl fmt::Debug for LocalSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl Value for LocalSecret {
+    const KIND: &'static str = "TEXT";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("is no secret".to_owned());
+        }
+        Ok(LocalSecret(Secret::new(text)))
+    }
+}
+
 impl Value for bool {
     const KIND: &'static str = "true|false";
 

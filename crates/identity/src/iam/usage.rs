@@ -42,6 +42,17 @@ impl Known {
 }
 
 impl Identity {
+    /// The text of a managed policy that counts now; `None` when there is no such policy.
+    pub(crate) async fn policy_document(&self, account: &AccountId, arn: &str) -> Result<Option<String>, Error> {
+        Ok(match self.policy(account, arn).await? {
+            None => None,
+            Some(Known::Aws(managed, ..)) => Some(managed.document()),
+            Some(Known::Own(_, policy)) => {
+                policy.value.versions.get(&policy.value.default).map(|version| version.document.clone())
+            }
+        })
+    }
+
     /// The policy that an ARN leads to; `None` when there is none.
     pub(super) async fn policy(&self, account: &AccountId, arn: &str) -> Result<Option<Known>, Error> {
         let parsed = parsed(arn)?;
