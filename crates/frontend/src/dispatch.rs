@@ -247,7 +247,7 @@ async fn answer_logs(
         Some(inside) => inside.room(http_body::Body::size_hint(&body).exact(), LOGS_MAX).await,
         None => None,
     };
-    let body = match body::read(body, LOGS_MAX).await {
+    let body = match body::read(body, LOGS_MAX, patience(inside)).await {
         Ok(body) => body,
         Err(_) => {
             let error = Error::new(413, "RequestEntityTooLargeException", "The request is too large.");
