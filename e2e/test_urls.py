@@ -589,7 +589,11 @@ def test_hostile_requests_are_refused_and_reach_nothing(counted, what):
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         answer = raw(counted, request)
     statuses = re.findall(rb"HTTP/1\.1 (\d+)", answer)
-    assert len(statuses) <= 1 and all(status in (b"400", b"403", b"413", b"431") for status in statuses), answer
+    if len(request) < 10_000:
+        assert statuses == [b"400"], answer
+    else:
+        # Who is refused while they still send may not hear of it.
+        assert statuses in ([], [b"431"]), answer
     assert int(counted.request().text) == counted.ran + 1
 
 

@@ -1,7 +1,7 @@
 //! Watches the bytes of an HTTP/1 connection for requests whose end could be read in two ways: with both headers that say
 //! a length, with lengths or encodings that are none, with chunks that are not spelled out plainly. A proxy in front of
 //! this door and the door itself could take different bytes for the next request, so nothing of such a request comes
-//! through: what the parser gets in its place is no HTTP, which it refuses, and the connection ends.
+//! through: what the parser gets in its place is no request, or half of one, which it refuses, and the connection ends.
 //!
 //! ```text
 //!   Head ──► (Content-Length) Skip ──► Head …
@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const LINE_MAX: usize = 256;
 /// Hexadecimal digits of a chunk's length.
 const DIGITS_MAX: usize = 15;
-/// What no parser of HTTP takes for a part of a request.
-const NO_HTTP: u8 = 0;
+/// What no parser of HTTP takes for a part of a head. The empty line makes one look at it that waits for a head's end.
+const NO_HEAD: &[u8] = b"\0\r\n\r\n";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// Where in the stream of requests the next byte is.
@@ -94,6 +94,11 @@ impl Framing {
             }
         }
         Ok(())
+    }
+
+    /// What the parser is given in place of what must not come through: a head that is none, or a body that ends early.
+    fn instead(&self) -> &'static [u8] {
+        if self.state == State::Head { NO_HEAD } else { b"" }
     }
 
     fn take(&mut self, part: &[u8]) {
@@ -186,28 +191,33 @@ fn chunk_length(line: &[u8]) -> Result<u64, Ambiguous> {
 pub struct Watched<S> {
     inner: S,
     framing: Framing,
-    is_over: bool,
+    /// What the parser is still given in place of an ambiguous request.
+    instead: Option<&'static [u8]>,
 }
 
 impl<S> Watched<S> {
     pub fn new(inner: S) -> Self {
-        Watched { inner, framing: Framing::new(), is_over: false }
+        Watched { inner, framing: Framing::new(), instead: None }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.is_over {
-            return Poll::Ready(Ok(()));
+        if this.instead.is_none() {
+            let before = buffer.filled().len();
+            std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
+            if let Err(good) = this.framing.look(&buffer.filled()[before..]) {
+                tracing::debug!("a request whose end can be read in two ways was refused");
+                this.instead = Some(this.framing.instead());
+                buffer.set_filled(before + good);
+            }
         }
-        let before = buffer.filled().len();
-        std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
-        if let Err(good) = this.framing.look(&buffer.filled()[before..]) {
-            tracing::debug!("a request whose end can be read in two ways was refused");
-            this.is_over = true;
-            buffer.set_filled(before + good);
-            buffer.put_slice(&[NO_HTTP]);
+        // Then it is as if the client had closed.
+        if let Some(instead) = &mut this.instead {
+            let (now, later) = instead.split_at(instead.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            *instead = later;
         }
         Poll::Ready(Ok(()))
     }
