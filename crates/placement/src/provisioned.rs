@@ -141,17 +141,15 @@ impl Inner {
             }
         };
         if granted {
-            lock(&stock.pool).start();
-            let events = Arc::new(Events::of_stock(self, stock.clone()));
-            let function = stock.function.clone();
-            // The ledger knows it before it can say anything.
-            let mut ledger = lock(&stock.ledger);
-            let environment =
-                self.worker.start(Start { function, initialization: Initialization::Provisioned, events });
+            let (events, function) = (Arc::new(Events::of_stock(self, stock.clone())), stock.function.clone());
+            // Ledger and pool know it before it can say anything.
+            let (mut ledger, mut pool) = (lock(&stock.ledger), lock(&stock.pool));
+            pool.start();
+            let initialization = Initialization::Provisioned;
+            let environment = self.worker.start(Start { function, initialization, events });
             ledger.begun(environment.id().clone());
-            drop(ledger);
             // No call's turn: it is busy with its init.
-            lock(&stock.pool).started(environment, Permit::provisioned());
+            pool.started(environment, Permit::provisioned());
         }
         granted
     }
