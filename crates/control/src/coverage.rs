@@ -18,6 +18,7 @@ const fn works(operation: &'static str) -> Coverage {
     Coverage { operation, parameters: &[] }
 }
 
+const WHOLE: &str = "answers are sent whole in either mode";
 const COPIED: &str = "answered as given; the package is copied all the same";
 
 /// The operations of this crate, for all its groups.
@@ -110,9 +111,9 @@ pub const COVERAGE: &[Coverage] = &[
     works("GetResourcePolicy"),
     works("PutResourcePolicy"),
     works("DeleteResourcePolicy"),
-    works("CreateFunctionUrlConfig"),
+    Coverage { operation: "CreateFunctionUrlConfig", parameters: &[kept_as("InvokeMode", WHOLE)] },
     works("GetFunctionUrlConfig"),
-    works("UpdateFunctionUrlConfig"),
+    Coverage { operation: "UpdateFunctionUrlConfig", parameters: &[kept_as("InvokeMode", WHOLE)] },
     works("DeleteFunctionUrlConfig"),
     works("ListFunctionUrlConfigs"),
     Coverage { operation: "PublishLayerVersion", parameters: &[kept_as("Content.S3ObjectStorageMode", COPIED)] },
