@@ -44,7 +44,7 @@ pub async fn answer(services: &Services, inside: Option<&Inside>, request: Reque
                 ..LogsRequest::default()
             };
             let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-            let mut response = operator::answer(&services.operator, path, query, request).await;
+            let mut response = operator::answer(&services.operator, &head.method, path, query, request).await;
             stamp(&mut response, &request_id);
             return response;
         }

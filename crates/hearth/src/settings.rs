@@ -18,7 +18,7 @@ use hearth_sandbox::Isolation;
 pub use document::help_of_flag;
 pub use load::{Host, Loaded, ProcessVariables, Sources, load};
 pub use nearest::nearest;
-pub use value::{LogFormat, LogLevel, S3Endpoint, Size, UidRange, Value};
+pub use value::{LogFormat, LogLevel, ServiceEndpoint, Size, UidRange, Value};
 
 /// One row of the table.
 pub struct Setting {
@@ -136,11 +136,19 @@ settings! {
         said: "`key` in the data folder",
         find: |_| Ok(String::new()),
     }, "The file with the key that encrypts the data folder: 64 hexadecimal digits. Made where nothing is encrypted yet. Keep a copy: without it nothing in the data folder can be read. The variable `HEARTH_ENCRYPTION_KEY` holds the key itself, and counts before the file.";
-    endpoints_s3: Option<S3Endpoint> = "endpoints.s3", Default::OfHost {
+    endpoints_s3: Option<ServiceEndpoint> = "endpoints.s3", Default::OfHost {
         said: "none: the embedded S3",
         find: |_| Ok(String::new()),
     },
         "Another S3 than the embedded one, for the code of functions and layers: `http://HOST:PORT`, with `KEY:SECRET@` before the host (percent-encoded) where requests are to be signed. Buckets are addressed by path; TLS is not built yet.";
+    endpoints_sns: Option<ServiceEndpoint> = "endpoints.sns", Default::OfHost {
+        said: "none",
+        find: |_| Ok(String::new()),
+    }, "An SNS, for topics as destinations of events and as dead-letter queues, written as `endpoints.s3` is. Without it they are refused.";
+    endpoints_events: Option<ServiceEndpoint> = "endpoints.events", Default::OfHost {
+        said: "none",
+        find: |_| Ok(String::new()),
+    }, "An EventBridge, for buses as destinations of events, written as `endpoints.s3` is. Without it they are refused.";
     runtimes_substitute: bool = "runtimes.substitute", Default::Text("false"),
         "Runs a function whose runtime is not installed on the nearest one that is, and says so in its log.";
     runtimes_fetch: bool = "runtimes.fetch", Default::Text("true"),
@@ -149,6 +157,10 @@ settings! {
         "Refuses a function whose role does not exist or cannot be assumed by Lambda, as AWS does.";
     logs_retention: Duration = "logs.retention", Default::Text("30d"),
         "Logs of functions older than this are deleted.";
+    async_retry_base_delay: Duration = "async.retry_base_delay", Default::Text("60s"),
+        "How long an event waits before its second attempt when its function failed; before the third it waits twice that.";
+    events_retention: Duration = "events.retention", Default::Text("7d"),
+        "Asynchronous events and what became of them are kept this long after they were accepted, payloads included.";
     log_level: LogLevel = "log.level", Default::Text("info"),
         "The server's own log, on stderr.";
     log_format: LogFormat = "log.format", Default::Text("text"),
@@ -157,14 +169,10 @@ settings! {
 
 /// Keys that are spoken for but have no effect yet: setting one is refused by name.
 pub const UNBUILT: &[&str] = &[
-    "events.retention",
-    "async.retry_base_delay",
     "guard.all_loops",
     "auth.local_secret",
     "egress.allow",
     "store.url",
-    "endpoints.sns",
-    "endpoints.events",
     "endpoints.kinesis",
     "tls.certificate",
     "tls.key",

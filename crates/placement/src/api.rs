@@ -5,29 +5,32 @@ use std::time::UNIX_EPOCH;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use hearth_model::{
-    AccountId, FunctionArn, FunctionError, FunctionRef, FunctionVersion, Invocation, Invoke, InvokeError, LookupError,
-    Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId,
+    ASYNC_PAYLOAD_MAX, AcceptError, AccountId, FunctionArn, FunctionError, FunctionRef, FunctionVersion, Invocation, Invoke, InvokeError, LookupError,
+    NewEvent, Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId,
 };
 use hearth_wire::{Context, Coverage, Error, Parameter, ParameterStatus};
-use hearth_wire_lambda::types::{InvocationRequest, InvocationResponse};
+use hearth_wire_lambda::errors::service_exception;
+use hearth_wire_lambda::types::{InvocationRequest, InvocationResponse, InvokeAsyncRequest, InvokeAsyncResponse};
 use hearth_wire_lambda::{InvokeApi, errors};
 
 use crate::{Placement, input};
 
 /// The operations of this crate.
-pub const COVERAGE: &[Coverage] = &[Coverage {
-    operation: "Invoke",
-    parameters: &[
-        Parameter {
-            name: "InvocationType",
-            status: ParameterStatus::Refused,
-            note: "Event is refused; RequestResponse and DryRun work",
-        },
-        Parameter { name: "DurableExecutionName", status: ParameterStatus::Refused, note: "" },
-        Parameter { name: "TenantId", status: ParameterStatus::Refused, note: "" },
-    ],
-}];
+pub const COVERAGE: &[Coverage] = &[
+    Coverage {
+        operation: "Invoke",
+        parameters: &[
+            Parameter { name: "DurableExecutionName", status: ParameterStatus::Refused, note: "" },
+            Parameter { name: "TenantId", status: ParameterStatus::Refused, note: "" },
+        ],
+    },
+    Coverage { operation: "InvokeAsync", parameters: &[] },
+];
+
+/// Largest payload of the legacy InvokeAsync, bytes (spec 2.1).
+const LEGACY_PAYLOAD_MAX: usize = 262_144;
 
 #[async_trait]
 impl InvokeApi for Placement {
@@ -37,8 +40,12 @@ impl InvokeApi for Placement {
 
     async fn invoke(&self, cx: &Context, input: InvocationRequest) -> Result<InvocationResponse, Error> {
         refuse_unsupported(&input)?;
-        let arn = self.arn(cx, &input)?;
+        let arn = self.arn(cx, input.function_name.as_deref(), input.qualifier.as_deref())?;
         let target = self.inner.functions.find(&arn).map_err(lookup_error)?;
+        if input.invocation_type.as_deref() == Some("Event") {
+            let (payload, client_context) = (input.payload, input.client_context);
+            return self.accept(cx, arn, payload, client_context.as_deref()).await;
+        }
         let function = target.choose(draw(uuid::Uuid::new_v4().as_u128()));
         if input.invocation_type.as_deref() == Some("DryRun") {
             return Ok(InvocationResponse { status_code: Some(204), ..InvocationResponse::default() });
@@ -57,7 +64,7 @@ impl InvokeApi for Placement {
         };
         let response = Invoke::invoke(self, invocation).await.map_err(|error| invoke_error(error, &function))?;
         let collected = response.collect(RESPONSE_PAYLOAD_MAX).await;
-        let (head, body, outcome) = collected.map_err(|e| errors::service_exception(e.to_string()))?;
+        let (head, body, outcome) = collected.map_err(|e| service_exception(e.to_string()))?;
         let log_result = if wants_log_tail { outcome.await.log_tail.map(|tail| STANDARD.encode(tail)) } else { None };
         cx.answer_header("content-type", head.content_type);
         cx.answer_header("x-amzn-remapped-content-length", "0".to_owned());
@@ -71,17 +78,56 @@ impl InvokeApi for Placement {
             durable_execution_arn: None,
         })
     }
+
+    async fn invoke_async(&self, cx: &Context, input: InvokeAsyncRequest) -> Result<InvokeAsyncResponse, Error> {
+        let arn = self.arn(cx, input.function_name.as_deref(), None)?;
+        self.inner.functions.find(&arn).map_err(lookup_error)?;
+        let event = NewEvent {
+            request_id: RequestId::new(cx.request_id.as_str()),
+            arn,
+            payload: input::event_payload(input.invoke_args, LEGACY_PAYLOAD_MAX)?,
+            content_type: cx.content_type.clone(),
+            client_context: None,
+            // It traces nothing (spec 2.1).
+            trace: None,
+        };
+        self.inner.events.accept(event).await.map_err(accept_error)?;
+        Ok(InvokeAsyncResponse { status: Some(202) })
+    }
 }
 
 impl Placement {
+    /// Answered once the event is on disk; `events` runs it.
+    async fn accept(
+        &self,
+        cx: &Context,
+        arn: FunctionArn,
+        payload: Bytes,
+        client_context: Option<&str>,
+    ) -> Result<InvocationResponse, Error> {
+        let trace = self.trace(cx);
+        let event = NewEvent {
+            request_id: RequestId::new(cx.request_id.as_str()),
+            arn,
+            payload: input::event_payload(payload, ASYNC_PAYLOAD_MAX)?,
+            content_type: cx.content_type.clone(),
+            client_context: input::client_context(client_context)?,
+            trace: Some(trace.for_runtime),
+        };
+        self.inner.events.accept(event).await.map_err(accept_error)?;
+        cx.answer_header("x-amzn-remapped-content-length", "0".to_owned());
+        cx.answer_header("x-amzn-trace-id", trace.for_caller);
+        Ok(InvocationResponse { status_code: Some(202), ..InvocationResponse::default() })
+    }
+
     /// The function that is meant, also another account's when its policy lets the caller invoke it.
-    fn arn(&self, cx: &Context, input: &InvocationRequest) -> Result<FunctionArn, Error> {
+    fn arn(&self, cx: &Context, name: Option<&str>, qualifier: Option<&str>) -> Result<FunctionArn, Error> {
         let caller = AccountId::parse(&cx.account).unwrap_or_else(AccountId::default_account);
         let region = Region::parse(&cx.region).unwrap_or_else(Region::default_region);
-        let reference = FunctionRef::parse(input.function_name.as_deref().unwrap_or_default());
+        let reference = FunctionRef::parse(name.unwrap_or_default());
         let resolved = reference.and_then(|reference| {
             let account = reference.account.as_deref().and_then(AccountId::parse).unwrap_or_else(|| caller.clone());
-            reference.resolve(&account, &region, input.qualifier.as_deref())
+            reference.resolve(&account, &region, qualifier)
         });
         let arn = resolved.map_err(|error| match error {
             RefError::NameTooLong { arn } => not_found(&arn),
@@ -115,13 +161,18 @@ fn draw(random: u128) -> f64 {
 
 fn refuse_unsupported(input: &InvocationRequest) -> Result<(), Error> {
     let refused = [
-        (input.invocation_type.as_deref() == Some("Event"), "InvocationType Event"),
         (input.durable_execution_name.is_some(), "DurableExecutionName"),
         (input.tenant_id.is_some(), "TenantId"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, name)) => Err(Error::not_supported(format_args!("lambda:Invoke with {name}"))),
         None => Ok(()),
+    }
+}
+
+fn accept_error(error: AcceptError) -> Error {
+    match error {
+        AcceptError::NotStored => service_exception("The event could not be stored; Hearth's log says more."),
     }
 }
 
@@ -155,13 +206,13 @@ fn invoke_error(error: InvokeError, function: &FunctionVersion) -> Error {
             "Functions for {architecture} cannot run on this host, which is {}.",
             std::env::consts::ARCH
         )),
-        InvokeError::Unconfined { reason } => errors::service_exception(format!(
+        InvokeError::Unconfined { reason } => service_exception(format!(
             "Functions cannot run confined on this host ({reason}); see hearth doctor."
         )),
         InvokeError::ShuttingDown => Error::new(503, "ServiceUnavailableException", "Hearth is shutting down."),
         InvokeError::Internal(cause) => {
             tracing::error!(function = %function.key.name, %cause, "an invocation failed in the platform");
-            errors::service_exception("An internal error occurred; Hearth's log says more.")
+            service_exception("An internal error occurred; Hearth's log says more.")
         }
     }
 }

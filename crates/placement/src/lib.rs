@@ -30,7 +30,7 @@ mod room;
 mod tests;
 
 pub use api::COVERAGE;
-pub use placement::{Config, Placement};
+pub use placement::{Config, Placement, Ports};
 
 /// What the locks here guard is whole between any two statements, so a panic of another holder harms nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

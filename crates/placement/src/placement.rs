@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 use hearth_model::{
-    AccountId, Architecture, BoxFuture, Clock, FunctionName, FunctionVersion, Functions, Invocation, Invoke,
+    AcceptEvents, AccountId, Architecture, BoxFuture, Clock, FunctionName, FunctionVersion, Functions, Invocation, Invoke,
     InvokeError, LogStreamId, Region, Response, VersionKey,
 };
 use hearth_worker::{Environment, Refused, Worker};
@@ -43,6 +43,13 @@ pub struct Config {
     pub scaling_rate: u32,
 }
 
+pub struct Ports {
+    pub worker: Worker,
+    pub functions: Arc<dyn Functions>,
+    pub events: Arc<dyn AcceptEvents>,
+    pub clock: Arc<dyn Clock>,
+}
+
 /// A cheap handle.
 #[derive(Clone)]
 pub struct Placement {
@@ -58,6 +65,8 @@ pub(crate) struct Inner {
     pub config: Config,
     pub worker: Worker,
     pub functions: Arc<dyn Functions>,
+    /// What is to run with nobody waiting.
+    pub events: Arc<dyn AcceptEvents>,
     pub clock: Arc<dyn Clock>,
     accounts: DashMap<(AccountId, Region), Arc<Account>>,
     /// Calls that each function has, of all its versions.
@@ -92,12 +101,14 @@ impl Member for Environment {
 }
 
 impl Placement {
-    pub fn new(config: Config, worker: Worker, functions: Arc<dyn Functions>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(config: Config, ports: Ports) -> Self {
+        let Ports { worker, functions, events, clock } = ports;
         let inner = Inner {
             memory: HostMemory::new(config.memory_budget),
             config,
             worker,
             functions,
+            events,
             clock,
             accounts: DashMap::new(),
             running: DashMap::new(),

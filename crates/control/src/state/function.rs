@@ -48,12 +48,15 @@ pub struct Changes {
     pub versions: BTreeMap<u64, Option<VersionRecord>>,
     pub aliases: BTreeMap<String, Option<AliasRecord>>,
     pub policies: BTreeMap<String, Option<PolicyRecord>>,
+    /// Other rooms' records that go with what is removed.
+    pub beside: Vec<Write>,
 }
 
 impl Changes {
     pub fn to(root: FunctionRecord) -> Self {
         let root = Some(root);
-        Changes { root, versions: BTreeMap::new(), aliases: BTreeMap::new(), policies: BTreeMap::new() }
+        let (versions, aliases, policies) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Changes { root, versions, aliases, policies, beside: Vec::new() }
     }
 }
 
@@ -93,6 +96,7 @@ impl Function {
             versions: self.versions.keys().map(|number| (*number, None)).collect(),
             aliases: self.aliases.keys().map(|name| (name.clone(), None)).collect(),
             policies: self.policies.keys().map(|qualifier| (qualifier.clone(), None)).collect(),
+            beside: Vec::new(),
         }
     }
 
@@ -191,6 +195,7 @@ pub fn writes(
     for (qualifier, policy) in &changes.policies {
         writes.push(write(owner, POLICY, format!("{name}/{qualifier}"), Expect::Anything, policy.as_ref())?);
     }
+    writes.extend(changes.beside.iter().cloned());
     Ok(writes)
 }
 

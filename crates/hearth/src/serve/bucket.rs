@@ -3,20 +3,19 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use hearth_model::{BoxFuture, Clock, StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages};
-use hmac::{Hmac, Mac};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::{Request, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
-use crate::settings::S3Endpoint;
+use super::signer::{Asked, Signer};
+use crate::settings::ServiceEndpoint;
 
 /// How long the endpoint may take to begin its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,7 +28,7 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 const PATH: &AsciiSet = &QUERY.remove(b'/');
 
 pub struct OtherBuckets {
-    pub endpoint: S3Endpoint,
+    pub endpoint: ServiceEndpoint,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -55,10 +54,11 @@ impl OtherBuckets {
         let connection = Connection(connection);
         let mut request = Request::get(target).header(header::HOST, &host).header("x-amz-content-sha256", NO_BODY);
         if let Some((key, secret)) = &self.endpoint.credentials {
-            let signed = Signed { region: at.region.as_str(), key, secret: secret.reveal(), at: self.clock.wall() };
-            let date = signed.date();
-            request = request.header(header::AUTHORIZATION, signed.authorization(&host, &path, &query, &date));
-            request = request.header("x-amz-date", date);
+            let signer = Signer { region: at.region.as_str(), key, secret: secret.reveal(), at: self.clock.wall() };
+            let headers = &[("host", &*host), ("x-amz-content-sha256", NO_BODY)];
+            let asked = Asked { service: "s3", method: "GET", path: &path, query: &query, headers, body: NO_BODY };
+            request = request.header(header::AUTHORIZATION, signer.authorization(&asked));
+            request = request.header("x-amz-date", signer.date());
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(|error| self.unavailable(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| self.unavailable(error.to_string()))?;
@@ -83,7 +83,7 @@ impl OtherBuckets {
 }
 
 /// What an error in XML says.
-fn refusal(status: StatusCode, said: &str) -> StoredPackageError {
+pub fn refusal(status: StatusCode, said: &str) -> StoredPackageError {
     let part = |name: &str| {
         let (_, rest) = said.split_once(&format!("<{name}>"))?;
         let (text, _) = rest.split_once(&format!("</{name}>"))?;
@@ -128,64 +128,9 @@ impl Stream for Pieces {
     }
 }
 
-/// A signature of version 4 of a request without a body.
-struct Signed<'a> {
-    region: &'a str,
-    key: &'a str,
-    secret: &'a str,
-    at: SystemTime,
-}
-
-impl Signed<'_> {
-    /// `20260131T123456Z`.
-    fn date(&self) -> String {
-        let at = jiff::Timestamp::try_from(self.at).unwrap_or_default();
-        at.strftime("%Y%m%dT%H%M%SZ").to_string()
-    }
-
-    fn authorization(&self, host: &str, path: &str, query: &str, date: &str) -> String {
-        let day = date.get(..8).unwrap_or_default();
-        let scope = format!("{day}/{}/s3/aws4_request", self.region);
-        let names = "host;x-amz-content-sha256;x-amz-date";
-        let headers = format!("host:{host}\nx-amz-content-sha256:{NO_BODY}\nx-amz-date:{date}\n");
-        let canonical = format!("GET\n{path}\n{query}\n{headers}\n{names}\n{NO_BODY}");
-        let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
-        let mut key = mac(format!("AWS4{}", self.secret).as_bytes(), day);
-        for part in [self.region, "s3", "aws4_request"] {
-            key = mac(&key, part);
-        }
-        let signature = hex(&mac(&key, &to_sign));
-        format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", self.key)
-    }
-}
-
-fn mac(key: &[u8], text: &str) -> Vec<u8> {
-    // A key of any length will do.
-    let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(key) else { return Vec::new() };
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_signature_is_that_of_awss_own_client() {
-        let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_769_862_896);
-        let signed = Signed { region: "eu-west-1", key: "AKIDEXAMPLE", secret, at };
-        assert_eq!(signed.date(), "20260131T123456Z");
-        let path = format!("/code/{}", utf8_percent_encode("a b/é.zip", PATH));
-        let query = format!("versionId={}", utf8_percent_encode("v+1", QUERY));
-        let authorization = signed.authorization("s3.test:9000", &path, &query, &signed.date());
-        let expected = "0faa4371acb1fa28d085b1242c89bc0a5032a583a641d196cdf90ad92700fc55";
-        assert_eq!(authorization.rsplit_once("Signature=").unwrap().1, expected);
-    }
 
     #[test]
     fn errors_in_xml_are_read() {

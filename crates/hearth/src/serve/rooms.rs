@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
+use hearth_events::Events;
 use hearth_frontend::{Frontend, Services};
 use hearth_identity::Identity;
 use hearth_images::{Closed, Images};
@@ -17,11 +18,15 @@ use hearth_placement::Placement;
 use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_sandbox::{Driver, Isolation, Unavailable};
-use hearth_store::{Blobs, DataDir, Files, Records, SealedBlobs, SealedRecords, Sqlite};
+use hearth_store::{
+    Blobs, DataDir, Files, Keyring, Queue, Records, SealedBlobs, SealedQueue, SealedRecords, Sqlite, SqliteQueue,
+};
 use hearth_worker::{Endpoint, EndpointIdentity, Meminfo, Pools, Worker};
 use tokio::sync::{OnceCell, watch};
 
 use super::bucket::OtherBuckets;
+use super::courier::{Courier, Publisher};
+use super::dependents::Kept;
 use super::operator::ServerOperator;
 use super::probe::Probe;
 use crate::cli::Failure;
@@ -71,6 +76,7 @@ pub struct Rooms {
     pub control: Control,
     pub worker: Worker,
     pub placement: Placement,
+    pub events: Events,
     pub frontend: Frontend,
 }
 
@@ -104,11 +110,13 @@ impl Rooms {
         let images = images(settings, host.closed, blobs.clone()).await?;
         let ports = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
         let identity = Identity::open(ports).await.map_err(|e| failed("open the identities")(&e))?;
+        let dependents = Arc::new(Kept::default());
         let ports = hearth_control::Ports {
-            records,
+            records: records.clone(),
             packages: Arc::new(images.clone()),
             blobs: blobs.clone(),
             stored: stored(settings, &objects, &clock),
+            dependents: dependents.clone(),
             clock: clock.clone(),
             identity: identity.clone(),
         };
@@ -132,11 +140,27 @@ impl Rooms {
             },
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
-        let placement = Placement::new(placement(settings), worker.clone(), functions, clock);
+        let ports = hearth_events::Ports {
+            queue: queue(folder, keys)?,
+            records,
+            functions: functions.clone(),
+            couriers: Arc::new(courier(settings, &objects, &clock)),
+            clock: clock.clone(),
+        };
+        let events = Events::open(events(settings), ports).await.map_err(|e| failed("open the events")(&e))?;
+        dependents.keep(events.clone());
+        let ports = hearth_placement::Ports {
+            worker: worker.clone(),
+            functions,
+            events: Arc::new(events.clone()),
+            clock,
+        };
+        let placement = Placement::new(placement(settings), ports);
         control.provisioned_by(Arc::new(placement.clone()));
         let operator = ServerOperator {
             images: images.clone(),
             control: control.clone(),
+            events: events.clone(),
             logs: logs.clone(),
             isolation: settings.isolation,
             way: host.way,
@@ -146,14 +170,27 @@ impl Rooms {
             ended,
         };
         frontend.open(Services {
-            lambda: lambda(&control, &placement),
+            lambda: lambda(&control, &placement, &events),
             iam: identity.iam(),
             sts: identity.sts(),
             sessions: identity.sessions().clone(),
             objects: objects.clone(),
             operator: Arc::new(operator),
         });
-        Ok(Rooms { inside, logs, images, driver, pools, launcher_ended, objects, control, worker, placement, frontend })
+        Ok(Rooms {
+            inside,
+            logs,
+            images,
+            driver,
+            pools,
+            launcher_ended,
+            objects,
+            control,
+            worker,
+            placement,
+            events,
+            frontend,
+        })
     }
 }
 
@@ -234,13 +271,39 @@ fn endpoint_ports(address: SocketAddr) -> Vec<u16> {
     ports
 }
 
-fn lambda(control: &Control, placement: &Placement) -> hearth_wire_lambda::Service {
+/// What takes records of events to other services.
+fn courier(settings: &Settings, objects: &Objects, clock: &Arc<dyn Clock>) -> Courier {
+    let other = |endpoint: &Option<_>| endpoint.clone().map(|endpoint| Publisher { endpoint, clock: clock.clone() });
+    Courier {
+        objects: objects.clone(),
+        topics: other(&settings.endpoints_sns),
+        buses: other(&settings.endpoints_events),
+    }
+}
+
+fn queue(folder: &DataDir, keys: Arc<Keyring>) -> Result<Arc<dyn Queue>, Failure> {
+    let queue = SqliteQueue::open(&folder.queue()).map_err(|e| failed("open the queue")(&e))?;
+    Ok(Arc::new(SealedQueue::new(Arc::new(queue), keys)))
+}
+
+fn events(settings: &Settings) -> hearth_events::Config {
+    hearth_events::Config {
+        retry_base_delay: settings.async_retry_base_delay,
+        retention: settings.events_retention,
+        under_way_max: settings.account_concurrent_executions as usize,
+        // A quarter is left for who waits.
+        memory_share: settings.environments_memory_budget.0 / 4 * 3,
+    }
+}
+
+fn lambda(control: &Control, placement: &Placement, events: &Events) -> hearth_wire_lambda::Service {
     let own = Arc::new(control.clone());
     hearth_wire_lambda::Service {
         account: Some(own.clone()),
         aliases: Some(own.clone()),
         code: Some(own.clone()),
         code_signing: Some(own.clone()),
+        event_invoke_configs: Some(Arc::new(events.clone())),
         functions: Some(own.clone()),
         invoke: Some(Arc::new(placement.clone())),
         layers: Some(own.clone()),

@@ -99,21 +99,21 @@ impl Value for Option<PathBuf> {
     }
 }
 
-/// Where another S3 is, and who Hearth is there.
+/// Where another service is, and who Hearth is there.
 #[derive(Clone)]
-pub struct S3Endpoint {
+pub struct ServiceEndpoint {
     pub address: Endpoint,
     /// Key id and secret.
     pub credentials: Option<(String, Secret)>,
 }
 
-impl fmt::Debug for S3Endpoint {
+impl fmt::Debug for ServiceEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.address)
     }
 }
 
-impl Value for Option<S3Endpoint> {
+impl Value for Option<ServiceEndpoint> {
     const KIND: &'static str = "URL";
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -130,7 +130,7 @@ impl Value for Option<S3Endpoint> {
         });
         let credentials = credentials.map(|credentials| credentials.ok_or_else(bad)).transpose()?;
         let address = Endpoint::parse(&format!("http://{address}")).map_err(|_| bad())?;
-        Ok(Some(S3Endpoint { address, credentials }))
+        Ok(Some(ServiceEndpoint { address, credentials }))
     }
 }
 
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn another_s3_may_have_credentials() {
-        let parse = <Option<S3Endpoint> as Value>::parse;
+        let parse = <Option<ServiceEndpoint> as Value>::parse;
         assert!(parse("").unwrap().is_none());
         let plain = parse("http://127.0.0.1:9000").unwrap().unwrap();
         assert!(plain.credentials.is_none() && plain.address.to_string() == "http://127.0.0.1:9000");
