@@ -5,9 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
-use hearth_model::{
-    AccountId, FunctionArn, FunctionName, FunctionRef, LookupError, Qualifier, RefError, Region,
-};
+use hearth_model::{AccountId, FunctionArn, FunctionName, FunctionRef, LookupError, Qualifier, RefError, Region};
 use hearth_store::{Expect, Key, Records, RecordsError, Write};
 use hearth_wire::rest_json::Nothing;
 use hearth_wire::{Context, Coverage, Error, Parameter, ParameterStatus};

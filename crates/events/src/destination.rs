@@ -71,12 +71,7 @@ pub enum Parcel {
         at: Ms,
     },
     /// An event that came to nothing, as it was accepted (spec 5.6).
-    DeadLetter {
-        body: Bytes,
-        request_id: String,
-        error_code: String,
-        error_message: String,
-    },
+    DeadLetter { body: Bytes, request_id: String, error_code: String, error_message: String },
 }
 
 /// Reaches what is not in this room.

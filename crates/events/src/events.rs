@@ -5,7 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
-use hearth_model::{AcceptError, AcceptEvents, BoxFuture, Clock, FunctionArn, Functions, Invoke, InvokeError, NewEvent};
+use hearth_model::{
+    AcceptError, AcceptEvents, BoxFuture, Clock, FunctionArn, Functions, Invoke, InvokeError, NewEvent,
+};
 use hearth_store::queue::{Change, Ms, NewMessage, QueueName};
 use hearth_store::{Queue, QueueError, Records, RecordsError};
 use tokio::sync::Semaphore;

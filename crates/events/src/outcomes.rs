@@ -216,7 +216,9 @@ impl Events {
 
     async fn find(&self, partition: &str, id: &str) -> Result<(Message, bytes::Bytes), OutcomeError> {
         let found = self.shared.ports.queue.find(KIND, id.to_owned()).await?;
-        found.filter(|(message, _)| message.queue.partition == partition).ok_or_else(|| OutcomeError::Missing(id.to_owned()))
+        found
+            .filter(|(message, _)| message.queue.partition == partition)
+            .ok_or_else(|| OutcomeError::Missing(id.to_owned()))
     }
 }
 

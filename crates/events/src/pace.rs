@@ -7,7 +7,7 @@
 use hearth_store::queue::Ms;
 
 /// Where every function begins.
-const FIRST: usize = 4;
+const FIRST: usize = 2;
 /// Shortest time over which a number is judged.
 const WINDOW_MIN: Ms = 500;
 /// Longest.
@@ -142,7 +142,14 @@ mod tests {
         let mut under_way: Vec<(Ms, Ms)> = Vec::new();
         for now in (0..seconds * 1000).step_by(10) {
             let mut ended = Vec::new();
-            under_way.retain(|(until, took)| if *until <= now { ended.push(*took); false } else { true });
+            under_way.retain(|(until, took)| {
+                if *until <= now {
+                    ended.push(*took);
+                    false
+                } else {
+                    true
+                }
+            });
             ended.into_iter().for_each(|took| pace.ended(took, now));
             while pace.free(under_way.len(), now) > 0 {
                 let took = takes(under_way.len() + 1).max(10);
@@ -170,7 +177,7 @@ mod tests {
         let mut pace = Pace::new(1000, 0);
         pace.throttled(10);
         pace.throttled(20);
-        assert_eq!(pace.limit, 2);
+        assert_eq!(pace.limit, 1);
         pace.throttled(10 + HOLD);
         pace.throttled(20 + 2 * HOLD);
         let after = 20 + 2 * HOLD + PAUSE_MAX;

@@ -112,7 +112,9 @@ async fn deliver(
         };
         let record = record::json(&facts);
         match Target::parse(&destination) {
-            Some(target) if target.service == Service::Lambda => to_function(shared, arn, &target, record, note, delivered),
+            Some(target) if target.service == Service::Lambda => {
+                to_function(shared, arn, &target, record, note, delivered)
+            }
             Some(target) => {
                 let parcel = || Parcel::Record {
                     json: record.clone(),

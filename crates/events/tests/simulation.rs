@@ -261,8 +261,13 @@ async fn holds(simulation: &Simulation, events: &Events, accepted: &[String]) {
     let audit = events.audit().await.unwrap();
     assert!(audit.balanced, "{audit:?}");
     assert_eq!((audit.queued, audit.running), (0, 0), "something is left: {audit:?}");
-    let all: HashMap<String, Event> =
-        events.list(Filter::everything(PARTITION.to_owned())).await.unwrap().into_iter().map(|e| (e.id.clone(), e)).collect();
+    let all: HashMap<String, Event> = events
+        .list(Filter::everything(PARTITION.to_owned()))
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|e| (e.id.clone(), e))
+        .collect();
     assert_eq!(all.len() as u64, audit.accepted);
     let (seen, answered) = (simulation.world.seen.lock().unwrap(), simulation.world.answered.lock().unwrap());
     for id in accepted {

@@ -80,7 +80,8 @@ pub fn coverage() -> CoverageList {
 
 /// What is implemented of a service.
 fn implemented(service: &str) -> Vec<&'static Coverage> {
-    let own = [hearth_control::COVERAGE, hearth_events::COVERAGE, hearth_placement::COVERAGE].map(|own| ("lambda", own));
+    let own =
+        [hearth_control::COVERAGE, hearth_events::COVERAGE, hearth_placement::COVERAGE].map(|own| ("lambda", own));
     let all = own.iter().chain(hearth_identity::COVERAGE).filter(|(of, _)| *of == service);
     all.flat_map(|(_, covered)| covered.iter()).collect()
 }

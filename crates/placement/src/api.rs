@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hearth_model::{
-    ASYNC_PAYLOAD_MAX, AcceptError, AccountId, FunctionArn, FunctionError, FunctionRef, FunctionVersion, Invocation, Invoke, InvokeError, LookupError,
-    NewEvent, Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId,
+    ASYNC_PAYLOAD_MAX, AcceptError, AccountId, FunctionArn, FunctionError, FunctionRef, FunctionVersion, Invocation,
+    Invoke, InvokeError, LookupError, NewEvent, Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId,
 };
 use hearth_wire::{Context, Coverage, Error, Parameter, ParameterStatus};
 use hearth_wire_lambda::errors::service_exception;
@@ -160,10 +160,8 @@ fn draw(random: u128) -> f64 {
 }
 
 fn refuse_unsupported(input: &InvocationRequest) -> Result<(), Error> {
-    let refused = [
-        (input.durable_execution_name.is_some(), "DurableExecutionName"),
-        (input.tenant_id.is_some(), "TenantId"),
-    ];
+    let refused =
+        [(input.durable_execution_name.is_some(), "DurableExecutionName"), (input.tenant_id.is_some(), "TenantId")];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, name)) => Err(Error::not_supported(format_args!("lambda:Invoke with {name}"))),
         None => Ok(()),
@@ -206,9 +204,9 @@ fn invoke_error(error: InvokeError, function: &FunctionVersion) -> Error {
             "Functions for {architecture} cannot run on this host, which is {}.",
             std::env::consts::ARCH
         )),
-        InvokeError::Unconfined { reason } => service_exception(format!(
-            "Functions cannot run confined on this host ({reason}); see hearth doctor."
-        )),
+        InvokeError::Unconfined { reason } => {
+            service_exception(format!("Functions cannot run confined on this host ({reason}); see hearth doctor."))
+        }
         InvokeError::ShuttingDown => Error::new(503, "ServiceUnavailableException", "Hearth is shutting down."),
         InvokeError::Internal(cause) => {
             tracing::error!(function = %function.key.name, %cause, "an invocation failed in the platform");

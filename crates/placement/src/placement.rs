@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 use hearth_model::{
-    AcceptEvents, AccountId, Architecture, BoxFuture, Clock, FunctionName, FunctionVersion, Functions, Invocation, Invoke,
-    InvokeError, LogStreamId, Region, Response, VersionKey,
+    AcceptEvents, AccountId, Architecture, BoxFuture, Clock, FunctionName, FunctionVersion, Functions, Invocation,
+    Invoke, InvokeError, LogStreamId, Region, Response, VersionKey,
 };
 use hearth_worker::{Environment, Refused, Worker};
 use tokio::sync::{Notify, oneshot};

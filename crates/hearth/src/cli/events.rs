@@ -71,8 +71,13 @@ pub async fn run(global: &Global, client: &Client, command: EventsCommand) -> Re
 
 async fn list(global: &Global, client: &Client, options: ListOptions) -> Result<(), Failure> {
     let ListOptions { function, state, since, until, limit } = options;
-    let wanted =
-        [("function", function), ("state", state), ("since", since), ("until", until), ("limit", Some(limit.to_string()))];
+    let wanted = [
+        ("function", function),
+        ("state", state),
+        ("since", since),
+        ("until", until),
+        ("limit", Some(limit.to_string())),
+    ];
     let answer: Value = client.get(&format!("{PATH}{}", query(&wanted))).await?.json()?;
     if global.json {
         return output::document(&answer);

@@ -91,9 +91,6 @@ mod tests {
     #[test]
     fn objects_are_named_as_recorded() {
         let key = key("f", "5b3c4f6e-0000-4000-8000-000000000001", 1_769_860_800_123);
-        assert_eq!(
-            key,
-            "aws/lambda/async/f/2026/01/31/2026-01-31T12.00.00-5b3c4f6e-0000-4000-8000-000000000001"
-        );
+        assert_eq!(key, "aws/lambda/async/f/2026/01/31/2026-01-31T12.00.00-5b3c4f6e-0000-4000-8000-000000000001");
     }
 }

@@ -149,12 +149,8 @@ impl Rooms {
         };
         let events = Events::open(events(settings), ports).await.map_err(|e| failed("open the events")(&e))?;
         dependents.keep(events.clone());
-        let ports = hearth_placement::Ports {
-            worker: worker.clone(),
-            functions,
-            events: Arc::new(events.clone()),
-            clock,
-        };
+        let ports =
+            hearth_placement::Ports { worker: worker.clone(), functions, events: Arc::new(events.clone()), clock };
         let placement = Placement::new(placement(settings), ports);
         control.provisioned_by(Arc::new(placement.clone()));
         let operator = ServerOperator {

@@ -71,12 +71,7 @@ impl World {
         let worker = Worker::new(hearth_worker::Config::default(), ports);
         let functions = Arc::new(Catalog::default());
         let events = Arc::new(Accepted::default());
-        let ports = crate::Ports {
-            worker,
-            functions: functions.clone(),
-            events: events.clone(),
-            clock: clock.clone(),
-        };
+        let ports = crate::Ports { worker, functions: functions.clone(), events: events.clone(), clock: clock.clone() };
         let placement = Placement::new(config, ports);
         World { placement, functions, events, clock, host, _folder: folder }
     }

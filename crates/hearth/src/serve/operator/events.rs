@@ -32,11 +32,7 @@ pub async fn answer(events: &Events, request: EventsRequest) -> Result<Value, Op
     }
 }
 
-fn filter(
-    partition: String,
-    function: Option<FunctionArn>,
-    wanted: EventsFilter,
-) -> Result<Filter, OperatorError> {
+fn filter(partition: String, function: Option<FunctionArn>, wanted: EventsFilter) -> Result<Filter, OperatorError> {
     let mut filter = Filter { function, state: wanted.state, ..Filter::everything(partition) };
     if let Some(text) = wanted.since {
         filter.since = milliseconds(moment("since", &text)?);
@@ -63,7 +59,9 @@ fn document(value: &impl serde::Serialize) -> Result<Value, OperatorError> {
 fn refused(error: OutcomeError) -> OperatorError {
     let message = error.to_string();
     match error {
-        OutcomeError::Missing(_) | OutcomeError::NoFunction(_) => OperatorError { status: 404, code: "NotFound", message },
+        OutcomeError::Missing(_) | OutcomeError::NoFunction(_) => {
+            OperatorError { status: 404, code: "NotFound", message }
+        }
         OutcomeError::NotOver(..) => OperatorError { status: 409, code: "Conflict", message },
         OutcomeError::NoState(_) => bad_request(message),
         OutcomeError::NotStored | OutcomeError::Store(_) => OperatorError { status: 500, code: "Internal", message },
