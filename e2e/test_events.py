@@ -1,29 +1,27 @@
 """Asynchronous events: accepted, tried, ended, and told of, by boto3, the AWS CLI and Hearth's own command line."""
 
+import contextlib
+import http.server
 import json
 import subprocess
+import threading
+import time
+import urllib.parse
 import uuid
 
 import pytest
 from botocore.exceptions import ClientError
 
 from conftest import Functions, make_client
-from hearth import BINARY, environment, eventually
+from hearth import BINARY, Server, environment, eventually
 from packages import python
 
 FAST = ("--async-retry-base-delay", "100ms")
-# Appends what it sees to a bucket, by the endpoint inside: what a handler saw outlives its environment.
-RECORDS = """
-    import boto3, time
-    s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
-"""
 
 
 @pytest.fixture(scope="module")
 def quick(base, cache):
     """A server whose retries come soon."""
-    from hearth import Server
-
     server = Server(base / f"data-{uuid.uuid4().hex[:8]}", cache, *FAST).start()
     yield server
     server.stop()
@@ -342,3 +340,113 @@ def test_the_command_line_queues(own):
     )
     assert ended(own, ran.stdout.strip())["state"] == "succeeded"
     assert eventually("the log", caught) == [{"n": 1}]
+
+
+@contextlib.contextmanager
+def listening():
+    """Another service: answers the requests that it has got, and to each what `answers` says next."""
+    got, answers = [], []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"])).decode()
+            got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            status, said = answers.pop(0) if answers else (200, "{}")
+            self.send_response(status)
+            self.send_header("content-length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said.encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://KEY:SECRET@127.0.0.1:{server.server_port}", got, answers
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_topics_and_buses_are_reached_at_their_endpoints(start):
+    with listening() as (url, got, answers):
+        server = start(*FAST, "--endpoints-sns", url, "--endpoints-events", url)
+        client = make_client(server)
+        functions = Functions(client)
+        at = "us-east-1:000000000000"
+        topic, bus = f"arn:aws:sns:{at}:t", f"arn:aws:events:{at}:event-bus/b"
+        name = functions.make(python("if event: raise ValueError('no')"), DeadLetterConfig={"TargetArn": topic})
+        client.put_function_event_invoke_config(
+            FunctionName=name,
+            MaximumRetryAttempts=0,
+            DestinationConfig={"OnSuccess": {"Destination": topic}, "OnFailure": {"Destination": bus}},
+        )
+        client.invoke(FunctionName=name, InvocationType="Event", Payload=b"0")
+        [(headers, body)] = eventually("a message", lambda: got)
+        form = dict(urllib.parse.parse_qsl(body))
+        assert (form["Action"], form["TopicArn"]) == ("Publish", topic)
+        assert json.loads(form["Message"])["requestContext"]["condition"] == "Success"
+        assert "/us-east-1/sns/aws4_request" in headers["authorization"]
+        got.clear()
+        # What fails is tried again; a bus may refuse an event in an answer that is well.
+        answers += [(500, "<Error><Code>Busy</Code></Error>"), (200, '{"FailedEntryCount": 0}')]
+        id = client.invoke(FunctionName=name, InvocationType="Event", Payload=b"1")["ResponseMetadata"]["RequestId"]
+        eventually("an event, and a dead letter", lambda: got[2:])
+        entries = [json.loads(body)["Entries"] for headers, body in got if "x-amz-target" in headers]
+        assert len(entries) == 2
+        [entry] = entries[1]
+        assert (entry["Source"], entry["EventBusName"]) == ("lambda", bus)
+        assert entry["DetailType"] == "Lambda Function Invocation Result - Failure"
+        assert entry["Resources"] == [bus, f"arn:aws:lambda:{at}:function:{name}:$LATEST"]
+        assert json.loads(entry["Detail"])["requestPayload"] == 1
+        [form] = [dict(urllib.parse.parse_qsl(body)) for headers, body in got if "x-amz-target" not in headers]
+        assert form["Message"] == "1"
+        attributes = {
+            form[f"MessageAttributes.entry.{n}.Name"]: form[f"MessageAttributes.entry.{n}.Value.StringValue"]
+            for n in (1, 2, 3)
+        }
+        assert attributes == {"RequestID": id, "ErrorCode": "200", "ErrorMessage": "no"}
+        assert form["MessageAttributes.entry.2.Value.DataType"] == "Number"
+        path = f"/_hearth/v1/events/{id}"
+        found = eventually("its end", lambda: (e := json.loads(server.request("GET", path)[2])["events"][0]).get("reason") and e)
+        assert (found["state"], found["destination"]) == ("delivered", f"{bus},{topic}")
+
+
+def test_services_that_are_not_there_are_refused_by_name(own):
+    name = own.make(python("pass"))
+    at = f"us-east-1:{own.account}"
+    for arn, service in [
+        (f"arn:aws:sqs:{at}:q", "SQS"),
+        (f"arn:aws:sns:{at}:t", "SNS"),
+        (f"arn:aws:events:{at}:event-bus/b", "EventBridge"),
+    ]:
+        with pytest.raises(ClientError, match=f"Hearth does not support destinations of {service}"):
+            own.client.put_function_event_invoke_config(
+                FunctionName=name, DestinationConfig={"OnFailure": {"Destination": arn}}
+            )
+
+
+def test_an_events_place_does_not_depend_on_other_functions(own):
+    busy, other = own.make(python("import time\ntime.sleep(0.2)")), own.make(python("pass"))
+    ended(own, send(own, other))
+    for _ in range(200):
+        send(own, busy)
+    began = time.monotonic()
+    event = send(own, other)
+    assert ended(own, event)["state"] == "succeeded"
+    left = hearth(own, "events", "list", "--function", busy, "--state", "queued")["events"]
+    assert left, f"the busy function was done first, after {time.monotonic() - began:.1f} s"
+    hearth(own, "events", "purge", "--function", busy)
+
+
+def test_metrics_count_what_became_of_events(own):
+    name = own.make(python("raise ValueError('no')"))
+    own.client.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=0)
+    ended(own, send(own, name))
+    text = own.server.request("GET", "/_hearth/metrics")[2].decode()
+    labels = f'account="{own.account}",region="us-east-1",function_name="{name}",resource="{name}"'
+    for family in ("async_events_received", "async_events_dropped"):
+        assert f"aws_lambda_{family}_total{{{labels}}} 1\n" in text
+    assert f"aws_lambda_async_event_age_milliseconds_count{{{labels}}} 1\n" in text
+    assert "# TYPE aws_lambda_dead_letter_errors_total counter" in text

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hearth_model::{
-    FunctionArn, FunctionError, FunctionRef, FunctionVersion, Invocation, InvokeError, LookupError,
+    BodyError, FunctionArn, FunctionError, FunctionRef, FunctionVersion, Invocation, InvokeError, LookupError,
     RESPONSE_PAYLOAD_MAX, RequestId,
 };
 use hearth_store::queue::{Change, Message, Ms};
@@ -12,7 +12,7 @@ use hearth_store::queue::{Change, Message, Ms};
 use crate::events::Shared;
 use crate::note::{Attempt, FAILED, Note, SUCCEEDED};
 use crate::record::{Answer, KEPT_MAX};
-use crate::retry::{self, Condition, Ended, Next};
+use crate::retry::{self, Condition, Ended, Next, Policy};
 use crate::settle::{self, Over};
 
 /// Longest text of an error that is kept.
@@ -35,112 +35,130 @@ pub enum Felt {
     Nothing,
 }
 
-const OVER: Done = Done { felt: Felt::Nothing, again: None };
-
 /// Runs an event once, or ends it. Ready when what follows is on disk.
 pub async fn run(shared: Arc<Shared>, message: Message, payload: Bytes) -> Done {
-    let now = shared.now();
-    let mut note = match Note::read(&message.note) {
-        Ok(note) => note,
-        Err(error) => {
-            tracing::error!(request_id = %message.id, %error, "what is kept of an event cannot be read");
-            Note::default()
-        }
-    };
-    note.taken(message.turns);
-    let Some(arn) = parse(&note.arn) else {
-        settle::over(&shared, &message, note, payload, Over::nowhere(Condition::FunctionNotFound)).await;
-        return OVER;
-    };
-    shared.counts.age(&arn, now.saturating_sub(message.sent));
-    let policy = shared.policy(&arn);
-    let target = match shared.ports.functions.find(&arn) {
-        Ok(target) => target,
-        Err(LookupError::NotFound(_)) => {
-            settle::over(&shared, &message, note, payload, Over::nowhere(Condition::FunctionNotFound)).await;
-            return OVER;
-        }
+    let run = Run::begin(&shared, message, payload);
+    let Some(arn) = parse(&run.note.arn) else { return run.over(Condition::FunctionNotFound, None, None).await };
+    shared.counts.age(&arn, run.started.saturating_sub(run.message.sent));
+    let function = match shared.ports.functions.find(&arn) {
+        Ok(target) => target.choose(shared.draw()),
+        Err(LookupError::NotFound(_)) => return run.over(Condition::FunctionNotFound, None, None).await,
         Err(error @ LookupError::NotReady(_)) => {
-            let refused = Refused { kind: "ResourceConflictException", said: error.to_string(), throttled: false };
-            return back(&shared, &message, note, &policy, refused, now).await;
+            return run.refused(Refused::by_platform("ResourceConflictException", error.to_string())).await;
         }
     };
-    let function = target.choose(shared.draw());
     let reserved = shared.ports.functions.reservation(&function.key).function;
-    if let Some(condition) = retry::before(&policy, &note.standing(message.sent), reserved, now) {
-        let answer = note.answer.take();
-        let over = Over { condition, answer, function: Some(function) };
-        settle::over(&shared, &message, note, payload, over).await;
-        return OVER;
+    let standing = run.note.standing(run.message.sent);
+    if let Some(condition) = retry::before(&run.policy, &standing, reserved, run.started) {
+        let answer = run.note.answer.clone();
+        return run.over(condition, answer, Some(function)).await;
     }
-    match invoke(&shared, &message, &note, &function, payload.clone()).await {
+    match run.invoke(&function).await {
+        Ok(answer) => run.answered(answer, function).await,
         Err(InvokeError::ShuttingDown) => {
-            give_back(&shared, &message, note, now).await;
+            let now = run.started;
+            give_back(&shared, &run.message, run.note, now).await;
             Done { felt: Felt::Nothing, again: Some(now) }
         }
-        Err(error) => back(&shared, &message, note, &policy, refused(&error), now).await,
-        Ok(answer) => {
-            let ended = shared.now();
-            let again = settled_or_again(&shared, message, note, payload, answer, function, (now, ended)).await;
-            Done { felt: Felt::Ran(ended.saturating_sub(now)), again }
-        }
+        Err(error) => run.refused(Refused::of(&error)).await,
     }
 }
 
-async fn settled_or_again(
-    shared: &Arc<Shared>,
+/// What to do about an attempt that a fault of Hearth's own has cut off.
+pub async fn broken(shared: &Arc<Shared>, message: Message) -> Done {
+    Run::begin(shared, message, Bytes::new()).refused(Refused::by_fault()).await
+}
+
+/// One attempt under way.
+struct Run<'a> {
+    shared: &'a Arc<Shared>,
     message: Message,
-    mut note: Note,
+    note: Note,
     payload: Bytes,
-    answer: Answer,
-    function: Arc<FunctionVersion>,
-    (started, now): (Ms, Ms),
-) -> Option<Ms> {
-    let (outcome, ended) = if answer.failed { (FAILED, Ended::Failed) } else { (SUCCEEDED, Ended::Succeeded) };
-    let (error_type, error_message) = if answer.failed { answer.error() } else { (None, None) };
-    let error_message = error_message.map(|text| cut(text, ERROR_MAX));
-    note.add(Attempt { started: Some(started), outcome: outcome.to_owned(), error_type, error_message });
-    note.refusals = 0;
-    note.failures += u32::from(answer.failed);
-    let policy = parse(&note.arn).map(|arn| shared.policy(&arn)).unwrap_or_else(|| shared.default_policy());
-    match retry::after(&policy, &note.standing(message.sent), ended, now) {
-        Next::Over(condition) => {
-            note.answer = None;
-            let over = Over { condition, answer: Some(answer), function: Some(function) };
-            settle::over(shared, &message, note, payload, over).await;
-            None
-        }
-        Next::Again(due) => {
-            note.answer = Some(answer).filter(|answer| answer.payload.get().len() <= KEPT_MAX);
-            let change = Change::Return { receipt: message.receipt(), due, note: note.written() };
-            shared.commit(vec![change]).await;
-            Some(due)
-        }
-    }
+    policy: Policy,
+    started: Ms,
 }
 
-async fn invoke(
-    shared: &Shared,
-    message: &Message,
-    note: &Note,
-    function: &Arc<FunctionVersion>,
-    payload: Bytes,
-) -> Result<Answer, InvokeError> {
-    let invocation = Invocation {
-        request_id: RequestId::new(message.id.as_str()),
-        function: function.clone(),
-        invoked_arn: note.arn.clone(),
-        payload,
-        content_type: note.content_type.clone(),
-        client_context: note.client_context.clone(),
-        trace: note.trace.clone(),
-        wants_log_tail: false,
-    };
-    let response = shared.invoke()?.invoke(invocation).await?;
-    let failed = |error: hearth_model::BodyError| InvokeError::Internal(error.to_string().into());
-    let (head, body, _) = response.collect(RESPONSE_PAYLOAD_MAX).await.map_err(failed)?;
-    let failed = matches!(head.function_error, Some(FunctionError::Unhandled));
-    Ok(Answer::new(head.executed_version.to_string(), failed, &body))
+impl<'a> Run<'a> {
+    fn begin(shared: &'a Arc<Shared>, message: Message, payload: Bytes) -> Self {
+        let mut note = Note::read(&message.note).unwrap_or_else(|error| {
+            tracing::error!(request_id = %message.id, %error, "what is kept of an event cannot be read");
+            Note::default()
+        });
+        note.taken(message.turns);
+        let policy = parse(&note.arn).map_or_else(|| shared.default_policy(), |arn| shared.policy(&arn));
+        Run { shared, started: shared.now(), message, note, payload, policy }
+    }
+
+    async fn invoke(&self, function: &Arc<FunctionVersion>) -> Result<Answer, InvokeError> {
+        let invocation = Invocation {
+            request_id: RequestId::new(self.message.id.as_str()),
+            function: function.clone(),
+            invoked_arn: self.note.arn.clone(),
+            payload: self.payload.clone(),
+            content_type: self.note.content_type.clone(),
+            client_context: self.note.client_context.clone(),
+            trace: self.note.trace.clone(),
+            wants_log_tail: false,
+        };
+        let response = self.shared.invoke()?.invoke(invocation).await?;
+        let failed = |error: BodyError| InvokeError::Internal(error.to_string().into());
+        let (head, body, _) = response.collect(RESPONSE_PAYLOAD_MAX).await.map_err(failed)?;
+        let failed = matches!(head.function_error, Some(FunctionError::Unhandled));
+        Ok(Answer::new(head.executed_version.to_string(), failed, &body))
+    }
+
+    /// The function has answered.
+    async fn answered(mut self, answer: Answer, function: Arc<FunctionVersion>) -> Done {
+        let now = self.shared.now();
+        let felt = Felt::Ran(now.saturating_sub(self.started));
+        let (outcome, ended) = if answer.failed { (FAILED, Ended::Failed) } else { (SUCCEEDED, Ended::Succeeded) };
+        let (error_type, error_message) = if answer.failed { answer.error() } else { (None, None) };
+        let error_message = error_message.map(|text| cut(text, ERROR_MAX));
+        let (started, outcome) = (Some(self.started), outcome.to_owned());
+        self.note.add(Attempt { started, outcome, error_type, error_message });
+        self.note.refusals = 0;
+        self.note.failures += u32::from(answer.failed);
+        match retry::after(&self.policy, &self.note.standing(self.message.sent), ended, now) {
+            Next::Over(condition) => Done { felt, ..self.over(condition, Some(answer), Some(function)).await },
+            Next::Again(due) => {
+                self.note.answer = Some(answer).filter(|answer| answer.payload.get().len() <= KEPT_MAX);
+                self.again(due, felt).await
+            }
+        }
+    }
+
+    /// The function has not seen it.
+    async fn refused(mut self, refused: Refused) -> Done {
+        self.note.add(Attempt {
+            started: Some(self.started),
+            outcome: if refused.throttled { "throttled" } else { "refused" }.to_owned(),
+            error_type: Some(refused.kind.to_owned()),
+            error_message: Some(cut(refused.said, ERROR_MAX)),
+        });
+        self.note.refusals += 1;
+        let felt = if refused.throttled { Felt::Throttled } else { Felt::Nothing };
+        let standing = self.note.standing(self.message.sent);
+        // It is never over by this: its age ends it, when it is looked at again.
+        let due = match retry::after(&self.policy, &standing, Ended::Refused, self.shared.now()) {
+            Next::Again(due) => due,
+            Next::Over(_) => self.started,
+        };
+        self.again(due, felt).await
+    }
+
+    /// To the queue, to be tried again later.
+    async fn again(self, due: Ms, felt: Felt) -> Done {
+        let change = Change::Return { receipt: self.message.receipt(), due, note: self.note.written() };
+        self.shared.commit(vec![change]).await;
+        Done { felt, again: Some(due) }
+    }
+
+    async fn over(self, condition: Condition, answer: Option<Answer>, function: Option<Arc<FunctionVersion>>) -> Done {
+        let over = Over { condition, answer, function };
+        settle::over(self.shared, &self.message, self.note, self.payload, over).await;
+        Done { felt: Felt::Nothing, again: None }
+    }
 }
 
 /// Why an attempt did not reach its function.
@@ -150,61 +168,32 @@ struct Refused {
     throttled: bool,
 }
 
-fn refused(error: &InvokeError) -> Refused {
-    let said = error.to_string();
-    match error {
-        InvokeError::Throttled(_) | InvokeError::HostFull { .. } => {
-            Refused { kind: "TooManyRequestsException", said, throttled: true }
-        }
-        InvokeError::RuntimeMissing(_) | InvokeError::OtherArchitecture(_) => {
-            Refused { kind: "InvalidRuntimeException", said, throttled: false }
-        }
-        InvokeError::Unconfined { .. } | InvokeError::ShuttingDown => {
-            Refused { kind: "ServiceException", said, throttled: false }
-        }
-        InvokeError::Internal(cause) => {
-            tracing::error!(%cause, "an event could not be run");
-            let said = "An internal error occurred; Hearth's log says more.".to_owned();
-            Refused { kind: "ServiceException", said, throttled: false }
+impl Refused {
+    fn of(error: &InvokeError) -> Self {
+        match error {
+            InvokeError::Throttled(_) | InvokeError::HostFull { .. } => {
+                Refused { kind: "TooManyRequestsException", said: error.to_string(), throttled: true }
+            }
+            InvokeError::RuntimeMissing(_) | InvokeError::OtherArchitecture(_) => {
+                Refused::by_platform("InvalidRuntimeException", error.to_string())
+            }
+            InvokeError::Unconfined { .. } | InvokeError::ShuttingDown => {
+                Refused::by_platform("ServiceException", error.to_string())
+            }
+            InvokeError::Internal(cause) => {
+                tracing::error!(%cause, "an event could not be run");
+                Refused::by_fault()
+            }
         }
     }
-}
 
-/// To the queue, to be tried again later.
-async fn back(
-    shared: &Arc<Shared>,
-    message: &Message,
-    mut note: Note,
-    policy: &retry::Policy,
-    refused: Refused,
-    started: Ms,
-) -> Done {
-    let outcome = if refused.throttled { "throttled" } else { "refused" };
-    note.add(Attempt {
-        started: Some(started),
-        outcome: outcome.to_owned(),
-        error_type: Some(refused.kind.to_owned()),
-        error_message: Some(cut(refused.said, ERROR_MAX)),
-    });
-    note.refusals += 1;
-    // It is never over by this: its age ends it, when it is looked at again.
-    let again = match retry::after(policy, &note.standing(message.sent), Ended::Refused, shared.now()) {
-        Next::Again(due) => due,
-        Next::Over(_) => started,
-    };
-    shared.commit(vec![Change::Return { receipt: message.receipt(), due: again, note: note.written() }]).await;
-    let felt = if refused.throttled { Felt::Throttled } else { Felt::Nothing };
-    Done { felt, again: Some(again) }
-}
+    fn by_platform(kind: &'static str, said: String) -> Self {
+        Refused { kind, said, throttled: false }
+    }
 
-/// What to do about an attempt that a fault of Hearth's own has cut off.
-pub async fn broken(shared: &Arc<Shared>, message: &Message) -> Done {
-    let now = shared.now();
-    let mut note = Note::read(&message.note).unwrap_or_default();
-    note.taken(message.turns);
-    let said = "An internal error occurred; Hearth's log says more.".to_owned();
-    let refused = Refused { kind: "ServiceException", said, throttled: false };
-    back(shared, message, note, &shared.default_policy(), refused, now).await
+    fn by_fault() -> Self {
+        Refused::by_platform("ServiceException", "An internal error occurred; Hearth's log says more.".to_owned())
+    }
 }
 
 /// To the queue as if it had never been taken.

@@ -14,6 +14,8 @@ use crate::record::timestamp;
 
 /// Events of one list.
 pub const LIST_MAX: usize = 10_000;
+/// Events that are read at once: they may have answers with them.
+const LOOK: usize = 500;
 /// Events that a purge ends in one transaction.
 const PURGE_STEP: usize = 500;
 
@@ -107,7 +109,8 @@ impl Events {
     /// Newest first.
     pub async fn list(&self, filter: Filter) -> Result<Vec<Event>, OutcomeError> {
         let state = filter.state.as_deref().map(which).transpose()?;
-        let look = Look {
+        let wanted = filter.function.clone().filter(|arn| arn.qualifier.is_some()).map(|arn| arn.to_string());
+        let mut look = Look {
             kind: KIND,
             partition: Some(filter.function.as_ref().map_or(filter.partition, partition)),
             name: filter.function.as_ref().map(|arn| arn.name.to_string()),
@@ -115,12 +118,19 @@ impl Events {
             since: filter.since,
             until: filter.until,
             below: NEVER,
-            limit: filter.limit.min(LIST_MAX),
+            limit: LOOK,
         };
-        let found = self.shared.ports.queue.look(look).await?;
-        let events = found.iter().map(shown);
-        let wanted = filter.function.filter(|arn| arn.qualifier.is_some()).map(|arn| arn.to_string());
-        Ok(events.filter(|event| wanted.as_ref().is_none_or(|wanted| event.function_arn == *wanted)).collect())
+        let limit = filter.limit.min(LIST_MAX);
+        let mut events = Vec::new();
+        loop {
+            let page = self.shared.ports.queue.look(look.clone()).await?;
+            let meant = |event: &Event| wanted.as_ref().is_none_or(|wanted| event.function_arn == *wanted);
+            events.extend(page.iter().map(shown).filter(meant).take(limit - events.len()));
+            match page.last() {
+                Some(last) if page.len() == LOOK && events.len() < limit => look.below = last.number,
+                _ => return Ok(events),
+            }
+        }
     }
 
     /// An event of an account and region.

@@ -145,7 +145,7 @@ impl Pump {
                     Ok(done) => done,
                     Err(error) => {
                         tracing::error!(request_id = %message.id, %error, "the run of an event was cut off");
-                        attempt::broken(&shared, &message).await
+                        attempt::broken(&shared, message).await
                     }
                 };
                 drop(room);

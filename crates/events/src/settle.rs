@@ -28,14 +28,8 @@ pub struct Over {
     pub condition: Condition,
     /// Of the last attempt that reached the function.
     pub answer: Option<Answer>,
+    /// `None` when there is none any more.
     pub function: Option<Arc<FunctionVersion>>,
-}
-
-impl Over {
-    /// There is no function any more.
-    pub fn nowhere(condition: Condition) -> Self {
-        Over { condition, answer: None, function: None }
-    }
 }
 
 /// What was delivered where, and what was not and why.

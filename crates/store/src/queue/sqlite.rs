@@ -1,7 +1,7 @@
 //! Queues in one SQLite file: the embedded engine of [`Queue`].
 //!
 //! Bodies lie in a table of their own, so that a change of state does not write them again. Queues are named by numbers in
-//! every index: a name is long, and there are few.
+//! every index: a name is long, and there are few. `CROSS JOIN` keeps the order of a join as it is written.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -114,7 +114,7 @@ impl Queue for SqliteQueue {
             };
             connection
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM messages m JOIN queues q USING (queue)
+                    "SELECT {COLUMNS} FROM messages m CROSS JOIN queues q USING (queue)
                      WHERE q.kind = ?1 AND (?2 IS NULL OR q.partition = ?2) AND (?3 IS NULL OR q.name = ?3)
                          AND CASE ?4 WHEN 0 THEN 1 WHEN 1 THEN m.due IS NOT NULL AND m.held = 0
                                      WHEN 2 THEN m.held = 1 ELSE m.state = ?5 END
@@ -173,7 +173,8 @@ impl Queue for SqliteQueue {
         Box::pin(self.file.write(Outlives::Process, move |connection| {
             let seen: Vec<(i64, bool, bool)> = connection
                 .prepare_cached(
-                    "SELECT m.number, m.sent < ?1, m.due IS NULL AND q.kind = ?2 FROM messages m JOIN queues q USING (queue)
+                    "SELECT m.number, m.sent < ?1, m.due IS NULL AND q.kind = ?2
+                     FROM messages m CROSS JOIN queues q USING (queue)
                      WHERE m.number > ?3 ORDER BY m.number LIMIT ?4",
                 )?
                 .query_map(
