@@ -124,6 +124,10 @@ impl Functions for World {
     fn is_current(&self, _: &VersionKey) -> bool {
         true
     }
+
+    fn provisions(&self) -> Vec<Provision> {
+        Vec::new()
+    }
 }
 
 impl Invoke for World {

@@ -11,8 +11,7 @@ use hearth_identity::Sessions;
 use hearth_model::{
     AcceptError, AcceptEvents, AccountId, Architecture, BoxFuture, Clock, CodeHash, CodeTree, FunctionArn,
     FunctionName, FunctionVersion, Functions, LogGroup, LookupError, Materials, MaterialsError, Memory, NewEvent,
-    Provision, Region, Reservation, Root, Runtime,
-    RuntimeTree, Secret, SystemClock, Target, Version, VersionKey,
+    Provision, Region, Reservation, Root, Runtime, RuntimeTree, Secret, SystemClock, Target, Version, VersionKey,
 };
 use hearth_observe::Logs;
 use hearth_sandbox::{
