@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use hearth_wire::event_stream::Frames;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -16,6 +18,8 @@ pub enum Body {
     Whole(Option<Bytes>),
     /// The sender bounds what waits.
     Pieces(mpsc::Receiver<Bytes>),
+    /// An event stream.
+    Frames(Frames),
     /// Of S3.
     Objects(hearth_objects::Body),
 }
@@ -39,6 +43,9 @@ impl http_body::Body for Body {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(|b| Ok(Frame::data(b))))
             }
             Body::Pieces(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece)))),
+            Body::Frames(frames) => {
+                Pin::new(frames).poll_next(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+            }
             Body::Objects(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -46,7 +53,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Body::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Body::Pieces(_) => false,
+            Body::Pieces(_) | Body::Frames(_) => false,
             Body::Objects(body) => body.is_end_stream(),
         }
     }
@@ -54,7 +61,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Body::Pieces(_) => SizeHint::default(),
+            Body::Pieces(_) | Body::Frames(_) => SizeHint::default(),
             Body::Objects(body) => http_body::Body::size_hint(body),
         }
     }

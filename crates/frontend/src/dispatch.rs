@@ -9,7 +9,7 @@ use hearth_identity::{Caller, Identified, IdentifyError, Presented, identify};
 use hearth_model::SYNC_PAYLOAD_MAX;
 use hearth_wire::query::{self, Form};
 use hearth_wire::rest_json::Parts;
-use hearth_wire::{Context, Error, MessageKey, Reply, RoleSession};
+use hearth_wire::{Context, Error, MessageKey, Reply, ReplyBody, RoleSession};
 use hearth_wire_lambda::{Info, Operation};
 
 use crate::absent;
@@ -221,8 +221,11 @@ async fn answer_lambda(
     body: Incoming,
     request_id: &str,
 ) -> Reply {
-    let invoke = info.operation == Operation::Invoke;
-    let limit = if invoke { SYNC_PAYLOAD_MAX } else { REQUEST_MAX };
+    let (limit, name) = match info.operation {
+        Operation::Invoke => (SYNC_PAYLOAD_MAX, "InvokeFunction"),
+        Operation::InvokeWithResponseStream => (SYNC_PAYLOAD_MAX, info.name),
+        _ => (REQUEST_MAX, info.name),
+    };
     let _room = match inside {
         Some(inside) => inside.room(http_body::Body::size_hint(&body).exact(), limit).await,
         None => None,
@@ -230,7 +233,6 @@ async fn answer_lambda(
     let body = match body::read(body, limit).await {
         Ok(body) => body,
         Err(ReadError::TooLarge) => {
-            let name = if invoke { "InvokeFunction" } else { info.name };
             let message = format!("Request must be smaller than {limit} bytes for the {name} operation");
             let error = Error::new(413, "RequestEntityTooLargeException", message);
             return Error { key: MessageKey::Upper, ..error }.rest_json();
@@ -252,7 +254,10 @@ async fn answer_lambda(
 }
 
 fn render(reply: Reply) -> Response<Body> {
-    let mut response = Response::new(Body::whole(reply.body));
+    let mut response = Response::new(match reply.body {
+        ReplyBody::Whole(body) => Body::whole(body),
+        ReplyBody::Frames(frames) => Body::Frames(frames),
+    });
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let no_content = reply.status == 204;
     for (name, value) in reply.headers {
