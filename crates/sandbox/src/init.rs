@@ -18,6 +18,7 @@ use rustix::thread::CapabilitySet;
 use seccompiler::BpfProgram;
 
 use crate::cgroup::PROCESSES_MAX;
+use crate::driver::LOG_FD;
 use crate::layers::{Layer, stands};
 use crate::packet::{Packet, Writer, answer};
 use crate::sys::{self, Fork, Program, Resource};
@@ -32,7 +33,7 @@ pub mod request {
     pub const DIAL: u8 = 2;
     /// What comes along (a sum of [`super::part`]s), and the descriptors in that order.
     pub const ATTACH: u8 = 3;
-    /// Descriptors: the command in a memory file, the output. Answer: pid.
+    /// Descriptors: the command in a memory file, the output, perhaps the pipe for log records. Answer: pid.
     pub const SPAWN: u8 = 4;
     /// As SPAWN, but runs a trial of `probe`, which the program names.
     pub const TRY: u8 = 8;
@@ -96,6 +97,13 @@ struct Init<'a> {
 }
 
 type Done = (u32, Option<OwnedFd>);
+
+/// Where a process writes to.
+struct Output {
+    stream: OwnedFd,
+    /// For log records.
+    log: Option<OwnedFd>,
+}
 
 /// Serves until the server lets go of the control socket. Its end ends every process of the sandbox.
 pub fn run(control: &OwnedFd, proc: &OwnedFd, confinement: &Confinement<'_>) -> ! {
@@ -194,6 +202,7 @@ impl Init<'_> {
     /// Starts the command; answers once it executes, or with the error that kept it from doing so.
     fn spawn(&self, packet: &mut Packet, run: fn(&Program) -> io::Error) -> io::Result<Done> {
         let (command, output) = (packet.descriptor()?, packet.descriptor()?);
+        let output = Output { stream: output, log: packet.descriptor().ok() };
         let (directory, program, walls) = read_command(command)?;
         let (failed, failing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         match sys::fork()? {
@@ -220,7 +229,7 @@ impl Init<'_> {
         directory: &str,
         program: &Program,
         walls: &Option<Walls>,
-        output: &OwnedFd,
+        output: &Output,
         run: fn(&Program) -> io::Error,
     ) -> io::Error {
         let confine = || -> io::Result<()> {
@@ -230,8 +239,8 @@ impl Init<'_> {
             rustix::io::write(&score, b"1000")?;
             let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
             rustix::stdio::dup2_stdin(&null)?;
-            rustix::stdio::dup2_stdout(output)?;
-            rustix::stdio::dup2_stderr(output)?;
+            rustix::stdio::dup2_stdout(&output.stream)?;
+            rustix::stdio::dup2_stderr(&output.stream)?;
             rustix::process::setsid()?;
             rustix::process::chdir(directory)?;
             sys::limit(Resource::Files, FILES_MAX)?;
@@ -253,6 +262,9 @@ impl Init<'_> {
                 walls.raise()?;
             }
             sys::inherit_nothing()?;
+            if let Some(log) = &output.log {
+                sys::inherit_as(log, LOG_FD)?;
+            }
             for filter in self.confinement.filters.iter().filter(|_| stands(Layer::Filter)) {
                 sys::apply_filter(filter)?;
             }
