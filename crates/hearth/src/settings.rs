@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hearth_egress::rules::Entry;
 use hearth_sandbox::Isolation;
 
 pub use document::help_of_flag;
@@ -141,6 +142,10 @@ settings! {
         "Fetches from package registries what a runtime lacks.";
     iam_check_roles: bool = "iam.check_roles", Default::Text("false"),
         "Refuses a function whose role does not exist or cannot be assumed by Lambda, as AWS does.";
+    egress_allow: Vec<Entry> = "egress.allow", Default::OfHost {
+        said: "nothing",
+        find: |_| Ok(String::new()),
+    }, "What functions may reach beside public addresses: ranges (`10.0.0.0/8`), addresses, names, each with a port or without (`db.internal:5432`). Without it private ranges, link-local addresses (metadata of clouds), multicast and this host's own addresses are kept from them. Loopback is each function's own, always.";
     logs_retention: Duration = "logs.retention", Default::Text("30d"),
         "Logs of functions older than this are deleted.";
     log_level: LogLevel = "log.level", Default::Text("info"),
@@ -157,7 +162,6 @@ pub const UNBUILT: &[&str] = &[
     "async.retry_base_delay",
     "guard.all_loops",
     "auth.local_secret",
-    "egress.allow",
     "store.url",
     "endpoints.sns",
     "endpoints.events",

@@ -98,7 +98,10 @@ struct Init<'a> {
 type Done = (u32, Option<OwnedFd>);
 
 /// Serves until the server lets go of the control socket. Its end ends every process of the sandbox.
-pub fn run(control: &OwnedFd, proc: &OwnedFd, confinement: &Confinement<'_>) -> ! {
+pub fn run(control: &OwnedFd, proc: &OwnedFd, tunnel: Option<OwnedFd>, confinement: &Confinement<'_>) -> ! {
+    if greet(control, tunnel).is_err() {
+        sys::exit_now(1);
+    }
     let Ok([control, proc]) = sys::keep_only([control.as_fd(), proc.as_fd()]) else { sys::exit_now(1) };
     let init = Init { control, proc, confinement };
     let served = init.serve();
@@ -109,13 +112,18 @@ pub fn run(control: &OwnedFd, proc: &OwnedFd, confinement: &Confinement<'_>) -> 
     sys::exit_now(i32::from(served.is_err()))
 }
 
+/// Says that the sandbox is there, and hands over the other end of its network.
+fn greet(control: &OwnedFd, tunnel: Option<OwnedFd>) -> io::Result<()> {
+    let descriptors: Vec<_> = tunnel.iter().map(AsFd::as_fd).collect();
+    Writer::new(answer::DONE).u32(0).u32(0).send(control.as_fd(), &descriptors, SendFlags::empty())
+}
+
 impl Init<'_> {
     fn serve(&self) -> io::Result<()> {
         sys::set_name(c"hearth-init")?;
         let control = &self.control;
         let mut memory: Option<Memory> = None;
         let children = sys::child_signals()?;
-        Writer::new(answer::DONE).u32(0).u32(0).send(control.as_fd(), &[], SendFlags::empty())?;
         loop {
             let mut ready = vec![PollFd::new(control, PollFlags::IN), PollFd::new(&children, PollFlags::IN)];
             ready.extend(memory.as_ref().map(Memory::poll));

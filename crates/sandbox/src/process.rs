@@ -23,6 +23,7 @@ use crate::isolation::Isolation;
 use crate::launcher::{Launcher, New, Standing};
 use crate::promises::Ground;
 use crate::scratch::{Place, Scratch};
+use crate::tunnel::Tunnel;
 use crate::{packet, privilege};
 use sandbox::PreparedProcess;
 
@@ -183,8 +184,11 @@ impl Shared {
             }
         };
         let remains = Remains { pid, group, place, alive };
-        let confined = Confined { control, root: class.root, remains: Some(remains), memory: None, shared: self };
-        greeting.await.map_err(|_| Error::Gone)??;
+        let mut confined =
+            Confined { control, root: class.root, remains: Some(remains), memory: None, tunnel: None, shared: self };
+        let greeting = greeting.await.map_err(|_| Error::Gone)??;
+        let tunnel = greeting.descriptors.into_iter().next();
+        confined.tunnel = tunnel.map(Tunnel::new).transpose().map_err(step("open the tunnel"))?;
         Ok(confined)
     }
 
@@ -251,6 +255,8 @@ struct Confined {
     remains: Option<Remains>,
     /// Set when it is bound.
     memory: Option<Memory>,
+    /// Until somebody serves it.
+    tunnel: Option<Tunnel>,
     shared: Arc<Shared>,
 }
 

@@ -24,6 +24,7 @@ mod extension;
 mod failure;
 mod machine;
 mod make;
+mod network;
 mod output;
 mod ports;
 mod state;

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hearth_egress::rules::Entry;
 use hearth_model::Secret;
 use hearth_sandbox::Isolation;
 
@@ -131,6 +132,15 @@ impl Value for Option<S3Endpoint> {
         let credentials = credentials.map(|credentials| credentials.ok_or_else(bad)).transpose()?;
         let address = Endpoint::parse(&format!("http://{address}")).map_err(|_| bad())?;
         Ok(Some(S3Endpoint { address, credentials }))
+    }
+}
+
+impl Value for Vec<Entry> {
+    const KIND: &'static str = "LIST";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(|part| part.parse().map_err(|reason| format!("has \"{part}\", which {reason}"))).collect()
     }
 }
 

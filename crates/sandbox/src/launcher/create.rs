@@ -2,16 +2,16 @@
 //! sandbox's init.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
 };
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use rustix::net::SendFlags;
 use rustix::thread::CapabilitySet;
 
+use super::network;
 use super::request::{self, Scratch};
 use super::serve::{Failure, Reply, State, at};
 use super::standing::Users;
@@ -23,8 +23,6 @@ use crate::sys::{self, Fork};
 
 /// The function's user and group inside (spec 3.1).
 const USER: u32 = 1051;
-/// The address beside loopback on which AWS's newer runtimes see the Runtime API (spec 3.2).
-const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 100, 1);
 
 /// What a child finds, and makes its own.
 struct World {
@@ -35,6 +33,8 @@ struct World {
     tasks: Vec<OwnedFd>,
     /// Whether its root is another user than the function's.
     own_root: bool,
+    /// Whether its network has a way out.
+    tunnel: bool,
 }
 
 /// Request CREATE.
@@ -52,7 +52,13 @@ pub fn create(state: &mut State, request: request::Create) -> Result<Reply, Fail
         Scratch::Image(image) => mount_image(&image)?,
         Scratch::Folder(folder) => state.roots.writable(&folder)?,
     };
-    let world = World { root: state.roots.copy(root)?, scratch, tasks, own_root: pair.is_some() };
+    let world = World {
+        root: state.roots.copy(root)?,
+        scratch,
+        tasks,
+        own_root: pair.is_some(),
+        tunnel: state.standing.tunnels,
+    };
     let map = match &pair {
         Some(pair) => format!("0 {} 1\n{USER} {} 1\n", pair.uids[0], pair.uids[1]),
         None => format!("{USER} 0 1\n"),
@@ -93,7 +99,7 @@ fn create_bare(
             match built {
                 Ok(proc) => {
                     let confinement = Confinement { filters: &state.filters, user: None, namespaces: false };
-                    init::run(&control, &proc, &confinement)
+                    init::run(&control, &proc, None, &confinement)
                 }
                 Err(failure) => give_up(&control, &failure),
             }
@@ -175,8 +181,8 @@ fn begin(go: &OwnedFd, world: &World, control: OwnedFd, state: &State) -> ! {
     if !matches!(rustix::io::retry_on_intr(|| rustix::io::read(go, &mut byte)), Ok(1)) {
         sys::exit_now(1);
     }
-    let proc = build(world).unwrap_or_else(|failure| give_up(&control, &failure));
-    init::run(&control, &proc, &Confinement { filters: &state.filters, user: Some(USER), namespaces: true })
+    let (proc, tunnel) = build(world).unwrap_or_else(|failure| give_up(&control, &failure));
+    init::run(&control, &proc, tunnel, &Confinement { filters: &state.filters, user: Some(USER), namespaces: true })
 }
 
 fn give_up(control: &OwnedFd, failure: &Failure) -> ! {
@@ -196,9 +202,12 @@ fn join(tasks: &[OwnedFd]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What comes back is the sandbox's `/proc` as its init needs it.
-fn build(world: &World) -> Result<OwnedFd, Failure> {
+/// What comes back is the sandbox's `/proc` as its init needs it, and the server's end of its network.
+fn build(world: &World) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
     join(&world.tasks)?;
+    // In the sandbox's network already, and still as who may open it on the host.
+    let wanted = world.tunnel && stands(Layer::Network);
+    let tunnel = wanted.then(sys::open_tunnel).transpose().map_err(at("open a tunnel"))?;
     if world.own_root {
         sys::become_user(0, 0).map_err(at("become the sandbox's root"))?;
     }
@@ -222,15 +231,16 @@ fn build(world: &World) -> Result<OwnedFd, Failure> {
     rustix::process::chdir("/").map_err(at("enter the root"))?;
     rustix::system::sethostname(b"localhost").map_err(at("set the host name"))?;
     if stands(Layer::Network) {
-        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-            .map_err(at("open a socket"))?;
-        sys::bring_loopback_up(socket.as_fd(), LINK_LOCAL).map_err(at("bring loopback up"))?;
+        match &tunnel {
+            Some(tunnel) => network::open(tunnel)?,
+            None => network::close()?,
+        }
     }
     if stands(Layer::Gaining) {
         privilege::empty_bounding_set(CapabilitySet::empty()).map_err(at("empty the bounding set"))?;
         sys::no_new_privileges().map_err(at("forbid new privileges"))?;
     }
-    Ok(proc)
+    Ok((proc, tunnel))
 }
 
 /// Without a root of its own: everything of the host, but for a place to put the code.

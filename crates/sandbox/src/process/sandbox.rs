@@ -17,6 +17,7 @@ use crate::driver::{Command, Error, Exit, Identity, Prepared, Process, Sandbox, 
 use crate::init::{part, request};
 use crate::isolation::Isolation;
 use crate::scratch::Place;
+use crate::tunnel::Tunnel;
 use crate::walls::Walls;
 use crate::{descendants, packet};
 
@@ -61,13 +62,16 @@ impl PreparedProcess {
             confined.control.ask(request::ATTACH, &descriptors, |packet| packet.u32(parts)).await?;
         }
         let (cpu_limited, oom_kills, ports) = (AtomicBool::new(false), AtomicU64::new(0), Mutex::default());
-        Ok(ProcessSandbox { confined, cpu_limited, oom_kills, ports, code: code_path, _trees: leases })
+        let tunnel = Mutex::new(confined.tunnel.take());
+        Ok(ProcessSandbox { confined, tunnel, cpu_limited, oom_kills, ports, code: code_path, _trees: leases })
     }
 }
 
 /// Somebody's.
 pub(super) struct ProcessSandbox {
     confined: Confined,
+    /// Until it is taken.
+    tunnel: Mutex<Option<Tunnel>>,
     cpu_limited: AtomicBool,
     /// As last seen.
     oom_kills: AtomicU64,
@@ -144,6 +148,10 @@ impl Sandbox for ProcessSandbox {
 
     fn dials(&self) -> bool {
         self.confined.shared.standing.namespaces
+    }
+
+    fn tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
