@@ -129,6 +129,10 @@ impl Driver for ProcessDriver {
         })
     }
 
+    fn leads_out(&self) -> bool {
+        self.shared.standing.tunnels
+    }
+
     fn promises(&self) -> Vec<Promise> {
         self.shared.ground().promises()
     }
