@@ -2,7 +2,7 @@
 
 use http::header::{AUTHORIZATION, HOST};
 use http::request;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use hearth_identity::{Caller, Identified, IdentifyError, Presented, identify};
@@ -43,8 +43,13 @@ pub async fn answer(services: &Services, inside: Option<&Inside>, request: Reque
                 region: caller.region.to_string(),
                 ..LogsRequest::default()
             };
-            let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-            let mut response = operator::answer(&services.operator, path, query, request).await;
+            let mut response = match head.method {
+                Method::GET | Method::HEAD => {
+                    let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+                    operator::answer(&services.operator, path, query, request).await
+                }
+                _ => change(services, inside, &head, body).await,
+            };
             stamp(&mut response, &request_id);
             return response;
         }
@@ -53,6 +58,17 @@ pub async fn answer(services: &Services, inside: Option<&Inside>, request: Reque
     let mut response = render(reply);
     stamp(&mut response, &request_id);
     response
+}
+
+/// What Hearth itself is to do otherwise: nothing for functions, whoever they say they are.
+async fn change(services: &Services, inside: Option<&Inside>, head: &request::Parts, body: Incoming) -> Response<Body> {
+    if inside.is_some() {
+        return operator::refused(403, "AccessDenied", "Functions change nothing here.");
+    }
+    match body::read(body, operator::CHANGE_MAX).await {
+        Ok(body) => operator::change(&services.operator, &head.method, head.uri.path(), &body).await,
+        Err(_) => operator::refused(400, "BadRequest", "The request is too long, or not whole."),
+    }
 }
 
 fn who(services: &Services, head: &request::Parts, inside: Option<&Inside>, request_id: &str) -> Result<Caller, Reply> {

@@ -14,4 +14,4 @@ mod guard;
 mod operator;
 
 pub use door::{Config, Frontend, Services};
-pub use operator::{Code, Lines, LogsRequest, Operator, OperatorError};
+pub use operator::{Code, Lines, LogsRequest, Operator, OperatorError, RuntimeChange};

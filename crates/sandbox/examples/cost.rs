@@ -113,7 +113,7 @@ fn class(folder: &Path) -> Result<Class> {
     }
     let bind = |name: &str| RootBind { source: Path::new("/").join(name), target: name.into() };
     let binds = ["bin", "lib", "lib64", "usr"].map(bind).into();
-    Ok(Class { root: Arc::new(Root { skeleton, binds }), ephemeral_storage: Memory::mib(512) })
+    Ok(Class { root: Arc::new(Root { skeleton, binds, whole: false }), ephemeral_storage: Memory::mib(512) })
 }
 
 /// The program as it starts without a sandbox.
@@ -147,7 +147,7 @@ impl Variant {
     async fn sandbox(&self) -> Result<Box<dyn Sandbox>> {
         let code = CodeTree { path: self.code.clone(), lease: Arc::new(()) };
         let prepared = self.driver.prepare(self.class.clone()).await?;
-        Ok(prepared.bind(Identity { memory: Memory::mib(1769), code, opt: None }).await?)
+        Ok(prepared.bind(Identity { memory: Memory::mib(1769), code: Some(code), opt: None }).await?)
     }
 
     /// From nothing to the program's first words.

@@ -19,6 +19,7 @@
 
 mod drive;
 mod ending;
+mod entry;
 mod environment;
 mod extension;
 mod failure;

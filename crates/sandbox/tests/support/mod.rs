@@ -96,7 +96,10 @@ impl Ground {
         Ground {
             driver: ProcessDriver::open(started.attach().unwrap(), config).await.unwrap(),
             instance,
-            class: Class { root: Arc::new(Root { skeleton, binds }), ephemeral_storage: Memory::mib(512) },
+            class: Class {
+                root: Arc::new(Root { skeleton, binds, whole: false }),
+                ephemeral_storage: Memory::mib(512),
+            },
             code: CodeTree { path: code, lease: Arc::new(()) },
             _folder: folder,
         }
@@ -104,7 +107,7 @@ impl Ground {
 
     pub async fn sandbox(&self, memory: u32) -> Box<dyn Sandbox> {
         let prepared = self.driver.prepare(self.class.clone()).await.unwrap();
-        let identity = Identity { memory: Memory::mib(memory), code: self.code.clone(), opt: None };
+        let identity = Identity { memory: Memory::mib(memory), code: Some(self.code.clone()), opt: None };
         prepared.bind(identity).await.unwrap()
     }
 
