@@ -28,7 +28,7 @@ pub use url::PostgresUrl;
 /// the hundred that PostgreSQL accepts by default, with some left for its operators.
 const CONNECTIONS_MAX: usize = 8;
 /// Longest wait for a connection of the pool, and for a new one to come about.
-const CONNECTION_WAIT: Duration = Duration::from_secs(30);
+const CONNECTION_WAIT: Duration = Duration::from_secs(10);
 /// Longest wait for an answer: longer than the database itself lets a statement take.
 const ANSWER_WAIT: Duration = Duration::from_secs(40);
 /// Attempts at a batch that the database refuses only for what runs beside it.
