@@ -180,20 +180,20 @@ def test_logs_are_followed_live(server, hearth, deployed):
     follow = subprocess.Popen(
         [BINARY, "logs", deployed, "--follow"],
         stdout=subprocess.PIPE,
-        text=True,
         env=environment(AWS_ENDPOINT_URL=server.url),
     )
+    # As bytes: what decodes them cannot take that there are none yet.
     os.set_blocking(follow.stdout.fileno(), False)
-    said = ""
+    said = b""
 
     def line(part):
         nonlocal said
         hearth("invoke", deployed, "--payload", '"live"')
-        said += follow.stdout.read() or ""
+        said += follow.stdout.read() or b""
         return part in said
 
     try:
-        eventually("the line", lambda: line("got live"))
+        eventually("the line", lambda: line(b"got live"))
         assert follow.poll() is None
     finally:
         follow.kill()

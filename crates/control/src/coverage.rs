@@ -1,21 +1,9 @@
 //! What of each operation works, parameter by parameter. Routing refuses what is not listed here.
 
-use hearth_wire::{Coverage, Parameter, ParameterStatus};
+use hearth_wire::coverage::{Coverage, Parameter, kept, refused, works};
 
-const fn kept(name: &'static str) -> Parameter {
-    Parameter { name, status: ParameterStatus::Kept, note: "stored and answered, without effect" }
-}
-
-const fn kept_as(name: &'static str, note: &'static str) -> Parameter {
-    Parameter { name, status: ParameterStatus::Kept, note }
-}
-
-const fn refused(name: &'static str, note: &'static str) -> Parameter {
-    Parameter { name, status: ParameterStatus::Refused, note }
-}
-
-const fn works(operation: &'static str) -> Coverage {
-    Coverage { operation, parameters: &[] }
+const fn stored(name: &'static str) -> Parameter {
+    kept(name, "stored and answered, without effect")
 }
 
 const WHOLE: &str = "answers are sent whole in either mode";
@@ -26,14 +14,14 @@ pub const COVERAGE: &[Coverage] = &[
     Coverage {
         operation: "CreateFunction",
         parameters: &[
-            kept("VpcConfig"),
-            kept("DeadLetterConfig"),
-            kept("KMSKeyArn"),
-            kept("TracingConfig"),
-            kept("FileSystemConfigs"),
-            kept("SnapStart"),
-            kept("TenancyConfig"),
-            kept_as("Code.S3ObjectStorageMode", COPIED),
+            stored("VpcConfig"),
+            stored("DeadLetterConfig"),
+            stored("KMSKeyArn"),
+            stored("TracingConfig"),
+            stored("FileSystemConfigs"),
+            stored("SnapStart"),
+            stored("TenancyConfig"),
+            kept("Code.S3ObjectStorageMode", COPIED),
             refused("Code.ImageUri", ""),
             refused("Code.SourceKMSKeyArn", ""),
             refused("PackageType", "Zip works"),
@@ -51,12 +39,12 @@ pub const COVERAGE: &[Coverage] = &[
     Coverage {
         operation: "UpdateFunctionConfiguration",
         parameters: &[
-            kept("VpcConfig"),
-            kept("DeadLetterConfig"),
-            kept("KMSKeyArn"),
-            kept("TracingConfig"),
-            kept("FileSystemConfigs"),
-            kept("SnapStart"),
+            stored("VpcConfig"),
+            stored("DeadLetterConfig"),
+            stored("KMSKeyArn"),
+            stored("TracingConfig"),
+            stored("FileSystemConfigs"),
+            stored("SnapStart"),
             refused("ImageConfig", ""),
             refused("CapacityProviderConfig", ""),
             refused("DurableConfig", ""),
@@ -68,7 +56,7 @@ pub const COVERAGE: &[Coverage] = &[
     Coverage {
         operation: "UpdateFunctionCode",
         parameters: &[
-            kept_as("S3ObjectStorageMode", COPIED),
+            kept("S3ObjectStorageMode", COPIED),
             refused("ImageUri", ""),
             refused("PublishTo", ""),
             refused("SourceKMSKeyArn", ""),
@@ -91,14 +79,14 @@ pub const COVERAGE: &[Coverage] = &[
     works("DeleteProvisionedConcurrencyConfig"),
     Coverage {
         operation: "PutFunctionRecursionConfig",
-        parameters: &[kept_as("RecursiveLoop", "loops are not detected yet")],
+        parameters: &[kept("RecursiveLoop", "loops are not detected yet")],
     },
     works("GetFunctionRecursionConfig"),
     Coverage {
         operation: "PutRuntimeManagementConfig",
         parameters: &[
-            kept_as("UpdateRuntimeOn", "functions run on the runtime that the host has"),
-            kept_as("RuntimeVersionArn", "functions run on the runtime that the host has"),
+            kept("UpdateRuntimeOn", "functions run on the runtime that the host has"),
+            kept("RuntimeVersionArn", "functions run on the runtime that the host has"),
         ],
     },
     works("GetRuntimeManagementConfig"),
@@ -111,12 +99,12 @@ pub const COVERAGE: &[Coverage] = &[
     works("GetResourcePolicy"),
     works("PutResourcePolicy"),
     works("DeleteResourcePolicy"),
-    Coverage { operation: "CreateFunctionUrlConfig", parameters: &[kept_as("InvokeMode", WHOLE)] },
+    Coverage { operation: "CreateFunctionUrlConfig", parameters: &[kept("InvokeMode", WHOLE)] },
     works("GetFunctionUrlConfig"),
-    Coverage { operation: "UpdateFunctionUrlConfig", parameters: &[kept_as("InvokeMode", WHOLE)] },
+    Coverage { operation: "UpdateFunctionUrlConfig", parameters: &[kept("InvokeMode", WHOLE)] },
     works("DeleteFunctionUrlConfig"),
     works("ListFunctionUrlConfigs"),
-    Coverage { operation: "PublishLayerVersion", parameters: &[kept_as("Content.S3ObjectStorageMode", COPIED)] },
+    Coverage { operation: "PublishLayerVersion", parameters: &[kept("Content.S3ObjectStorageMode", COPIED)] },
     works("GetLayerVersion"),
     works("GetLayerVersionByArn"),
     works("ListLayerVersions"),
@@ -127,11 +115,11 @@ pub const COVERAGE: &[Coverage] = &[
     works("GetLayerVersionPolicy"),
     Coverage {
         operation: "CreateCodeSigningConfig",
-        parameters: &[kept_as("AllowedPublishers", "every package counts as unsigned")],
+        parameters: &[kept("AllowedPublishers", "every package counts as unsigned")],
     },
     Coverage {
         operation: "UpdateCodeSigningConfig",
-        parameters: &[kept_as("AllowedPublishers", "every package counts as unsigned")],
+        parameters: &[kept("AllowedPublishers", "every package counts as unsigned")],
     },
     works("GetCodeSigningConfig"),
     works("DeleteCodeSigningConfig"),

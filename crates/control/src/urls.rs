@@ -74,6 +74,22 @@ impl Control {
     }
 }
 
+/// A configuration as an answer of this shape, which has the same members.
+macro_rules! whole {
+    ($answer:ident, $config:expr) => {{
+        let config = $config;
+        $answer {
+            function_url: config.function_url,
+            function_arn: config.function_arn,
+            creation_time: config.creation_time,
+            last_modified_time: config.last_modified_time,
+            cors: config.cors,
+            auth_type: config.auth_type,
+            invoke_mode: config.invoke_mode,
+        }
+    }};
+}
+
 #[async_trait]
 impl FunctionUrlsApi for Control {
     fn coverage(&self) -> &'static [Coverage] {
@@ -126,24 +142,7 @@ impl FunctionUrlsApi for Control {
         let (arn, alias) = named(cx, input.function_name.as_deref(), input.qualifier.as_deref())?;
         let function = self.inner.state.function(&Owner::of(&arn), &arn.name).ok_or_else(no_url)?;
         let record = function.urls.get(&alias).ok_or_else(no_url)?;
-        let FunctionUrlConfig {
-            function_url,
-            function_arn,
-            creation_time,
-            last_modified_time,
-            cors,
-            auth_type,
-            invoke_mode,
-        } = presented(cx, &function, &alias, record);
-        Ok(GetFunctionUrlConfigResponse {
-            function_url,
-            function_arn,
-            creation_time,
-            last_modified_time,
-            cors,
-            auth_type,
-            invoke_mode,
-        })
+        Ok(whole!(GetFunctionUrlConfigResponse, presented(cx, &function, &alias, record)))
     }
 
     async fn update_function_url_config(
@@ -165,25 +164,9 @@ impl FunctionUrlsApi for Control {
             record.cors = said(input.cors);
         }
         record.last_modified = self.now_exactly();
-        let FunctionUrlConfig {
-            function_url,
-            function_arn,
-            creation_time,
-            last_modified_time,
-            cors,
-            auth_type,
-            invoke_mode,
-        } = presented(cx, &function, &alias, &record);
+        let answer = whole!(UpdateFunctionUrlConfigResponse, presented(cx, &function, &alias, &record));
         self.set_url(&function, &alias, Some(record)).await?;
-        Ok(UpdateFunctionUrlConfigResponse {
-            function_url,
-            function_arn,
-            creation_time,
-            last_modified_time,
-            cors,
-            auth_type,
-            invoke_mode,
-        })
+        Ok(answer)
     }
 
     async fn delete_function_url_config(

@@ -15,7 +15,7 @@ use hearth_wire_lambda::{Info, Operation};
 
 use crate::absent;
 use crate::body::{self, Body, ReadError};
-use crate::door::{Inside, Peer, Services, patience};
+use crate::door::{self, Inside, Peer, Services};
 use crate::guard;
 use crate::operator::{self, LogsRequest};
 use crate::url::{self, Place};
@@ -164,12 +164,10 @@ async fn serve(
             Error::new(404, "UnknownOperationException", message).rest_json()
         }
         Some(other) => {
-            let read = if absent::has_form(&head.headers) {
-                body::read(body, FORM_MAX, patience(inside)).await.ok()
-            } else {
-                None
-            };
-            absent::refuse(other, &head.headers, &read.unwrap_or_default(), request_id)
+            let read =
+                if absent::has_form(&head.headers) { door::read(inside, body, FORM_MAX).await.ok() } else { None };
+            let form = read.as_ref().map_or(&b""[..], |(form, _)| form);
+            absent::refuse(other, &head.headers, form, request_id)
         }
     }
 }
@@ -193,10 +191,7 @@ async fn answer_s3(
     request: Request<Incoming>,
     request_id: &str,
 ) -> Response<Body> {
-    let _room = match inside {
-        Some(inside) => inside.room(http_body::Body::size_hint(request.body()).exact(), S3_ROOM).await,
-        None => None,
-    };
+    let _room = door::room(inside, request.body(), S3_ROOM).await;
     let Some(objects) = &services.objects else {
         let what = "s3 where servers share their records: use the S3 that keeps their packages";
         return render(Error::not_supported(what).rest_xml(request_id));
@@ -217,16 +212,12 @@ async fn answer_query(
     body: Incoming,
     request_id: &str,
 ) -> Reply {
-    let _room = match inside {
-        Some(inside) => inside.room(http_body::Body::size_hint(&body).exact(), FORM_MAX).await,
-        None => None,
-    };
-    let form = match head.method {
+    let (form, _room) = match head.method {
         // As in presigned URLs.
-        http::Method::GET => Form::parse(head.uri.query().unwrap_or_default().as_bytes()),
-        _ => match body::read(body, FORM_MAX, patience(inside)).await {
-            Ok(form) => Form::parse(&form),
-            Err(_) => return Error::new(413, "RequestEntityTooLarge", "The request is too large.").rest_json(),
+        http::Method::GET => (Form::parse(head.uri.query().unwrap_or_default().as_bytes()), None),
+        _ => match door::read(inside, body, FORM_MAX).await {
+            Ok((form, room)) => (Form::parse(&form), room),
+            Err(error) => return unread(error, || too_large("RequestEntityTooLarge")).rest_json(),
         },
     };
     let cx = context(caller, head, request_id);
@@ -247,14 +238,10 @@ async fn answer_logs(
     body: Incoming,
     request_id: &str,
 ) -> Reply {
-    let _room = match inside {
-        Some(inside) => inside.room(http_body::Body::size_hint(&body).exact(), LOGS_MAX).await,
-        None => None,
-    };
-    let body = match body::read(body, LOGS_MAX, patience(inside)).await {
-        Ok(body) => body,
-        Err(_) => {
-            let error = Error::new(413, "RequestEntityTooLargeException", "The request is too large.");
+    let (body, _room) = match door::read(inside, body, LOGS_MAX).await {
+        Ok(read) => read,
+        Err(error) => {
+            let error = unread(error, || too_large("RequestEntityTooLargeException"));
             return error.aws_json(aws_json::CONTENT_TYPE);
         }
     };
@@ -262,6 +249,19 @@ async fn answer_logs(
     let cx = context(caller, head, request_id);
     let reply = services.logs.answer(&cx, name.map_or("", |(_, name)| name), &body).await;
     told_ignored(reply, &cx)
+}
+
+/// What a client is told whose request was not read.
+fn unread(error: ReadError, too_large: impl FnOnce() -> Error) -> Error {
+    match error {
+        ReadError::TooLarge => too_large(),
+        ReadError::Broken => Error::serialization("The request ended early."),
+        ReadError::TooSlow => Error::new(408, "RequestTimeout", body::TOO_SLOW),
+    }
+}
+
+fn too_large(code: &'static str) -> Error {
+    Error::new(413, code, "The request is too large.")
 }
 
 fn context(caller: &Caller, head: &request::Parts, request_id: &str) -> Context {
@@ -294,20 +294,17 @@ async fn answer_lambda(
 ) -> Reply {
     let invoke = info.operation == Operation::Invoke;
     let limit = if invoke { SYNC_PAYLOAD_MAX } else { REQUEST_MAX };
-    let _room = match inside {
-        Some(inside) => inside.room(http_body::Body::size_hint(&body).exact(), limit).await,
-        None => None,
-    };
-    let body = match body::read(body, limit, patience(inside)).await {
-        Ok(body) => body,
-        Err(ReadError::TooLarge) => {
-            let name = if invoke { "InvokeFunction" } else { info.name };
-            let message = format!("Request must be smaller than {limit} bytes for the {name} operation");
-            let error = Error::new(413, "RequestEntityTooLargeException", message);
-            return Error { key: MessageKey::Upper, ..error }.rest_json();
+    let (body, room) = match door::read(inside, body, limit).await {
+        Ok(read) => read,
+        Err(error) => {
+            let too_large = || {
+                let name = if invoke { "InvokeFunction" } else { info.name };
+                let message = format!("Request must be smaller than {limit} bytes for the {name} operation");
+                let error = Error::new(413, "RequestEntityTooLargeException", message);
+                Error { key: MessageKey::Upper, ..error }
+            };
+            return unread(error, too_large).rest_json();
         }
-        Err(ReadError::Broken) => return Error::serialization("The request ended early.").rest_json(),
-        Err(ReadError::TooSlow) => return Error::new(408, "RequestTimeout", body::TOO_SLOW).rest_json(),
     };
     let mut cx = context(caller, head, request_id);
     let header = |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
@@ -322,6 +319,7 @@ async fn answer_lambda(
         // would be known to the one and not to the other.
         let called = tokio::spawn(async move {
             let answer = lambda.call(&cx, operation, Parts { labels, query: &query, headers: &headers, body }).await;
+            drop(room);
             (cx, answer)
         });
         match called.await {

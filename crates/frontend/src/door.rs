@@ -8,21 +8,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hearth_control::Control;
 use http::{HeaderValue, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 
 use hearth_identity::{Identity, Sessions, Verifier};
 use hearth_model::{Bucket, Clock, Invoke};
 use hearth_worker::{Endpoint, EndpointIdentity};
 
-use crate::body::{Body, Patience};
+use crate::body::{self, Body, Patience, ReadError};
 use crate::dispatch;
 use crate::framing::Watched;
 use crate::operator::Operator;
@@ -185,8 +188,9 @@ impl Frontend {
                 })
             }
         });
-        let socket = Flowing::new(stream, is_outside.then_some(UNREAD_MAX));
-        builder.serve_connection(TokioIo::new(Watched::new(socket)), service).into_owned()
+        let (reader, writer) = stream.into_split();
+        let writer = Flowing::new(writer, is_outside.then_some(UNREAD_MAX));
+        builder.serve_connection(TokioIo::new(tokio::io::join(Watched::new(reader), writer)), service).into_owned()
     }
 }
 
@@ -217,22 +221,36 @@ impl Heard {
     }
 }
 
-/// How a request's body is waited for.
-pub fn patience(inside: Option<&Inside>) -> Patience {
-    if inside.is_some() { Patience::Endless } else { Patience::Limited }
+/// What a body takes of its environment's room, until it is dropped. Outside of environments nothing is counted.
+pub type Room = Option<OwnedSemaphorePermit>;
+
+/// The whole body of a request, and its room.
+pub async fn read(inside: Option<&Inside>, body: Incoming, limit: usize) -> Result<(Bytes, Room), ReadError> {
+    let room = room(inside, &body, limit).await;
+    let patience = if inside.is_some() { Patience::Endless } else { Patience::Limited };
+    Ok((body::read(body, limit, patience).await?, room))
+}
+
+/// Room for a body. One that does not say how long it is may be as long as it can be.
+pub async fn room(inside: Option<&Inside>, body: &Incoming, limit: usize) -> Room {
+    let announced = body.size_hint().exact();
+    let bytes = announced.and_then(|bytes| usize::try_from(bytes).ok()).map_or(limit, |bytes| bytes.min(limit));
+    let bytes = u32::try_from(bytes.min(INSIDE_BYTES_MAX)).unwrap_or(u32::MAX);
+    // The semaphore is never closed.
+    inside?.bytes.clone().acquire_many_owned(bytes).await.ok()
 }
 
 /// A door inside an environment: who calls through it, and what it may ask for.
 pub struct Inside {
     pub identity: EndpointIdentity,
     requests: Mutex<Bucket>,
-    bytes: Semaphore,
+    bytes: Arc<Semaphore>,
 }
 
 impl Inside {
     fn new(identity: EndpointIdentity) -> Self {
         let requests = Mutex::new(Bucket::new(INSIDE_RATE, INSIDE_BURST, Instant::now()));
-        Inside { identity, requests, bytes: Semaphore::new(INSIDE_BYTES_MAX) }
+        Inside { identity, requests, bytes: Arc::new(Semaphore::new(INSIDE_BYTES_MAX)) }
     }
 
     /// Counts a request or connection, and waits when there were too many.
@@ -246,13 +264,6 @@ impl Inside {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-    }
-
-    /// Room for a body, while it lives. One that does not say how long it is may be as long as it can be.
-    pub async fn room(&self, announced: Option<u64>, limit: usize) -> Option<SemaphorePermit<'_>> {
-        let bytes = announced.and_then(|bytes| usize::try_from(bytes).ok()).map_or(limit, |bytes| bytes.min(limit));
-        // The semaphore is never closed.
-        self.bytes.acquire_many(u32::try_from(bytes.min(INSIDE_BYTES_MAX)).unwrap_or(u32::MAX)).await.ok()
     }
 }
 

@@ -8,13 +8,13 @@
 //!     └────► (chunked) Size ─► Data ─► End ─► Size … 0 ─► Trailer ─► Head …
 //! ```
 //!
-//! [`Framing`] decides; [`Watched`] is the socket in front of the parser.
+//! [`Framing`] decides; [`Watched`] is what the parser reads.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes of a line that are looked at. Lines that matter are shorter.
 const LINE_MAX: usize = 256;
@@ -187,7 +187,7 @@ fn chunk_length(line: &[u8]) -> Result<u64, Ambiguous> {
     u64::from_str_radix(digits, 16).map_err(|_| Ambiguous)
 }
 
-/// A socket whose requests are watched.
+/// A socket's reading half, whose requests are watched.
 pub struct Watched<S> {
     inner: S,
     framing: Framing,
@@ -220,32 +220,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             *instead = later;
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
     }
 }
 

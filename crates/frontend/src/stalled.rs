@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 
-/// A socket whose other end must read.
+/// A socket's writing half, whose other end must read.
 pub struct Flowing<S> {
     inner: S,
     /// How long nothing may be taken; forever when `None`.
@@ -34,12 +34,6 @@ impl<S> Flowing<S> {
                 written
             }
         }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Flowing<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_read(cx, buffer)
     }
 }
 

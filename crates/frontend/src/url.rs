@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::body::{self, Body, ReadError};
-use crate::door::{Inside, Peer, Services, patience};
+use crate::door::{self, Inside, Peer, Services};
 use crate::guard;
 use answer::{Answer, Malformed, Prelude, WITH_PRELUDE};
 use event::{Iam, Received};
@@ -112,11 +112,7 @@ async fn called(
     if !event::is_text(head) {
         return Err(Refusal::BadRequest("A header of the request is not in UTF-8."));
     }
-    let _room = match inside {
-        Some(inside) => inside.room(http_body::Body::size_hint(&body).exact(), SYNC_PAYLOAD_MAX).await,
-        None => None,
-    };
-    let body = body::read(body, SYNC_PAYLOAD_MAX, patience(inside)).await.map_err(|error| match error {
+    let (body, _room) = door::read(inside, body, SYNC_PAYLOAD_MAX).await.map_err(|error| match error {
         ReadError::TooLarge => Refusal::TooLarge,
         ReadError::Broken => Refusal::BadRequest("The body of the request is not whole."),
         ReadError::TooSlow => Refusal::TooSlow,

@@ -1,17 +1,9 @@
 //! What works of IAM and STS.
 
-use hearth_wire::{Coverage, Parameter, ParameterStatus};
+use hearth_wire::coverage::{Coverage, kept, refused, works};
 
 /// Service and its operations.
 pub const COVERAGE: &[(&str, &[Coverage])] = &[("iam", IAM), ("sts", STS)];
-
-const fn works(operation: &'static str) -> Coverage {
-    Coverage { operation, parameters: &[] }
-}
-
-const fn refused(name: &'static str) -> Parameter {
-    Parameter { name, status: ParameterStatus::Refused, note: "" }
-}
 
 pub(crate) const IAM: &[Coverage] = &[
     works("AttachRolePolicy"),
@@ -19,11 +11,7 @@ pub(crate) const IAM: &[Coverage] = &[
     works("CreatePolicyVersion"),
     Coverage {
         operation: "CreateRole",
-        parameters: &[Parameter {
-            name: "PermissionsBoundary",
-            status: ParameterStatus::Kept,
-            note: "what identities may do is not enforced yet",
-        }],
+        parameters: &[kept("PermissionsBoundary", "what identities may do is not enforced yet")],
     },
     works("DeletePolicy"),
     works("DeletePolicyVersion"),
@@ -55,20 +43,20 @@ pub(crate) const STS: &[Coverage] = &[
     Coverage {
         operation: "AssumeRole",
         parameters: &[
-            refused("PolicyArns"),
-            refused("Policy"),
-            refused("Tags"),
-            refused("TransitiveTagKeys"),
-            refused("SerialNumber"),
-            refused("TokenCode"),
-            refused("SourceIdentity"),
-            refused("ProvidedContexts"),
-            refused("MinimumSessionTokenSize"),
+            refused("PolicyArns", ""),
+            refused("Policy", ""),
+            refused("Tags", ""),
+            refused("TransitiveTagKeys", ""),
+            refused("SerialNumber", ""),
+            refused("TokenCode", ""),
+            refused("SourceIdentity", ""),
+            refused("ProvidedContexts", ""),
+            refused("MinimumSessionTokenSize", ""),
         ],
     },
     works("GetCallerIdentity"),
     Coverage {
         operation: "GetSessionToken",
-        parameters: &[refused("SerialNumber"), refused("TokenCode"), refused("MinimumSessionTokenSize")],
+        parameters: &[refused("SerialNumber", ""), refused("TokenCode", ""), refused("MinimumSessionTokenSize", "")],
     },
 ];

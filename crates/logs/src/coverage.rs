@@ -1,18 +1,6 @@
 //! What works of CloudWatch Logs.
 
-use hearth_wire::{Coverage, Parameter, ParameterStatus};
-
-const fn works(operation: &'static str) -> Coverage {
-    Coverage { operation, parameters: &[] }
-}
-
-const fn refused(name: &'static str, note: &'static str) -> Parameter {
-    Parameter { name, status: ParameterStatus::Refused, note }
-}
-
-const fn kept(name: &'static str, note: &'static str) -> Parameter {
-    Parameter { name, status: ParameterStatus::Kept, note }
-}
+use hearth_wire::coverage::{Coverage, kept, refused, works};
 
 pub const COVERAGE: &[Coverage] = &[
     Coverage {

@@ -1,7 +1,8 @@
 //! Amazon CloudWatch Logs over the log store: what clients see of the groups, streams and events that `observe` keeps.
 //!
 //! - one module a group of operations: `groups`, `streams`, `events`, `filters`, `queries`, `tags`
-//! - `pattern`: the language of filter patterns; `insights`: that of queries. Both are pure: text in, a program out
+//! - `pattern`: the language of filter patterns; `insights`: that of queries. Both are pure: text in, a program out;
+//!   `comparison` is theirs together
 //! - `subscriptions`: functions that are sent what others log
 //! - `names`: which group a request means; `page`: pages of lists and their tokens
 //! - `cloudwatch`: the handle; `coverage`: what works
@@ -9,6 +10,7 @@
 //! Nothing here is on the way of an invocation: functions write to `observe`.
 
 mod cloudwatch;
+mod comparison;
 mod coverage;
 mod events;
 mod filters;

@@ -1,18 +1,6 @@
 //! What of S3 works, parameter by parameter. `door` refuses operations that are not listed here.
 
-use hearth_wire::{Coverage, Parameter, ParameterStatus};
-
-const fn works(operation: &'static str) -> Coverage {
-    Coverage { operation, parameters: &[] }
-}
-
-const fn refused(name: &'static str, note: &'static str) -> Parameter {
-    Parameter { name, status: ParameterStatus::Refused, note }
-}
-
-const fn kept(name: &'static str, note: &'static str) -> Parameter {
-    Parameter { name, status: ParameterStatus::Kept, note }
-}
+use hearth_wire::coverage::{Coverage, Parameter, kept, refused, works};
 
 const ACL: Parameter =
     refused("ACL", "as AWS's buckets without ACLs: private and bucket-owner-full-control are accepted");

@@ -9,7 +9,8 @@ use hearth_model::{
     AccountId, FunctionArn, FunctionError, FunctionRef, FunctionVersion, Invocation, Invoke, InvokeError, LookupError,
     Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId, Trace, draw,
 };
-use hearth_wire::{Context, Coverage, Error, Parameter, ParameterStatus};
+use hearth_wire::coverage::{Coverage, refused};
+use hearth_wire::{Context, Error};
 use hearth_wire_lambda::types::{InvocationRequest, InvocationResponse};
 use hearth_wire_lambda::{InvokeApi, errors};
 
@@ -19,13 +20,9 @@ use crate::{Placement, input};
 pub const COVERAGE: &[Coverage] = &[Coverage {
     operation: "Invoke",
     parameters: &[
-        Parameter {
-            name: "InvocationType",
-            status: ParameterStatus::Refused,
-            note: "Event is refused; RequestResponse and DryRun work",
-        },
-        Parameter { name: "DurableExecutionName", status: ParameterStatus::Refused, note: "" },
-        Parameter { name: "TenantId", status: ParameterStatus::Refused, note: "" },
+        refused("InvocationType", "Event is refused; RequestResponse and DryRun work"),
+        refused("DurableExecutionName", ""),
+        refused("TenantId", ""),
     ],
 }];
 

@@ -7,35 +7,35 @@ use hearth_worker::{Environment, EnvironmentEvents};
 use crate::lock;
 use crate::placement::{Inner, VersionPool};
 use crate::pool::{Idled, Member, Was};
-use crate::provisioned::Stock;
+use crate::provisioned::Kept;
 
 pub(crate) struct Events {
     placement: Weak<Inner>,
     pool: Arc<Mutex<VersionPool>>,
     /// Whose, when it is provisioned.
-    stock: Option<Arc<Stock>>,
+    kept: Option<Arc<Kept>>,
 }
 
 impl Events {
     pub fn new(placement: &Arc<Inner>, pool: Arc<Mutex<VersionPool>>) -> Self {
-        Events { placement: Arc::downgrade(placement), pool, stock: None }
+        Events { placement: Arc::downgrade(placement), pool, kept: None }
     }
 
-    pub fn of_stock(placement: &Arc<Inner>, stock: Arc<Stock>) -> Self {
-        Events { placement: Arc::downgrade(placement), pool: stock.pool.clone(), stock: Some(stock) }
+    pub fn of_kept(placement: &Arc<Inner>, kept: Arc<Kept>) -> Self {
+        Events { placement: Arc::downgrade(placement), pool: kept.pool.clone(), kept: Some(kept) }
     }
 
     fn keeps(&self, placement: &Inner, environment: &Environment) -> bool {
-        let wanted = match &self.stock {
-            Some(stock) => stock.keeps(environment),
+        let wanted = match &self.kept {
+            Some(kept) => kept.keeps(environment),
             None => placement.functions.is_current(&environment.function().key),
         };
         wanted && !placement.is_draining()
     }
 
     fn ended(&self, placement: &Inner, environment: &Environment) {
-        if let Some(stock) = &self.stock {
-            stock.ended(environment, placement);
+        if let Some(kept) = &self.kept {
+            kept.ended(environment, placement);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::concurrency::{Account, Counter, Permit};
 use crate::host::HostMemory;
 use crate::lock;
 use crate::pool::{Member, Now, Pool, Turn};
-use crate::provisioned::Stock;
+use crate::provisioned::Kept;
 use crate::rate::Starts;
 use crate::room::{self, Idle};
 
@@ -64,7 +64,7 @@ pub(crate) struct Inner {
     running: DashMap<FunctionKey, Arc<Counter>>,
     pools: DashMap<VersionKey, Arc<Mutex<VersionPool>>>,
     /// What is kept initialised.
-    pub stocks: DashMap<VersionKey, Arc<Stock>>,
+    pub kept: DashMap<VersionKey, Arc<Kept>>,
     /// What is to be kept has changed, or what is.
     pub provisions_changed: Notify,
     starts: DashMap<FunctionKey, Starts>,
@@ -102,7 +102,7 @@ impl Placement {
             accounts: DashMap::new(),
             running: DashMap::new(),
             pools: DashMap::new(),
-            stocks: DashMap::new(),
+            kept: DashMap::new(),
             provisions_changed: Notify::new(),
             starts: DashMap::new(),
             tickets: AtomicU64::new(0),
@@ -131,7 +131,7 @@ impl Placement {
         while Instant::now() < deadline {
             let gone = self.inner.gone.notified();
             self.inner.reap(Duration::ZERO);
-            self.inner.give_up_stocks();
+            self.inner.give_up_kept();
             if self.environments() == 0 {
                 return;
             }
@@ -142,7 +142,7 @@ impl Placement {
     /// Environments on this host, of any state.
     pub fn environments(&self) -> usize {
         let on_demand: usize = self.inner.pools.iter().map(|pool| lock(&pool).environments()).sum();
-        let provisioned: usize = self.inner.stocks.iter().map(|stock| lock(&stock.pool).environments()).sum();
+        let provisioned: usize = self.inner.kept.iter().map(|kept| lock(&kept.pool).environments()).sum();
         on_demand + provisioned
     }
 }
@@ -163,9 +163,9 @@ impl Inner {
         if Architecture::of_host() != Some(function.architecture) {
             return Err(InvokeError::OtherArchitecture(function.architecture.as_str()));
         }
-        let invocation = match self.stocked(function).await {
+        let invocation = match self.find_kept(function).await {
             None => invocation,
-            Some((stock, turn)) => match serve(&stock.pool, turn, invocation).await {
+            Some((kept, turn)) => match serve(&kept.pool, turn, invocation).await {
                 Ok(response) => return Ok(response),
                 Err(Unserved { error: InvokeError::Internal(_), invocation: Some(invocation), .. }) => invocation,
                 Err(unserved) => return Err(unserved.error),

@@ -13,14 +13,14 @@ use crate::events::Events;
 use crate::host::Asked;
 use crate::ledger::{Ledger, Plan};
 use crate::lock;
-use crate::placement::{Inner, Placement, VersionPool};
+use crate::placement::{Inner, Placement, VersionPool, WAITING_MAX};
 use crate::pool::Turn;
 
 /// As AWS says that a function did not initialise (recorded).
 const INIT_FAILURE: &str = "FUNCTION_ERROR_INIT_FAILURE";
 
 /// What is kept of one version.
-pub(crate) struct Stock {
+pub(crate) struct Kept {
     pub pool: Arc<Mutex<VersionPool>>,
     function: Arc<FunctionVersion>,
     /// The decision that the ledger follows.
@@ -28,7 +28,13 @@ pub(crate) struct Stock {
     ledger: Mutex<Ledger<LogStreamId>>,
 }
 
-impl Stock {
+impl Kept {
+    fn new(function: &Arc<FunctionVersion>) -> Arc<Self> {
+        let pool = Arc::new(Mutex::new(VersionPool::new(WAITING_MAX)));
+        let (decision, ledger) = (Mutex::default(), Mutex::default());
+        Arc::new(Kept { pool, function: function.clone(), decision, ledger })
+    }
+
     /// An environment has become idle. Whether it is kept.
     pub fn keeps(&self, environment: &Environment) -> bool {
         let mut ledger = lock(&self.ledger);
@@ -49,8 +55,8 @@ impl Stock {
 
 impl Provisioning for Placement {
     fn observe(&self, key: &VersionKey) -> Provisioned {
-        let Some(stock) = self.inner.stocks.get(key) else { return Provisioned::default() };
-        let ledger = lock(&stock.ledger);
+        let Some(kept) = self.inner.kept.get(key) else { return Provisioned::default() };
+        let ledger = lock(&kept.ledger);
         Provisioned { ready: ledger.ready() as u32, failure: ledger.failure().map(str::to_owned) }
     }
 
@@ -61,14 +67,14 @@ impl Provisioning for Placement {
 
 impl Inner {
     /// An initialised environment for a call, if the version has one that is free, or is about to be.
-    pub async fn stocked(&self, function: &Arc<FunctionVersion>) -> Option<(Arc<Stock>, Turn<Environment>)> {
-        let stock = self.stocks.get(&function.key)?.clone();
-        let arrived = lock(&stock.pool).arrive(Permit::provisioned(), self.now());
+    pub async fn find_kept(&self, function: &Arc<FunctionVersion>) -> Option<(Arc<Kept>, Turn<Environment>)> {
+        let kept = self.kept.get(&function.key)?.clone();
+        let arrived = lock(&kept.pool).arrive(Permit::provisioned(), self.now());
         let turn = match arrived {
             Ok(turn) => turn,
-            Err(permit) => self.finishing(&stock.pool, function, permit).await?,
+            Err(permit) => self.finishing(&kept.pool, function, permit).await?,
         };
-        Some((stock, turn))
+        Some((kept, turn))
     }
 
     /// One step from what there is towards what is wanted. Idempotent.
@@ -79,46 +85,42 @@ impl Inner {
         let wanted = self.functions.provisions();
         let wanted: HashMap<&VersionKey, &Provision> = wanted.iter().map(|one| (&one.function.key, one)).collect();
         for (key, provision) in &wanted {
-            let stock = self.stocks.entry((*key).clone()).or_insert_with(|| self.stock(&provision.function));
-            let anew = std::mem::replace(&mut *lock(&stock.decision), provision.decision.clone()) != provision.decision;
-            lock(&stock.ledger).want(provision.count as usize, anew);
+            let kept = self.kept.entry((*key).clone()).or_insert_with(|| Kept::new(&provision.function));
+            let anew = std::mem::replace(&mut *lock(&kept.decision), provision.decision.clone()) != provision.decision;
+            lock(&kept.ledger).want(provision.count as usize, anew);
         }
-        let stocks: Vec<Arc<Stock>> = self.stocks.iter().map(|stock| stock.clone()).collect();
-        for stock in &stocks {
-            let key = &stock.function.key;
+        let all: Vec<Arc<Kept>> = self.kept.iter().map(|kept| kept.clone()).collect();
+        for kept in &all {
+            let key = &kept.function.key;
             // An alias that has moved on: the old version's go when the new one's are there.
-            let awaits_successor = wanted.iter().any(|(other, _)| {
-                let same = (&other.account, &other.region, &other.name) == (&key.account, &key.region, &key.name);
-                same && !stocks.iter().any(|stock| stock.function.key == **other && lock(&stock.ledger).is_ready())
-            });
-            if !wanted.contains_key(key) && !awaits_successor {
-                lock(&stock.ledger).want(0, true);
+            let awaits_successor = || {
+                wanted.keys().any(|other| {
+                    let same = (&other.account, &other.region, &other.name) == (&key.account, &key.region, &key.name);
+                    same && !all.iter().any(|kept| kept.function.key == **other && lock(&kept.ledger).is_ready())
+                })
+            };
+            if !wanted.contains_key(key) && !awaits_successor() {
+                lock(&kept.ledger).want(0, true);
             }
-            self.fill(stock);
+            self.fill(kept);
         }
-        self.stocks.retain(|key, stock| wanted.contains_key(key) || !lock(&stock.pool).is_empty());
+        self.kept.retain(|key, kept| wanted.contains_key(key) || !lock(&kept.pool).is_empty());
     }
 
-    fn stock(&self, function: &Arc<FunctionVersion>) -> Arc<Stock> {
-        let pool = Arc::new(Mutex::new(VersionPool::new(crate::placement::WAITING_MAX)));
-        let (decision, ledger) = (Mutex::default(), Mutex::default());
-        Arc::new(Stock { pool, function: function.clone(), decision, ledger })
-    }
-
-    fn fill(self: &Arc<Self>, stock: &Arc<Stock>) {
+    fn fill(self: &Arc<Self>, kept: &Arc<Kept>) {
         let now = self.now();
         // Those whose credentials end are replaced.
-        let over = lock(&stock.pool).retire_unused(Duration::MAX, now);
-        self.dismiss(stock, over);
-        let plan = lock(&stock.ledger).plan(now.steady);
+        let over = lock(&kept.pool).retire_unused(Duration::MAX, now);
+        self.dismiss(kept, over);
+        let plan = lock(&kept.ledger).plan(now.steady);
         match plan {
             Plan::Retire(count) => {
-                let retired = lock(&stock.pool).retire(count);
-                self.dismiss(stock, retired);
+                let retired = lock(&kept.pool).retire(count);
+                self.dismiss(kept, retired);
             }
             Plan::Start(count) => {
                 for _ in 0..count {
-                    if !self.begin(stock) {
+                    if !self.begin(kept) {
                         break;
                     }
                 }
@@ -127,8 +129,8 @@ impl Inner {
     }
 
     /// Starts one, if there is memory; where others must give it up first, the next step finds it.
-    fn begin(self: &Arc<Self>, stock: &Arc<Stock>) -> bool {
-        let (ticket, memory) = (self.ticket(), stock.function.memory.as_bytes());
+    fn begin(self: &Arc<Self>, kept: &Arc<Kept>) -> bool {
+        let (ticket, memory) = (self.ticket(), kept.function.memory.as_bytes());
         let granted = match self.memory.request(ticket, memory) {
             Asked::Granted => true,
             Asked::Waits(_) => {
@@ -136,14 +138,14 @@ impl Inner {
                 self.memory.withdraw(ticket)
             }
             Asked::Never => {
-                lock(&stock.ledger).failed(self.now().steady, self.host_full().to_string());
+                lock(&kept.ledger).failed(self.now().steady, self.host_full().to_string());
                 false
             }
         };
         if granted {
-            let (events, function) = (Arc::new(Events::of_stock(self, stock.clone())), stock.function.clone());
+            let (events, function) = (Arc::new(Events::of_kept(self, kept.clone())), kept.function.clone());
             // Ledger and pool know it before it can say anything.
-            let (mut ledger, mut pool) = (lock(&stock.ledger), lock(&stock.pool));
+            let (mut ledger, mut pool) = (lock(&kept.ledger), lock(&kept.pool));
             pool.start();
             let initialization = Initialization::Provisioned;
             let environment = self.worker.start(Start { function, initialization, events });
@@ -154,17 +156,17 @@ impl Inner {
         granted
     }
 
-    fn dismiss(&self, stock: &Stock, environments: Vec<Environment>) {
-        environments.iter().for_each(|environment| stock.ended(environment, self));
+    fn dismiss(&self, kept: &Kept, environments: Vec<Environment>) {
+        environments.iter().for_each(|environment| kept.ended(environment, self));
         self.shut_down(environments);
     }
 
     /// Everything that is free is shut down, for good.
-    pub fn give_up_stocks(&self) {
-        for stock in self.stocks.iter() {
-            lock(&stock.ledger).want(0, true);
-            let retired = lock(&stock.pool).retire(usize::MAX);
-            self.dismiss(&stock, retired);
+    pub fn give_up_kept(&self) {
+        for kept in self.kept.iter() {
+            lock(&kept.ledger).want(0, true);
+            let retired = lock(&kept.pool).retire(usize::MAX);
+            self.dismiss(&kept, retired);
         }
     }
 }

@@ -1,3 +1,5 @@
+//! What of each operation works. Tables of these are made with [`works`], [`kept`] and [`refused`].
+
 /// An operation that is implemented, and its parameters that do less than AWS's. Parameters that are not named work.
 #[derive(Clone, Copy, Debug)]
 pub struct Coverage {
@@ -28,4 +30,17 @@ impl ParameterStatus {
             ParameterStatus::Refused => "refused",
         }
     }
+}
+
+/// An operation with every parameter.
+pub const fn works(operation: &'static str) -> Coverage {
+    Coverage { operation, parameters: &[] }
+}
+
+pub const fn kept(name: &'static str, note: &'static str) -> Parameter {
+    Parameter { name, status: ParameterStatus::Kept, note }
+}
+
+pub const fn refused(name: &'static str, note: &'static str) -> Parameter {
+    Parameter { name, status: ParameterStatus::Refused, note }
 }

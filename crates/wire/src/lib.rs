@@ -3,7 +3,7 @@
 
 pub mod aws_json;
 mod context;
-mod coverage;
+pub mod coverage;
 mod error;
 pub mod json;
 pub mod query;

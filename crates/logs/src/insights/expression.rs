@@ -1,12 +1,11 @@
 //! What stands in commands: fields, literals, operators, calls.
 
-use std::cmp::Ordering;
-
 use memchr::memmem;
 use regex::Regex;
 
 use super::function::Function;
 use super::value::Value;
+use crate::comparison::Comparison;
 
 #[derive(Clone, Debug)]
 pub enum Expression {
@@ -22,16 +21,6 @@ pub enum Expression {
     Call(Function, Vec<Expression>),
     /// The result of one of a `stats` command's aggregates.
     Aggregate(usize),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Comparison {
-    Is,
-    IsNot,
-    Less,
-    LessOrIs,
-    More,
-    MoreOrIs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +57,9 @@ impl Expression {
             Expression::Not(inner) => Value::Boolean(!value(inner).is_true()),
             Expression::And(one, other) => Value::Boolean(value(one).is_true() && value(other).is_true()),
             Expression::Or(one, other) => Value::Boolean(value(one).is_true() || value(other).is_true()),
-            Expression::Compare(comparison, one, other) => Value::Boolean(comparison.holds(&value(one), &value(other))),
+            Expression::Compare(comparison, one, other) => {
+                Value::Boolean(comparison.holds(value(one).compare(&value(other))))
+            }
             Expression::Calculate(operation, one, other) => operation.of(&value(one), &value(other)),
             Expression::Like(of, like) => Value::Boolean(match (&**of, fields.message()) {
                 (Expression::Field(name), Some(message)) if name == "@message" => like.is_in(message),
@@ -76,7 +67,7 @@ impl Expression {
             }),
             Expression::In(of, list) => {
                 let of = value(of);
-                Value::Boolean(list.iter().any(|item| Comparison::Is.holds(&of, &value(item))))
+                Value::Boolean(list.iter().any(|item| Comparison::Is.holds(of.compare(&value(item)))))
             }
             Expression::Call(function, arguments) => {
                 let arguments: Vec<Value> = arguments.iter().map(value).collect();
@@ -88,20 +79,6 @@ impl Expression {
 
     pub fn is_true(&self, fields: &dyn Fields) -> bool {
         self.value(fields, &[]).is_true()
-    }
-}
-
-impl Comparison {
-    fn holds(self, one: &Value, other: &Value) -> bool {
-        let order = one.compare(other);
-        match self {
-            Comparison::Is => order == Some(Ordering::Equal),
-            Comparison::IsNot => order != Some(Ordering::Equal),
-            Comparison::Less => order == Some(Ordering::Less),
-            Comparison::LessOrIs => order.is_some_and(Ordering::is_le),
-            Comparison::More => order == Some(Ordering::Greater),
-            Comparison::MoreOrIs => order.is_some_and(Ordering::is_ge),
-        }
     }
 }
 

@@ -3,10 +3,11 @@
 use regex::{Regex, RegexBuilder};
 
 use super::aggregate::{Aggregate, Kind};
-use super::expression::{Comparison, Expression, Like, Operation};
+use super::expression::{Expression, Like, Operation};
 use super::function::{Function, Period};
 use super::value::Value;
 use super::{Column, Command, Direction, Query, QueryError};
+use crate::comparison::Comparison;
 
 /// How deep expressions may be.
 const DEPTH_MAX: usize = 64;
@@ -237,15 +238,6 @@ impl<'a> Parser<'a> {
     }
 
     fn comparison(&mut self) -> Result<Expression, QueryError> {
-        // Longer ones first.
-        const ALL: [(&str, Comparison); 6] = [
-            ("!=", Comparison::IsNot),
-            ("<=", Comparison::LessOrIs),
-            (">=", Comparison::MoreOrIs),
-            ("=", Comparison::Is),
-            ("<", Comparison::Less),
-            (">", Comparison::More),
-        ];
         let one = self.sum()?;
         let begin = self.at;
         let negated = self.keyword("not");
@@ -260,8 +252,8 @@ impl<'a> Parser<'a> {
             self.at = begin;
             return Ok(one);
         } else {
-            return match ALL.into_iter().find(|(text, _)| self.take(text)) {
-                Some((_, comparison)) => Ok(Expression::Compare(comparison, Box::new(one), Box::new(self.sum()?))),
+            return match Comparison::read(|text| self.take(text)) {
+                Some(comparison) => Ok(Expression::Compare(comparison, Box::new(one), Box::new(self.sum()?))),
                 None => Ok(one),
             };
         };

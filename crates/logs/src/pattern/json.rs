@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::value::{Operator, Value, operator};
+use super::value::Value;
 use super::{Cursor, PatternError};
+use crate::comparison::Comparison;
 
 /// How deep parentheses may be.
 const DEPTH_MAX: usize = 64;
@@ -14,7 +15,7 @@ const DEPTH_MAX: usize = 64;
 pub enum Expression {
     All(Vec<Expression>),
     Any(Vec<Expression>),
-    Compare(Selector, Operator, Value),
+    Compare(Selector, Comparison, Value),
     Null(Selector),
     Boolean(Selector, bool),
     Exists(Selector, bool),
@@ -86,9 +87,9 @@ fn one(cursor: &mut Cursor<'_>, depth: usize) -> Result<Expression, PatternError
             () => Err(cursor.unexpected()),
         };
     }
-    let operator = operator(cursor).ok_or_else(|| cursor.unexpected())?;
-    let value = Value::parse(cursor, operator)?;
-    Ok(Expression::Compare(selector, operator, value))
+    let comparison = Comparison::read(|text| cursor.take(text)).ok_or_else(|| cursor.unexpected())?;
+    let value = Value::parse(cursor, comparison)?;
+    Ok(Expression::Compare(selector, comparison, value))
 }
 
 fn selector(cursor: &mut Cursor<'_>) -> Result<Selector, PatternError> {
@@ -155,10 +156,10 @@ impl Expression {
             Expression::Null(selector) => selector.any(json, &|found| found.is_null()),
             Expression::Boolean(selector, wanted) => selector.any(json, &|found| found.as_bool() == Some(*wanted)),
             Expression::Exists(selector, wanted) => selector.any(json, &|_| true) == *wanted,
-            Expression::Compare(selector, operator, value) => selector.any(json, &|found| match found {
-                Json::String(text) => value.compare(*operator, text.as_bytes(), text.trim().parse().ok()),
-                Json::Number(number) => value.compare(*operator, number.to_string().as_bytes(), number.as_f64()),
-                Json::Bool(boolean) => value.compare(*operator, boolean.to_string().as_bytes(), None),
+            Expression::Compare(selector, comparison, value) => selector.any(json, &|found| match found {
+                Json::String(text) => value.compare(*comparison, text.as_bytes(), text.trim().parse().ok()),
+                Json::Number(number) => value.compare(*comparison, number.to_string().as_bytes(), number.as_f64()),
+                Json::Bool(boolean) => value.compare(*comparison, boolean.to_string().as_bytes(), None),
                 _ => false,
             }),
         }

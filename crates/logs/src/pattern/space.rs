@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::value::{Operator, Value, operator};
+use super::value::Value;
 use super::{Cursor, PatternError};
+use crate::comparison::Comparison;
 
 #[derive(Clone, Debug)]
 pub struct Fields {
@@ -16,7 +17,7 @@ pub struct Fields {
 struct Field {
     name: String,
     /// One of these groups must hold whole; empty when anything does.
-    any: Vec<Vec<(Operator, Value)>>,
+    any: Vec<Vec<(Comparison, Value)>>,
 }
 
 pub fn parse(cursor: &mut Cursor<'_>) -> Result<Fields, PatternError> {
@@ -45,19 +46,19 @@ fn field(cursor: &mut Cursor<'_>) -> Result<Field, PatternError> {
     let inside = cursor.take("(");
     let name = name(cursor)?;
     let mut field = Field { name: name.to_owned(), any: Vec::new() };
-    if let Some(operator) = operator(cursor) {
-        field.any.push(vec![(operator, Value::parse(cursor, operator)?)]);
+    if let Some(comparison) = Comparison::read(|text| cursor.take(text)) {
+        field.any.push(vec![(comparison, Value::parse(cursor, comparison)?)]);
         loop {
             let alternative = cursor.take("||");
             if !alternative && !cursor.take("&&") {
                 break;
             }
             let again = self::name(cursor)?;
-            let operator = operator_of(cursor)?;
+            let comparison = comparison_of(cursor)?;
             if again != name {
                 return Err(PatternError::characters(again));
             }
-            let condition = (operator, Value::parse(cursor, operator)?);
+            let condition = (comparison, Value::parse(cursor, comparison)?);
             match field.any.last_mut() {
                 Some(group) if !alternative => group.push(condition),
                 _ => field.any.push(vec![condition]),
@@ -70,8 +71,8 @@ fn field(cursor: &mut Cursor<'_>) -> Result<Field, PatternError> {
     Ok(field)
 }
 
-fn operator_of(cursor: &mut Cursor<'_>) -> Result<Operator, PatternError> {
-    operator(cursor).ok_or_else(|| cursor.unexpected())
+fn comparison_of(cursor: &mut Cursor<'_>) -> Result<Comparison, PatternError> {
+    Comparison::read(|text| cursor.take(text)).ok_or_else(|| cursor.unexpected())
 }
 
 fn name<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, PatternError> {
@@ -112,7 +113,7 @@ impl Fields {
 impl Field {
     fn holds(&self, word: &[u8]) -> bool {
         let number = std::str::from_utf8(word).ok().and_then(|text| text.parse().ok());
-        let holds = |(operator, value): &(Operator, Value)| value.compare(*operator, word, number);
+        let holds = |(comparison, value): &(Comparison, Value)| value.compare(*comparison, word, number);
         self.any.is_empty() || self.any.iter().any(|group| group.iter().all(holds))
     }
 }

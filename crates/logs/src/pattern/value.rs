@@ -4,22 +4,13 @@ use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::{Cursor, PatternError};
+use crate::comparison::Comparison;
 
 /// Memory that a compiled expression may take, bytes.
 const REGEX_MAX: usize = 1 << 20;
 /// Symbols of expressions beside letters, digits, space and operators.
 const SYMBOLS: &str = ":_#=@/;,-";
 const OPERATORS: &str = "^$?[]{}|\\*+.";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operator {
-    Is,
-    IsNot,
-    Less,
-    LessOrIs,
-    More,
-    MoreOrIs,
-}
 
 #[derive(Clone, Debug)]
 pub enum Value {
@@ -53,21 +44,8 @@ impl Wild {
     }
 }
 
-pub fn operator(cursor: &mut Cursor<'_>) -> Option<Operator> {
-    // Longer ones first.
-    const ALL: [(&str, Operator); 6] = [
-        ("!=", Operator::IsNot),
-        ("<=", Operator::LessOrIs),
-        (">=", Operator::MoreOrIs),
-        ("=", Operator::Is),
-        ("<", Operator::Less),
-        (">", Operator::More),
-    ];
-    ALL.into_iter().find(|(text, _)| cursor.take(text)).map(|(_, operator)| operator)
-}
-
 impl Value {
-    pub fn parse(cursor: &mut Cursor<'_>, operator: Operator) -> Result<Self, PatternError> {
+    pub fn parse(cursor: &mut Cursor<'_>, comparison: Comparison) -> Result<Self, PatternError> {
         let value = match cursor.peek() {
             Some('"') => Value::Text(Wild::new(&cursor.quoted()?)),
             Some('%') => Value::Regex(regex(cursor)?),
@@ -80,7 +58,7 @@ impl Value {
                 }
             }
         };
-        let is_ordered = !matches!(operator, Operator::Is | Operator::IsNot);
+        let is_ordered = !matches!(comparison, Comparison::Is | Comparison::IsNot);
         match value {
             Value::Text(_) | Value::Regex(_) if is_ordered => {
                 Err(PatternError("Numeric operators can be used with numbers only".to_owned()))
@@ -89,19 +67,16 @@ impl Value {
         }
     }
 
-    pub fn compare(&self, operator: Operator, text: &[u8], number: Option<f64>) -> bool {
+    pub fn compare(&self, comparison: Comparison, text: &[u8], number: Option<f64>) -> bool {
         let equal = || match self {
             Value::Number(value, wild) => number.map_or_else(|| wild.is_match(text), |number| number == *value),
             Value::Text(wild) => wild.is_match(text),
             Value::Regex(regex) => regex.is_match(text),
         };
-        match (operator, self, number) {
-            (Operator::Is, ..) => equal(),
-            (Operator::IsNot, ..) => !equal(),
-            (Operator::Less, Value::Number(value, _), Some(number)) => number < *value,
-            (Operator::LessOrIs, Value::Number(value, _), Some(number)) => number <= *value,
-            (Operator::More, Value::Number(value, _), Some(number)) => number > *value,
-            (Operator::MoreOrIs, Value::Number(value, _), Some(number)) => number >= *value,
+        match (comparison, self, number) {
+            (Comparison::Is, ..) => equal(),
+            (Comparison::IsNot, ..) => !equal(),
+            (ordered, Value::Number(value, _), Some(number)) => ordered.holds(number.partial_cmp(value)),
             _ => false,
         }
     }
