@@ -143,10 +143,9 @@ impl Pipe {
         }
     }
 
-    /// Reads at most `limit` bytes, whether or not the async runtime has seen any. `Ok(0)` when every writer is gone.
-    fn read(&self, buffer: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
-        buffer.reserve_exact(limit);
-        Ok(rustix::io::read(&self.reader, rustix::buffer::spare_capacity(buffer))?)
+    /// Reads what fits, whether or not the async runtime has seen any. `Ok(0)` when every writer is gone.
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(&self.reader, buffer)?)
     }
 
     /// Likewise, after `readable`; when there is nothing the next `readable` waits.
@@ -211,14 +210,15 @@ impl Output {
     /// goes on writing meanwhile does not hold it up.
     pub fn drain(&mut self, log: &mut Log) {
         let mut left = self.pipe.filled();
-        let mut buffer = Vec::new();
+        let mut buffer = vec![0; left.min(CHUNK)];
         while left > 0 {
-            buffer.clear();
-            match self.pipe.read(&mut buffer, left.min(CHUNK)) {
+            // Not a byte more: the next line may be half there, and the flush below would cut it.
+            let most = left.min(CHUNK);
+            match self.pipe.read(&mut buffer[..most]) {
                 Ok(0) => break,
                 Ok(read) => {
-                    left = left.saturating_sub(read);
-                    self.split(log, &buffer);
+                    left -= read;
+                    self.split(log, &buffer[..read]);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
