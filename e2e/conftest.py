@@ -77,6 +77,7 @@ def make_client(server, service="lambda", account="test", region="us-east-1", **
     return boto3.client(
         service,
         endpoint_url=server.url,
+        verify=server.authorities,
         region_name=region,
         aws_access_key_id=account,
         aws_secret_access_key="test",

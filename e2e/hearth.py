@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import signal
+import ssl
 import subprocess
 import time
 import urllib.parse
@@ -40,13 +41,15 @@ def environment(**more):
 class Server:
     """One `hearth serve`. `data` outlives it, so that another can be started on it."""
 
-    def __init__(self, data, cache, *flags, before=(), binary=BINARY, **variables):
+    def __init__(self, data, cache, *flags, before=(), binary=BINARY, authorities=None, **variables):
         self.data = pathlib.Path(data)
         self.cache = pathlib.Path(cache)
         self.flags = flags
         # A command that becomes the server.
         self.before = before
         self.binary = binary
+        # A file with whom to trust, of a server that speaks TLS.
+        self.authorities = authorities and str(authorities)
         self.variables = variables
         self.process = None
         self.log = self.data.with_name(self.data.name + ".log")
@@ -67,7 +70,7 @@ class Server:
 
         def address():
             said = self.said(begin)
-            found = re.search(r"listening on (http://\S+)", said)
+            found = re.search(r"listening on (https?://\S+)", said)
             assert found or self.process.poll() is None, f"ended at its start: {said}"
             return found and found[1]
 
@@ -88,7 +91,11 @@ class Server:
 
     def request(self, method, path, body=None, headers=None, timeout=30):
         """Status, headers (lower case) and body of one plain request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        if self.authorities:
+            context = ssl.create_default_context(cafile=self.authorities)
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=context)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()

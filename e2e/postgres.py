@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import urllib.parse
 import uuid
@@ -21,14 +22,21 @@ def binaries():
 
 
 class Postgres:
-    def __init__(self, folder):
+    """With a certificate (two files, which its user can read) it also listens on a port, to TLS alone."""
+
+    def __init__(self, folder, certificate=None):
         self.folder = pathlib.Path(folder)
+        self.certificate = certificate
         self.folder.mkdir(mode=0o755)
         self.process = None
+        self.port = 5432
         # PostgreSQL refuses to be root.
         self.user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
         if self.user:
             os.chown(self.folder, NOBODY, NOBODY)
+        if certificate:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                self.port = free.getsockname()[1]
         self.run("initdb", "--no-sync", "--auth=trust", "--username=hearth", "--encoding=UTF8", "-D", self.folder / "data")
         self.start()
 
@@ -40,6 +48,11 @@ class Postgres:
 
     def start(self):
         settings = ["listen_addresses=", f"unix_socket_directories={self.folder}"]
+        if self.certificate:
+            chain, key = (self.copy(file) for file in self.certificate)
+            settings = ["listen_addresses=127.0.0.1", f"port={self.port}", settings[1], "ssl=on"]
+            settings += [f"ssl_cert_file={chain}", f"ssl_key_file={key}"]
+            (self.folder / "data" / "pg_hba.conf").write_text("local all all trust\nhostssl all all all trust\n")
         flags = [part for setting in settings for part in ("-c", setting)]
         command = [binaries() / "postgres", "-D", self.folder / "data", *flags]
         with open(self.folder / "log", "ab") as log:
@@ -48,8 +61,17 @@ class Postgres:
             )
         eventually("the database accepts", self.accepts)
 
+    def copy(self, file):
+        """One that nobody else can read: PostgreSQL wants it so."""
+        copy = self.folder / "data" / file.name
+        shutil.copy(file, copy)
+        copy.chmod(0o600)
+        if self.user:
+            os.chown(copy, NOBODY, NOBODY)
+        return copy
+
     def accepts(self):
-        command = [binaries() / "pg_isready", "-q", "-h", self.folder, "-U", "hearth"]
+        command = [binaries() / "pg_isready", "-q", "-h", self.folder, "-p", str(self.port), "-U", "hearth"]
         return subprocess.run(command, env=environment(), cwd="/").returncode == 0
 
     def database(self):
@@ -59,7 +81,7 @@ class Postgres:
         return f"postgres:///{name}?host={urllib.parse.quote(str(self.folder))}&user=hearth"
 
     def sql(self, text, database="postgres"):
-        return self.run("psql", "-qAt", "-h", self.folder, "-U", "hearth", "-d", database, "-c", text)
+        return self.run("psql", "-qAt", "-h", self.folder, "-p", self.port, "-U", "hearth", "-d", database, "-c", text)
 
     def crash(self):
         """At once, with every process of it, as when its host fails."""

@@ -127,9 +127,9 @@ impl Control {
     }
 
     /// A URL from which a package downloads, by the door that was asked.
-    pub(crate) fn location(&self, host: &str, code: CodeHash) -> String {
+    pub(crate) fn location(&self, origin: &str, code: CodeHash) -> String {
         let token = self.inner.signer.token(code, self.inner.ports.clock.wall());
-        format!("http://{host}/_hearth/v1/code/{token}")
+        format!("{origin}/_hearth/v1/code/{token}")
     }
 
     /// `2026-01-31T12:34:56.789+0000`.

@@ -115,7 +115,7 @@ impl FunctionsApi for Control {
             configuration: Some(configuration),
             code: Some(FunctionCodeLocation {
                 repository_type: Some("S3".to_owned()),
-                location: Some(self.location(&cx.host, definition.code)),
+                location: Some(self.location(&cx.origin, definition.code)),
                 resolved_s3_object: definition.reference.as_ref().map(|reference| reference.shown()),
                 ..FunctionCodeLocation::default()
             }),

@@ -244,7 +244,7 @@ impl Control {
         let item = listed(arn, number, version);
         GetLayerVersionResponse {
             content: Some(LayerVersionContentOutput {
-                location: Some(self.location(&cx.host, version.code)),
+                location: Some(self.location(&cx.origin, version.code)),
                 code_sha256: Some(present::sha256(version.code)),
                 code_size: i64::try_from(version.code_size).ok(),
                 resolved_s3_object: version.reference.as_ref().map(|reference| reference.shown()),

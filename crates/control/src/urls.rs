@@ -224,7 +224,7 @@ fn said(cors: Option<Cors>) -> Option<Cors> {
 
 fn presented(cx: &Context, function: &Function, alias: &str, record: &UrlRecord) -> FunctionUrlConfig {
     FunctionUrlConfig {
-        function_url: Some(id::url(&record.id, &function.owner.region, &cx.host)),
+        function_url: Some(id::url(&record.id, &function.owner.region, &cx.origin)),
         function_arn: Some(qualified(function, alias).to_string()),
         creation_time: Some(record.created.clone()),
         last_modified_time: Some(record.last_modified.clone()),

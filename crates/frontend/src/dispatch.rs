@@ -38,6 +38,7 @@ pub async fn answer(
 ) -> Response<Body> {
     let request_id = uuid::Uuid::new_v4().to_string();
     let (mut head, body) = request.into_parts();
+    head.extensions.insert(peer);
     if let Err(TwoHosts) = one_host(&mut head) {
         let mut response =
             render(Error::new(400, "InvalidRequestException", "The request names two hosts.").rest_json());
@@ -196,10 +197,12 @@ async fn answer_s3(
         let what = "s3 where servers share their records: use the S3 that keeps their packages";
         return render(Error::not_supported(what).rest_xml(request_id));
     };
+    let origin = origin(request.headers(), request.extensions());
     let caller = hearth_objects::Caller {
         account: caller.account.clone(),
         region: caller.region.clone(),
         is_signed: caller.service.is_some(),
+        origin,
     };
     objects.answer(&caller, request, request_id).await.map(Body::Objects)
 }
@@ -264,10 +267,22 @@ fn too_large(code: &'static str) -> Error {
     Error::new(413, code, "The request is too large.")
 }
 
+/// Scheme and host by which the client reached this door.
+fn origin(headers: &http::HeaderMap, extensions: &http::Extensions) -> String {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let is_secure = extensions.get::<Peer>().is_some_and(|peer| peer.is_secure);
+    format!("{}://{host}", if is_secure { "https" } else { "http" })
+}
+
 fn context(caller: &Caller, head: &request::Parts, request_id: &str) -> Context {
-    let host = head.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
     let (account, region) = (caller.account.as_str(), caller.region.as_str());
-    let mut cx = Context::new(account, region, request_id, host, caller.access_key.as_deref());
+    let mut cx = Context::new(
+        account,
+        region,
+        request_id,
+        &origin(&head.headers, &head.extensions),
+        caller.access_key.as_deref(),
+    );
     if let Identified::As(session) = &caller.identified {
         cx.session.clone_from(session);
     }

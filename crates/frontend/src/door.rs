@@ -16,13 +16,15 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 
 use hearth_identity::{Identity, Sessions, Verifier};
 use hearth_model::{Bucket, Clock, Invoke};
+use hearth_tls::{Accepted, Certificate};
 use hearth_worker::{Endpoint, EndpointIdentity};
 
 use crate::body::{self, Body, Patience, ReadError};
@@ -59,6 +61,13 @@ const FROZEN_MAX: Duration = Duration::from_secs(24 * 3600);
 const HEAD_MAX: usize = 64 * 1024;
 /// Headers of a request.
 const HEADERS_MAX: usize = 100;
+/// How long a handshake of TLS may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How long one is given to hear what [`PLAIN`] says.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+/// What a client is told that does not speak TLS where it must.
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 43\r\n\
+                       Connection: close\r\n\r\nThis port speaks HTTPS only: use https://.\n";
 /// Requests of one connection of HTTP/2 at a time.
 const STREAMS_MAX: u32 = 200;
 /// How long a client may leave its answer unread.
@@ -107,8 +116,14 @@ impl Frontend {
         let _ = self.inner.services.set(services);
     }
 
-    /// Serves until `shutdown`; then takes no more, and comes back when every request under way is answered.
-    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    /// Serves until `shutdown`; then takes no more, and comes back when every request under way is answered. With a
+    /// certificate, TLS alone is spoken.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        certificate: Option<Certificate>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let permits = Arc::new(Semaphore::new(self.inner.config.connections_max));
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
@@ -119,8 +134,8 @@ impl Frontend {
                 accepted = listener.accept() => accepted,
                 () = &mut shutdown => break,
             };
-            let stream = match accepted {
-                Ok((stream, client)) => (stream, Peer { client: client.ip(), is_secure: false }),
+            let (stream, client) = match accepted {
+                Ok((stream, client)) => (stream, client.ip()),
                 Err(error) => {
                     // Out of descriptors, most likely: others are about to be closed.
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -129,18 +144,17 @@ impl Frontend {
                 }
             };
             while connections.try_join_next().is_some() {}
-            let (stream, peer) = stream;
-            let heard = Arc::new(Heard::default());
-            let connection = graceful.watch(self.connection(stream, peer, None, heard.clone()));
-            let head_timeout = self.inner.config.head_timeout;
+            let _ = stream.set_nodelay(true);
+            let (frontend, watcher, certificate) = (self.clone(), graceful.watcher(), certificate.clone());
             connections.spawn(async move {
-                tokio::select! {
-                    ended = connection => {
-                        if let Err(error) = ended {
-                            tracing::debug!(%error, "a connection ended");
+                match certificate {
+                    None => frontend.outside(stream.into_split(), Peer { client, is_secure: false }, watcher).await,
+                    Some(certificate) => {
+                        if let Some(stream) = secured(&certificate, stream).await {
+                            let peer = Peer { client, is_secure: true };
+                            frontend.outside(tokio::io::split(stream), peer, watcher).await;
                         }
                     }
-                    () = heard.nothing_for(head_timeout) => {}
                 }
                 drop(permit);
             });
@@ -149,14 +163,35 @@ impl Frontend {
         graceful.shutdown().await;
     }
 
-    fn connection(
+    /// A connection of the server's own door, until it ends.
+    async fn outside<R, W>(&self, halves: (R, W), peer: Peer, watcher: Watcher)
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let heard = Arc::new(Heard::default());
+        let connection = watcher.watch(self.connection(halves, peer, None, heard.clone()));
+        tokio::select! {
+            ended = connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended");
+                }
+            }
+            () = heard.nothing_for(self.inner.config.head_timeout) => {}
+        }
+    }
+
+    fn connection<R, W>(
         &self,
-        stream: TcpStream,
+        (reader, writer): (R, W),
         peer: Peer,
         inside: Option<Arc<Inside>>,
         heard: Arc<Heard>,
-    ) -> impl hyper_util::server::graceful::GracefulConnection<Error = ConnectionError> + Send + use<> {
-        let _ = stream.set_nodelay(true);
+    ) -> impl GracefulConnection<Error = ConnectionError> + Send + use<R, W>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
         let inner = self.inner.clone();
         // A frozen function is silent for as long as it is frozen.
         let is_outside = inside.is_none();
@@ -188,10 +223,29 @@ impl Frontend {
                 })
             }
         });
-        let (reader, writer) = stream.into_split();
         let writer = Flowing::new(writer, is_outside.then_some(UNREAD_MAX));
         builder.serve_connection(TokioIo::new(tokio::io::join(Watched::new(reader), writer)), service).into_owned()
     }
+}
+
+/// The connection once it is secure; `None` when it will not be.
+async fn secured(certificate: &Certificate, stream: TcpStream) -> Option<impl AsyncRead + AsyncWrite + Send + 'static> {
+    match tokio::time::timeout(HANDSHAKE_MAX, certificate.accept(stream)).await {
+        Ok(Ok(Accepted::Secure(stream))) => return Some(stream),
+        Ok(Ok(Accepted::Plain(mut stream))) => {
+            let _ = tokio::time::timeout(GOODBYE_MAX, goodbye(&mut stream)).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+        Err(_) => tracing::debug!("a handshake took too long"),
+    }
+    None
+}
+
+/// What is left unread when a connection is closed takes the answer with it.
+async fn goodbye(stream: &mut TcpStream) -> io::Result<u64> {
+    stream.write_all(PLAIN).await?;
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(HEAD_MAX as u64), &mut tokio::io::sink()).await
 }
 
 type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
@@ -292,7 +346,8 @@ impl Endpoint for Frontend {
                 while connections.try_join_next().is_some() {}
                 inside.turn().await;
                 let peer = Peer { client: client.ip(), is_secure: false };
-                let connection = frontend.connection(stream, peer, Some(inside.clone()), Arc::default());
+                let _ = stream.set_nodelay(true);
+                let connection = frontend.connection(stream.into_split(), peer, Some(inside.clone()), Arc::default());
                 connections.spawn(async move {
                     let _ = connection.await;
                     drop(permit);

@@ -15,7 +15,7 @@ async fn door(head_timeout: Duration) -> (std::net::SocketAddr, JoinHandle<()>) 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let frontend = Frontend::new(Config { head_timeout, ..Config::default() });
-    (address, tokio::spawn(async move { frontend.serve(listener, std::future::pending()).await }))
+    (address, tokio::spawn(async move { frontend.serve(listener, None, std::future::pending()).await }))
 }
 
 /// What is answered until the connection ends, which it must.

@@ -12,6 +12,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -40,9 +41,10 @@ impl ClientError {
     }
 }
 
-/// `http://HOST:PORT`, as a user writes it.
+/// `http://HOST:PORT` or `https://HOST:PORT`, as a user writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
+    is_secure: bool,
     host: String,
     port: u16,
 }
@@ -51,21 +53,25 @@ impl Endpoint {
     pub fn parse(text: &str) -> Result<Self, ClientError> {
         let bad = |why: &str| ClientError::Endpoint(format!("{text:?} is not an endpoint: {why}"));
         let uri: hyper::Uri = text.parse().map_err(|_| bad("not a URL such as http://127.0.0.1:4566"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(bad("TLS is not built yet, use http://")),
-            _ => return Err(bad("it does not begin with http://")),
-        }
+        let is_secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(bad("it does not begin with http:// or https://")),
+        };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| bad("it names no host"))?;
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(bad("it has a path"));
         }
-        Ok(Endpoint { host: host.to_owned(), port: uri.port_u16().unwrap_or(80) })
+        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+        Ok(Endpoint { is_secure, host: host.to_owned(), port })
     }
 
-    /// As the header `Host` has it.
+    /// As the header `Host` has it: without the port that follows from the scheme.
     pub fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        match (self.is_secure, self.port) {
+            (false, 80) | (true, 443) => self.host.clone(),
+            (_, port) => format!("{}:{port}", self.host),
+        }
     }
 
     /// A connection for one request.
@@ -76,26 +82,54 @@ impl Endpoint {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let unreachable = |reason: String| ClientError::Unreachable { endpoint: self.to_string(), reason };
-        let address = (self.host.trim_matches(['[', ']']), self.port);
-        let stream = tokio::time::timeout(CONNECT, TcpStream::connect(address))
+        let host = self.host.trim_matches(['[', ']']);
+        let connecting = async {
+            let stream = TcpStream::connect((host, self.port)).await?;
+            Ok::<_, std::io::Error>(if self.is_secure {
+                Stream::Secure(Box::new(hearth_tls::connect(host, stream).await?))
+            } else {
+                Stream::Plain(stream)
+            })
+        };
+        let stream = tokio::time::timeout(CONNECT, connecting)
             .await
             .map_err(|_| unreachable("no connection within 5 s".to_owned()))?
             .map_err(|e| unreachable(e.to_string()))?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| unreachable(e.to_string()))?;
-        let connection = tokio::spawn(async move {
-            // An error here shows itself in the answer.
-            let _ = connection.await;
-        });
+        let (sender, connection) = match stream {
+            Stream::Secure(stream) => begin(stream).await,
+            Stream::Plain(stream) => begin(stream).await,
+        }
+        .map_err(|e| unreachable(e.to_string()))?;
         Ok((sender, connection))
     }
 }
 
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        write!(f, "{}://{}:{}", if self.is_secure { "https" } else { "http" }, self.host, self.port)
     }
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Secure(Box<hearth_tls::Outgoing<TcpStream>>),
+}
+
+/// HTTP over a connection, which goes on in a task of its own.
+async fn begin<B>(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> hyper::Result<(SendRequest<B>, JoinHandle<()>)>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(async move {
+        // An error here shows itself in the answer.
+        let _ = connection.await;
+    });
+    Ok((sender, connection))
 }
 
 /// Who asks, and where.
@@ -275,7 +309,7 @@ mod tests {
         assert_eq!(Endpoint::parse("http://127.0.0.1:4566").unwrap().to_string(), "http://127.0.0.1:4566");
         assert_eq!(Endpoint::parse("http://localhost/").unwrap().to_string(), "http://localhost:80");
         assert_eq!(Endpoint::parse("http://[::1]:4566").unwrap().to_string(), "http://[::1]:4566");
-        for bad in ["https://127.0.0.1", "127.0.0.1:4566", "ftp://x", "http://", "http://x/y", ""] {
+        for bad in ["127.0.0.1:4566", "ftp://x", "http://", "http://x/y", ""] {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
         }
     }

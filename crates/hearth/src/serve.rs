@@ -24,6 +24,7 @@ use hearth_images::Closed;
 use hearth_sandbox::privilege::Owner;
 use hearth_sandbox::{launcher, process};
 use hearth_store::DataDir;
+use hearth_tls::Certificate;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -61,6 +62,7 @@ pub fn run(arguments: ServeArguments) -> Result<(), Failure> {
     // read that others wrote. The launcher must be made, and the user changed, while there is one thread.
     let listener = std::net::TcpListener::bind(settings.listen)
         .map_err(|e| Failure::No(format!("cannot listen on {}: {e}", settings.listen)))?;
+    let certificate = certificate(&settings)?;
     let owner = owner::choose(&settings)?;
     let closed = owner.map(|_| Closed::hold()).unwrap_or_default();
     let host = Made { way: process::way(), launcher: start_launcher(&settings, owner)?, closed };
@@ -68,10 +70,26 @@ pub fn run(arguments: ServeArguments) -> Result<(), Failure> {
     let folder = DataDir::open(&settings.data_dir).map_err(|e| Failure::No(e.to_string()))?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hearth").build()?;
-    let served = runtime.block_on(serve(&settings, &folder, host, listener));
+    let served = runtime.block_on(serve(&settings, &folder, host, Door { listener, certificate }));
     // What still runs is cut off; the launcher ends with its last handle and is waited for.
     runtime.shutdown_timeout(LINGER);
     served
+}
+
+/// Where the server is reached.
+struct Door {
+    listener: std::net::TcpListener,
+    certificate: Option<Certificate>,
+}
+
+fn certificate(settings: &Settings) -> Result<Option<Certificate>, Failure> {
+    match (&settings.tls_certificate, &settings.tls_key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => {
+            Certificate::load(certificate, key).map(Some).map_err(|e| Failure::No(format!("cannot speak TLS: {e}")))
+        }
+        _ => Err(Failure::Usage("tls.certificate and tls.key go together: set both".to_owned())),
+    }
 }
 
 fn start_launcher(settings: &Settings, owner: Option<Owner>) -> Result<launcher::Started, Failure> {
@@ -89,7 +107,7 @@ async fn serve(
     settings: &Settings,
     folder: &DataDir,
     host: Made,
-    listener: std::net::TcpListener,
+    Door { listener, certificate }: Door,
 ) -> Result<(), Failure> {
     let mut signals = Signals::install()?;
     listener.set_nonblocking(true)?;
@@ -101,7 +119,7 @@ async fn serve(
         rooms = making => rooms?,
         () = signals.next() => return Ok(()),
     };
-    let mut running = Running::begin(rooms, listener, ending, ended);
+    let mut running = Running::begin(rooms, (listener, certificate), ending, ended);
     banner::print(settings, folder, address, &running.rooms);
     let launcher_ended = tokio::select! {
         () = signals.next() => None,
@@ -126,7 +144,12 @@ struct Running {
 }
 
 impl Running {
-    fn begin(rooms: Rooms, listener: TcpListener, ending: watch::Sender<bool>, ended: watch::Receiver<bool>) -> Self {
+    fn begin(
+        rooms: Rooms,
+        (listener, certificate): (TcpListener, Option<Certificate>),
+        ending: watch::Sender<bool>,
+        ended: watch::Receiver<bool>,
+    ) -> Self {
         let mut background = JoinSet::new();
         background.spawn(rooms.control.clone().run());
         if let Some(objects) = rooms.objects.clone() {
@@ -139,7 +162,7 @@ impl Running {
         background.spawn(async move { images.prepare().await });
         let mut door = JoinSet::new();
         let frontend = rooms.frontend.clone();
-        door.spawn(async move { frontend.serve(listener, told(ended)).await });
+        door.spawn(async move { frontend.serve(listener, certificate, told(ended)).await });
         Running { rooms, ending, door, background }
     }
 

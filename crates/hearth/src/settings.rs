@@ -99,6 +99,14 @@ macro_rules! settings {
 settings! {
     listen: SocketAddr = "listen", Default::Text("127.0.0.1:4566"),
         "The address of the door. Only loopback addresses: in this mode every signature is accepted. Port 0 takes a free one.";
+    tls_certificate: Option<PathBuf> = "tls.certificate", Default::OfHost {
+        said: "none: plain HTTP",
+        find: |_| Ok(String::new()),
+    }, "A file in PEM with a certificate, and behind it those that vouch for it. The door then speaks HTTPS alone (TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2). A renewed file is taken without a restart, where the server's user can read it.";
+    tls_key: Option<PathBuf> = "tls.key", Default::OfHost {
+        said: "none",
+        find: |_| Ok(String::new()),
+    }, "A file in PEM with the certificate's private key.";
     data_dir: PathBuf = "data_dir", Default::OfHost {
         said: "`/var/lib/hearth` as root, else `$XDG_DATA_HOME/hearth`",
         find: |host| host.folder("/var/lib/hearth", "XDG_DATA_HOME", ".local/share"),
@@ -140,16 +148,16 @@ settings! {
     store_url: Option<PostgresUrl> = "store.url", Default::OfHost {
         said: "none: the data folder",
         find: |_| Ok(String::new()),
-    }, "A PostgreSQL (15 or newer) that servers share as their records: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. Best given by the variable, as flags are seen by everybody on the host. Needs `store.packages`, and the same encryption key for every server. See [docs/servers.md](servers.md).";
+    }, "A PostgreSQL (15 or newer) that servers share as their records: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with `?sslmode=verify-full` for TLS (authorities as for `endpoints.s3`). Best given by the variable, as flags are seen by everybody on the host. Needs `store.packages`, and the same encryption key for every server. See [docs/servers.md](servers.md).";
     store_packages: Option<S3Bucket> = "store.packages", Default::OfHost {
         said: "none: the data folder",
         find: |_| Ok(String::new()),
-    }, "The bucket of another S3 in which servers that share a database keep packages: `http://KEY:SECRET@HOST:PORT/BUCKET`, also with a folder behind it. It must be there. Used with `store.url` only.";
+    }, "The bucket of another S3 in which servers that share a database keep packages: `https://KEY:SECRET@HOST:PORT/BUCKET`, also with a folder behind it. It must be there. Used with `store.url` only.";
     endpoints_s3: Option<S3Endpoint> = "endpoints.s3", Default::OfHost {
         said: "none: the embedded S3",
         find: |_| Ok(String::new()),
     },
-        "Another S3 than the embedded one, for the code of functions and layers: `http://HOST:PORT`, with `KEY:SECRET@` before the host (percent-encoded) where requests are to be signed. Buckets are addressed by path; TLS is not built yet.";
+        "Another S3 than the embedded one, for the code of functions and layers: `http://HOST:PORT` or `https://HOST`, with `KEY:SECRET@` before the host (percent-encoded) where requests are to be signed. Buckets are addressed by path. Trusted are the certificate authorities of the host and those in the file that `AWS_CA_BUNDLE` names.";
     runtimes_substitute: bool = "runtimes.substitute", Default::Text("false"),
         "Runs a function whose runtime is not installed on the nearest one that is, and says so in its log.";
     runtimes_fetch: bool = "runtimes.fetch", Default::Text("true"),
@@ -177,8 +185,6 @@ pub const UNBUILT: &[&str] = &[
     "endpoints.sns",
     "endpoints.events",
     "endpoints.kinesis",
-    "tls.certificate",
-    "tls.key",
 ];
 
 /// Every key that is spelled right, whether it has an effect or is refused by name.

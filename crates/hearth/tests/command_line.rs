@@ -106,7 +106,7 @@ fn wrong_usage_is_status_two_and_says_what_is_wrong() {
     let cases: [(&[&str], &str); 9] = [
         (&["lsit"], "lsit"),
         (&["invoke"], "<NAME>"),
-        (&["list", "--endpoint", "https://127.0.0.1"], "TLS"),
+        (&["list", "--endpoint", "ftp://127.0.0.1"], "http://"),
         (&["list", "--region", "nowhere"], "nowhere"),
         (&["serve", "--data-dri", "x"], "--data-dir"),
         (&["serve", "--environments-wait", "soon"], "environments.wait"),

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use hearth_model::{AccountId, Clock, Region};
 use hearth_store::{Blobs, BlobsError, Records};
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
@@ -65,13 +65,15 @@ pub struct Caller {
     pub region: Region,
     /// Whether anybody signed.
     pub is_signed: bool,
+    /// Scheme and host by which they reached the door.
+    pub origin: String,
 }
 
 /// What the operations need to know of a request beside their input.
 #[derive(Clone)]
 pub struct Asked {
     pub owner: Owner,
-    pub host: String,
+    pub origin: String,
     /// Of a body that came in chunks.
     pub decoded_length: Option<u64>,
     pub sha256: Option<[u8; 32]>,
@@ -162,7 +164,7 @@ impl Objects {
         head.uri = query.without_signature(&head.uri)?;
         let mut asked = Asked {
             owner: Owner { account: caller.account.clone(), region: caller.region.clone() },
-            host: text(&head.headers, &HOST).unwrap_or_default().to_owned(),
+            origin: caller.origin.clone(),
             decoded_length: None,
             sha256: None,
             trailing: None,

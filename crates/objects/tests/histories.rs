@@ -47,8 +47,12 @@ impl World {
     }
 
     async fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let caller =
-            Caller { account: AccountId::default_account(), region: Region::default_region(), is_signed: true };
+        let caller = Caller {
+            account: AccountId::default_account(),
+            region: Region::default_region(),
+            is_signed: true,
+            origin: String::new(),
+        };
         let mut request = Request::builder().method(method).uri(target).header("host", "localhost");
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -7,6 +7,7 @@
 mod attend;
 mod follow;
 mod schema;
+mod tls;
 mod url;
 
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, Row};
 
 use crate::{Expect, Key, Record, Records, RecordsError, Write};
+use tls::Secured;
 pub use url::PostgresUrl;
 
 /// Connections for queries and batches; later ones wait. Two more are for what goes on by itself. Twenty servers fit into
@@ -73,7 +75,7 @@ impl Postgres {
         schema::bring_forward(&mut first.client).await?;
         let manager = Manager::from_config(
             url.config().clone(),
-            NoTls,
+            Secured,
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let ready = Hook::async_fn(|client, _| {
@@ -241,7 +243,7 @@ impl Drop for Connected {
 }
 
 pub(crate) async fn connect(url: &PostgresUrl) -> Result<Connected, RecordsError> {
-    let connecting = tokio::time::timeout(CONNECTION_WAIT, url.config().connect(NoTls)).await;
+    let connecting = tokio::time::timeout(CONNECTION_WAIT, url.config().connect(Secured)).await;
     let unreachable = |reason: &dyn std::fmt::Display| {
         RecordsError::Engine(format!("no connection to the database {url}: {reason}").into())
     };

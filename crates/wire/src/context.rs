@@ -8,8 +8,8 @@ pub struct Context {
     pub region: String,
     /// `x-amzn-RequestId` of the answer.
     pub request_id: String,
-    /// The request's `Host`: URLs in answers are built from it.
-    pub host: String,
+    /// Scheme and `Host` of the request, such as `http://127.0.0.1:4566`: URLs in answers are built from it.
+    pub origin: String,
     pub access_key: Option<String>,
     /// Whose credentials these are, when they are a role's; else the account's own.
     pub session: Option<RoleSession>,
@@ -30,12 +30,12 @@ pub struct RoleSession {
 }
 
 impl Context {
-    pub fn new(account: &str, region: &str, request_id: &str, host: &str, access_key: Option<&str>) -> Self {
+    pub fn new(account: &str, region: &str, request_id: &str, origin: &str, access_key: Option<&str>) -> Self {
         Context {
             account: account.to_owned(),
             region: region.to_owned(),
             request_id: request_id.to_owned(),
-            host: host.to_owned(),
+            origin: origin.to_owned(),
             access_key: access_key.map(str::to_owned),
             ..Context::default()
         }

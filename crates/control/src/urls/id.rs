@@ -22,11 +22,12 @@ pub fn was_given(id: &str) -> bool {
     id.len() == LENGTH && id.is_ascii() && checked(id[..LENGTH - CHECK].to_owned()) == id
 }
 
-/// The address, by the port of the door that was asked.
-pub fn url(id: &str, region: &Region, host: &str) -> String {
+/// The address, by the scheme and the port of the door that was asked.
+pub fn url(id: &str, region: &Region, origin: &str) -> String {
+    let (scheme, host) = origin.split_once("://").unwrap_or(("http", origin));
     let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    format!("http://{id}.lambda-url.{region}.localhost{port}/")
+    format!("{scheme}://{id}.lambda-url.{region}.localhost{port}/")
 }
 
 fn checked(id: String) -> String {
@@ -57,9 +58,9 @@ mod tests {
     #[test]
     fn the_url_has_the_port_of_the_door() {
         let region = Region::default_region();
-        assert_eq!(url("x", &region, "127.0.0.1:4566"), "http://x.lambda-url.us-east-1.localhost:4566/");
-        assert_eq!(url("x", &region, "localhost"), "http://x.lambda-url.us-east-1.localhost/");
-        assert_eq!(url("x", &region, "[::1]:80"), "http://x.lambda-url.us-east-1.localhost:80/");
-        assert_eq!(url("x", &region, "[::1]"), "http://x.lambda-url.us-east-1.localhost/");
+        assert_eq!(url("x", &region, "http://127.0.0.1:4566"), "http://x.lambda-url.us-east-1.localhost:4566/");
+        assert_eq!(url("x", &region, "http://localhost"), "http://x.lambda-url.us-east-1.localhost/");
+        assert_eq!(url("x", &region, "https://[::1]:80"), "https://x.lambda-url.us-east-1.localhost:80/");
+        assert_eq!(url("x", &region, "http://[::1]"), "http://x.lambda-url.us-east-1.localhost/");
     }
 }

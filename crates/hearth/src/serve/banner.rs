@@ -21,7 +21,8 @@ pub fn print(settings: &Settings, folder: &DataDir, address: SocketAddr, rooms: 
             version => format!("{} ({version})", installed.runtime),
         })
         .collect();
-    let mut text = format!("listening on http://{address}\n");
+    let scheme = if settings.tls_certificate.is_some() { "https" } else { "http" };
+    let mut text = format!("listening on {scheme}://{address}\n");
     let mut row = |name: &str, value: &dyn std::fmt::Display| {
         let _ = writeln!(text, "  {name:<12}  {value}");
     };

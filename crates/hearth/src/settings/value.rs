@@ -121,8 +121,8 @@ impl Value for Option<S3Endpoint> {
         if text.is_empty() {
             return Ok(None);
         }
-        let bad = || "is not an endpoint such as http://KEY:SECRET@host:9000; TLS is not built yet".to_owned();
-        let rest = text.strip_prefix("http://").ok_or_else(bad)?;
+        let bad = || "is not an endpoint such as http://KEY:SECRET@host:9000 or https://KEY:SECRET@host".to_owned();
+        let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
         let (who, address) = rest.rsplit_once('@').map_or((None, rest), |(who, address)| (Some(who), address));
         let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().map(String::from);
         let credentials = who.map(|who| {
@@ -130,7 +130,7 @@ impl Value for Option<S3Endpoint> {
             Some((decoded(key).ok()?, Secret::new(decoded(secret).ok()?)))
         });
         let credentials = credentials.map(|credentials| credentials.ok_or_else(bad)).transpose()?;
-        let address = Endpoint::parse(&format!("http://{address}")).map_err(|_| bad())?;
+        let address = Endpoint::parse(&format!("{scheme}://{address}")).map_err(|_| bad())?;
         Ok(Some(S3Endpoint { address, credentials }))
     }
 }
@@ -151,7 +151,7 @@ impl Value for Option<S3Bucket> {
         if text.is_empty() {
             return Ok(None);
         }
-        let bad = || "is not a bucket such as http://KEY:SECRET@host:9000/BUCKET; TLS is not built yet".to_owned();
+        let bad = || "is not a bucket such as https://KEY:SECRET@host/BUCKET".to_owned();
         let from = text.find('@').or_else(|| text.find("://").map(|at| at + 2)).ok_or_else(bad)?;
         let slash = text[from + 1..].find('/').map(|at| from + 1 + at).ok_or_else(bad)?;
         let endpoint = <Option<S3Endpoint>>::parse(&text[..slash])?.ok_or_else(bad)?;
@@ -313,7 +313,9 @@ mod tests {
         let (key, secret) = signed.credentials.clone().unwrap();
         assert_eq!((key.as_str(), secret.reveal()), ("key", "a/b"));
         assert_eq!(format!("{signed:?}"), "http://s3.test:9000");
-        for bad in ["s3.test", "https://s3.test", "http://key@s3.test", "http://:x@s3.test", "http://s3.test/path"] {
+        let secure = parse("https://key:secret@s3.test").unwrap().unwrap().address;
+        assert_eq!((secure.to_string(), secure.authority()), ("https://s3.test:443".into(), "s3.test".into()));
+        for bad in ["s3.test", "ftp://s3.test", "http://key@s3.test", "http://:x@s3.test", "http://s3.test/path"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
@@ -325,7 +327,7 @@ mod tests {
         assert_eq!((found.bucket.as_str(), found.prefix.as_str()), ("code", "a/b"));
         assert_eq!(found.endpoint.credentials.unwrap().1.reveal(), "se/cret");
         assert_eq!(parse("http://s3.test/code").unwrap().unwrap().prefix, "");
-        for bad in ["s3.test", "http://s3.test", "http://s3.test/", "https://s3.test/code", "http://k@s3.test/code"] {
+        for bad in ["s3.test", "http://s3.test", "http://s3.test/", "ftp://s3.test/code", "http://k@s3.test/code"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

