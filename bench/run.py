@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import glob
+import http.client
 import io
 import json
 import os
@@ -31,6 +32,21 @@ PAYLOAD = json.dumps({"message": "x" * 64, "number": 1})
 
 PYTHON = "def lambda_handler(event, context):\n    return event\n"
 NODE = "exports.handler = async (event) => event;\n"
+# Says when it writes, by the clock that all processes of a host share; or writes much.
+STREAM = """const pause = () => new Promise((then) => setTimeout(then, 2));
+exports.handler = awslambda.streamifyResponse(async ({ pieces, bytes }, stream) => {
+  for (let n = 0; n < pieces; n++) {
+    stream.write(`${process.hrtime.bigint()}`);
+    await pause();
+  }
+  const piece = Buffer.alloc(1 << 16);
+  for (let n = 0; n < bytes; n += piece.length) {
+    if (!stream.write(piece)) await new Promise((then) => stream.once('drain', then));
+  }
+  stream.end();
+});
+"""
+STREAM_PIECES, STREAM_BYTES = 300, 128 << 20
 
 
 def package(files):
@@ -114,6 +130,39 @@ def end(process):
         process.wait()
 
 
+def pieces(base, name, event):
+    """Pieces of a streamed answer, as they come, without the framing of the event stream."""
+    host, path = base.removeprefix("http://"), f"/2021-11-15/functions/{name}/response-streaming-invocations"
+    connection = http.client.HTTPConnection(host, timeout=60)
+    connection.request("POST", path, json.dumps(event))
+    answer = connection.getresponse()
+    buffer = bytearray()
+    while more := answer.read1(1 << 20):
+        buffer += more
+        while len(buffer) >= 12 and len(buffer) >= (length := int.from_bytes(buffer[:4])):
+            headers = int.from_bytes(buffer[4:8])
+            if b"PayloadChunk" in buffer[12 : 12 + headers]:
+                yield bytes(buffer[12 + headers : length - 4])
+            del buffer[:length]
+
+
+def measure_streaming(base, runtime):
+    """From a function's write to its caller's read, and how much goes through."""
+    create(base, "stream", runtime, "index.handler", package({"index.js": STREAM}))
+    times = []
+    for piece in pieces(base, "stream", {"pieces": STREAM_PIECES}):
+        times.append((time.monotonic_ns() - int(piece)) / 1000)
+    times.sort()
+    began = time.perf_counter()
+    size = sum(len(piece) for piece in pieces(base, "stream", {"bytes": STREAM_BYTES}))
+    seconds = time.perf_counter() - began
+    call(base, "DELETE", "/2015-03-31/functions/stream")
+    return {
+        "pieceP50Us": round(times[len(times) // 2]), "pieceP90Us": round(times[int(len(times) * 0.9)]), "n": len(times),
+        "bytes": size, "megabytesPerSecond": round(size / seconds / 1e6),
+    }
+
+
 def fork_exec():
     """Fork, exec and wait of a small program: what any start costs on this machine."""
     times = []
@@ -193,8 +242,10 @@ def measure_cold(prepared, from_nothing, runtimes):
 def measure_hearth(folder, runtimes):
     with hearth(f"{folder}/prepared") as prepared:
         warm = measure_warm(prepared, runtimes)
+        streaming = measure_streaming(prepared, runtimes["Node.js"][0])
         with hearth(f"{folder}/from-nothing", "--pools-enabled", "false") as from_nothing:
-            return {"warm": warm, "cold": measure_cold(prepared, from_nothing, runtimes)}
+            cold = measure_cold(prepared, from_nothing, runtimes)
+            return {"warm": warm, "streaming": streaming, "cold": cold}
 
 
 def measure_emulator(folder):
@@ -286,6 +337,14 @@ def table(results):
         for said, cold in (("prepared", ways["prepared"]), ("from nothing", ways["fromNothing"]))
     ]
     lines.append(f"| AWS's emulator, Python (first call only; it makes no sandbox) | {emulator['coldUs'] / 1000:.1f} | | 1 | |")
+    streaming = hearth["streaming"]
+    lines += [
+        "", "## Streaming", "",
+        "A function of Node.js that streams to a caller of `InvokeWithResponseStream`.", "",
+        f"From the function's write to the caller's read: p50 {streaming['pieceP50Us']} µs, p90 {streaming['pieceP90Us']} µs "
+        f"(n {streaming['n']}).",
+        f"Throughput of {streaming['bytes'] >> 20} MiB: {streaming['megabytesPerSecond']} MB/s.",
+    ]
     lines += [
         "", "## A sandbox", "",
         "From nothing to the first words of a small program, linked dynamically; namespaces, control groups, mounts, `/tmp`,",

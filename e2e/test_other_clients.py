@@ -98,6 +98,12 @@ def test_the_javascript_sdk(server, base, suite):
     (folder / "node_modules").symlink_to(modules)
     (folder / "package.zip").write_bytes(zipped({"index.mjs": "export const handler = async (event) => ({ got: event });"}))
     (folder / "other.zip").write_bytes(zipped({"index.mjs": "export const handler = async () => { throw new RangeError('far'); };"}))
+    stream = """export const handler = awslambda.streamifyResponse(async ({ n, fail }, stream) => {
+        for (let i = 0; i < n; i++) stream.write(`${i};`);
+        if (fail) throw new RangeError('far');
+        stream.end();
+    });"""
+    (folder / "stream.zip").write_bytes(zipped({"index.mjs": stream}))
     done = subprocess.run(
         ["node", "--test", suite],
         capture_output=True,

@@ -10,6 +10,7 @@ import {
   DeleteFunctionCommand,
   GetFunctionCommand,
   InvokeCommand,
+  InvokeWithResponseStreamCommand,
   LambdaClient,
   ListEventSourceMappingsCommand,
   paginateListFunctions,
@@ -88,6 +89,30 @@ test("an update of code and configuration is what runs, and its error is the fun
   assert.equal(answer.FunctionError, "Unhandled");
   const { errorType, errorMessage, trace } = JSON.parse(text(answer.Payload));
   assert.deepEqual([errorType, errorMessage, trace[0]], ["RangeError", "far", "RangeError: far"]);
+});
+
+test("an answer is taken as it comes, with its error and its log", async () => {
+  await client.send(new UpdateFunctionCodeCommand({ FunctionName, ZipFile: await readFile("stream.zip") }));
+  await waitUntilFunctionUpdatedV2(wait, { FunctionName });
+  const stream = async (input) => {
+    const Payload = JSON.stringify(input);
+    const answer = await client.send(new InvokeWithResponseStreamCommand({ FunctionName, Payload, LogType: "Tail" }));
+    assert.deepEqual([answer.StatusCode, answer.ExecutedVersion], [200, "$LATEST"]);
+    let [pieces, complete] = ["", undefined];
+    for await (const event of answer.EventStream) {
+      assert.equal(complete, undefined);
+      pieces += event.PayloadChunk ? text(event.PayloadChunk.Payload) : "";
+      complete = event.InvokeComplete;
+    }
+    return [pieces, complete];
+  };
+  const [whole, complete] = await stream({ n: 3 });
+  assert.equal(whole, "0;1;2;");
+  assert.equal(complete.ErrorCode, undefined);
+  assert.match(text(Buffer.from(complete.LogResult, "base64")), /^START RequestId: [^]*\nREPORT RequestId: .*\t\n$/m);
+  const [half, failed] = await stream({ n: 1, fail: true });
+  assert.equal(half, "0;");
+  assert.deepEqual([failed.ErrorCode, JSON.parse(failed.ErrorDetails).errorMessage], ["RangeError", "far"]);
 });
 
 test("pages are followed", async () => {

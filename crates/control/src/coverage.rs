@@ -6,7 +6,6 @@ const fn stored(name: &'static str) -> Parameter {
     kept(name, "stored and answered, without effect")
 }
 
-const WHOLE: &str = "answers are sent whole in either mode";
 const COPIED: &str = "answered as given; the package is copied all the same";
 
 /// The operations of this crate, for all its groups.
@@ -99,9 +98,9 @@ pub const COVERAGE: &[Coverage] = &[
     works("GetResourcePolicy"),
     works("PutResourcePolicy"),
     works("DeleteResourcePolicy"),
-    Coverage { operation: "CreateFunctionUrlConfig", parameters: &[kept("InvokeMode", WHOLE)] },
+    works("CreateFunctionUrlConfig"),
     works("GetFunctionUrlConfig"),
-    Coverage { operation: "UpdateFunctionUrlConfig", parameters: &[kept("InvokeMode", WHOLE)] },
+    works("UpdateFunctionUrlConfig"),
     works("DeleteFunctionUrlConfig"),
     works("ListFunctionUrlConfigs"),
     Coverage { operation: "PublishLayerVersion", parameters: &[kept("Content.S3ObjectStorageMode", COPIED)] },

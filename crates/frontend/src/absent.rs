@@ -89,7 +89,7 @@ mod tests {
         let headers =
             headers.iter().map(|(name, value)| ((*name).try_into().unwrap(), value.parse().unwrap())).collect();
         let reply = refuse(service, &headers, form.as_bytes(), "r");
-        (reply.status, String::from_utf8(reply.body.to_vec()).unwrap())
+        (reply.status, String::from_utf8(reply.whole().unwrap().to_vec()).unwrap())
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use hearth_wire::event_stream::Frames;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -18,9 +20,16 @@ pub enum Body {
     Whole(Option<Bytes>),
     /// The sender bounds what waits.
     Pieces(mpsc::Receiver<Bytes>),
+    /// An event stream.
+    Frames(Frames),
+    /// What a function answers as it comes, of which the first bytes may have been read.
+    Function(Option<Bytes>, hearth_model::Body),
     /// Of S3.
     Objects(hearth_objects::Body),
 }
+
+/// Then the answer is cut, as nothing else can be said any more.
+const FAILED: &str = "a function failed after its answer had begun";
 
 /// Why an answer ended early.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -41,6 +50,17 @@ impl http_body::Body for Body {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(|b| Ok(Frame::data(b))))
             }
             Body::Pieces(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece)))),
+            Body::Frames(frames) => {
+                Pin::new(frames).poll_next(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+            }
+            Body::Function(first, rest) => {
+                if let Some(first) = first.take().filter(|first| !first.is_empty()) {
+                    return Poll::Ready(Some(Ok(Frame::data(first))));
+                }
+                rest.as_mut()
+                    .poll_next(cx)
+                    .map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(|_| FAILED.into())))
+            }
             Body::Objects(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -48,7 +68,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Body::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Body::Pieces(_) => false,
+            Body::Pieces(_) | Body::Frames(_) | Body::Function(..) => false,
             Body::Objects(body) => body.is_end_stream(),
         }
     }
@@ -56,7 +76,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Body::Pieces(_) => SizeHint::default(),
+            Body::Pieces(_) | Body::Frames(_) | Body::Function(..) => SizeHint::default(),
             Body::Objects(body) => http_body::Body::size_hint(body),
         }
     }

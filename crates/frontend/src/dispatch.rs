@@ -10,7 +10,7 @@ use hearth_model::SYNC_PAYLOAD_MAX;
 use hearth_wire::aws_json;
 use hearth_wire::query::{self, Form};
 use hearth_wire::rest_json::Parts;
-use hearth_wire::{Context, Error, MessageKey, Reply, RoleSession};
+use hearth_wire::{Context, Error, MessageKey, Reply, ReplyBody, RoleSession};
 use hearth_wire_lambda::{Info, Operation};
 
 use crate::absent;
@@ -307,13 +307,15 @@ async fn answer_lambda(
     body: Incoming,
     request_id: &str,
 ) -> Reply {
-    let invoke = info.operation == Operation::Invoke;
-    let limit = if invoke { SYNC_PAYLOAD_MAX } else { REQUEST_MAX };
+    let (limit, name) = match info.operation {
+        Operation::Invoke => (SYNC_PAYLOAD_MAX, "InvokeFunction"),
+        Operation::InvokeWithResponseStream => (SYNC_PAYLOAD_MAX, info.name),
+        _ => (REQUEST_MAX, info.name),
+    };
     let (body, room) = match door::read(inside, body, limit).await {
         Ok(read) => read,
         Err(error) => {
             let too_large = || {
-                let name = if invoke { "InvokeFunction" } else { info.name };
                 let message = format!("Request must be smaller than {limit} bytes for the {name} operation");
                 let error = Error::new(413, "RequestEntityTooLargeException", message);
                 Error { key: MessageKey::Upper, ..error }
@@ -325,7 +327,7 @@ async fn answer_lambda(
     let header = |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
     (cx.content_type, cx.trace) = (header("content-type"), header("x-amzn-trace-id"));
     let query = head.uri.query().unwrap_or_default();
-    let answer = if invoke {
+    let answer = if matches!(info.operation, Operation::Invoke | Operation::InvokeWithResponseStream) {
         services.lambda.call(&cx, info.operation, Parts { labels, query, headers: &head.headers, body }).await
     } else {
         let (lambda, headers, query) = (services.lambda.clone(), head.headers.clone(), query.to_owned());
@@ -356,7 +358,10 @@ async fn answer_lambda(
 }
 
 fn render(reply: Reply) -> Response<Body> {
-    let mut response = Response::new(Body::whole(reply.body));
+    let mut response = Response::new(match reply.body {
+        ReplyBody::Whole(body) => Body::whole(body),
+        ReplyBody::Frames(frames) => Body::Frames(frames),
+    });
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let no_content = reply.status == 204;
     for (name, value) in reply.headers {

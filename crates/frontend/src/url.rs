@@ -20,13 +20,13 @@ use bytes::Bytes;
 use hearth_control::{FunctionUrl, InvokeMode, NotLet, UrlAuth, url_id_was_given};
 use hearth_identity::{Caller, Unproven, Wanted};
 use hearth_model::{
-    BodyError, FunctionVersion, Functions, Invocation, InvokeError, RESPONSE_PAYLOAD_MAX, RequestId, SYNC_PAYLOAD_MAX,
-    Trace, draw,
+    FunctionVersion, Functions, Invocation, InvokeError, RESPONSE_PAYLOAD_MAX, RequestId, Response as Invoked,
+    ResponseMode, SYNC_PAYLOAD_MAX, Trace, draw,
 };
 use hearth_policy::Facts;
 use hearth_wire::sigv4::Head;
 use http::header::{CONNECTION, CONTENT_TYPE, REFERER, USER_AGENT};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -160,24 +160,21 @@ async fn called(
         client_context: None,
         trace: Some(trace.for_runtime),
         wants_log_tail: false,
+        mode: match url.mode() {
+            InvokeMode::Buffered => ResponseMode::Buffered,
+            InvokeMode::Streamed => ResponseMode::Streamed,
+        },
     };
     let response = services.invoke.invoke(invocation).await.map_err(|error| not_run(error, &function))?;
-    let (head, result, _) = response.collect(RESPONSE_PAYLOAD_MAX).await.map_err(|error| match error {
-        BodyError::Truncated | BodyError::TooLarge { .. } => Refusal::Failed,
-    })?;
-    if head.function_error.is_some() {
-        return Err(Refusal::Failed);
-    }
     let mut response = match url.mode() {
-        InvokeMode::Buffered => described(url, &head.content_type, &result)?,
-        // What a function returns at once is passed on as it is.
-        InvokeMode::Streamed => {
-            let mut response = Response::new(Body::whole(result));
-            if let Ok(content_type) = HeaderValue::from_str(&head.content_type) {
-                response.headers_mut().insert(CONTENT_TYPE, content_type);
+        InvokeMode::Buffered => {
+            let (head, result, _) = response.collect(RESPONSE_PAYLOAD_MAX).await.map_err(|_| Refusal::Failed)?;
+            if head.function_error.is_some() {
+                return Err(Refusal::Failed);
             }
-            response
+            described(url, &head.content_type, &result)?
         }
+        InvokeMode::Streamed => streamed(url, response).await?,
     };
     if let Ok(trace) = HeaderValue::from_str(&trace.for_caller) {
         response.headers_mut().insert("x-amzn-trace-id", trace);
@@ -191,14 +188,41 @@ fn described(url: &FunctionUrl, content_type: &str, result: &Bytes) -> Result<Re
         WITH_PRELUDE => Prelude::default().take(result).and_then(|answer| answer.ok_or(Malformed::Prelude)),
         _ => Answer::of(result),
     };
-    let Answer { status, headers, body } = answer.map_err(|error| {
-        tracing::info!(function = %url.arn, %error, "what a function returned to its URL is no answer");
-        Refusal::Failed
-    })?;
-    let mut response = Response::new(Body::whole(body));
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    Ok(response)
+    let Answer { status, headers, body } = answer.map_err(|error| no_answer(url, error))?;
+    Ok(with_head(status, headers, Body::whole(body)))
+}
+
+/// A result as it comes. What is not preceded by a description is passed on as it is, also what a function returns at once.
+async fn streamed(url: &FunctionUrl, response: Invoked) -> Result<Response<Body>, Refusal> {
+    let Invoked { head, body: mut rest, .. } = response;
+    if head.function_error.is_some() {
+        return Err(Refusal::Failed);
+    }
+    if head.content_type != WITH_PRELUDE {
+        let mut headers = HeaderMap::new();
+        headers.extend(HeaderValue::from_str(&head.content_type).map(|value| (CONTENT_TYPE, value)));
+        return Ok(with_head(StatusCode::OK, headers, Body::Function(None, rest)));
+    }
+    let mut prelude = Prelude::default();
+    while let Some(piece) = std::future::poll_fn(|cx| rest.as_mut().poll_next(cx)).await {
+        let piece = piece.map_err(|_| Refusal::Failed)?;
+        if let Some(answer) = prelude.take(&piece).map_err(|error| no_answer(url, error))? {
+            let Answer { status, headers, body } = answer;
+            return Ok(with_head(status, headers, Body::Function(Some(body), rest)));
+        }
+    }
+    Err(no_answer(url, Malformed::Prelude))
+}
+
+fn no_answer(url: &FunctionUrl, error: Malformed) -> Refusal {
+    tracing::info!(function = %url.arn, %error, "what a function returned to its URL is no answer");
+    Refusal::Failed
+}
+
+fn with_head(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    (*response.status_mut(), *response.headers_mut()) = (status, headers);
+    response
 }
 
 /// Who has signed. Why nobody has is for the operator to read.

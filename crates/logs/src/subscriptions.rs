@@ -18,7 +18,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use hearth_model::{AccountId, FunctionArn, FunctionRef, Functions, Invocation, Invoke, LogGroup, Region, RequestId};
+use hearth_model::{
+    AccountId, FunctionArn, FunctionRef, Functions, Invocation, Invoke, LogGroup, Region, RequestId, ResponseMode,
+};
 use hearth_observe::{Followed, Follower, Logs, Stored, Subscription};
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
@@ -69,6 +71,7 @@ impl Destinations {
             client_context: None,
             trace: None,
             wants_log_tail: false,
+            mode: ResponseMode::Buffered,
         };
         let response = self.invoke.invoke(invocation).await.map_err(|error| error.to_string())?;
         let (head, _, _) = response.collect(ANSWER_MAX).await.map_err(|error| error.to_string())?;

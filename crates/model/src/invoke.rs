@@ -26,6 +26,16 @@ pub struct Invocation {
     pub trace: Option<String>,
     /// Keep the last 4,096 bytes of this invocation's log for [`Outcome::log_tail`].
     pub wants_log_tail: bool,
+    pub mode: ResponseMode,
+}
+
+/// How a caller takes the answer, whatever the runtime does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseMode {
+    /// Whole: at most [`RESPONSE_PAYLOAD_MAX`](crate::RESPONSE_PAYLOAD_MAX) bytes, and an error in place of it.
+    Buffered,
+    /// As it comes: at most [`STREAM_MAX`](crate::STREAM_MAX) bytes, and an error after what came before it.
+    Streamed,
 }
 
 /// Runs functions. Synchronous calls, and everything later that runs one, go through it.
@@ -46,8 +56,10 @@ pub struct Response {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     pub executed_version: Version,
+    /// As the runtime says it: `application/vnd.awslambda.http-integration-response` when a prelude of JSON and eight
+    /// zero bytes precede the body.
     pub content_type: String,
-    /// Set when the function failed: status 200 and `X-Amz-Function-Error`.
+    /// Set when the function failed before it answered: the body is the error. Status 200 and `X-Amz-Function-Error`.
     pub function_error: Option<FunctionError>,
 }
 
@@ -57,15 +69,31 @@ pub enum FunctionError {
     Unhandled,
 }
 
-/// Response bytes in bounded pieces.
+impl FunctionError {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FunctionError::Unhandled => "Unhandled",
+        }
+    }
+}
+
+/// Response bytes in bounded pieces. Whoever drops it is told no more; the invocation goes on.
 pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>;
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    #[error("the runtime's response ended early")]
-    Truncated,
-    #[error("the response is larger than {limit} bytes")]
-    TooLarge { limit: usize },
+/// The function failed after its answer had begun. No `Debug`: a function's own words are in it.
+#[derive(Clone)]
+pub struct BodyError {
+    /// As the runtime told it, or of AWS's vocabulary.
+    pub error_type: String,
+    /// The error as JSON.
+    pub details: Bytes,
+}
+
+/// More was answered than the caller takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the response is larger than {limit} bytes")]
+pub struct TooLarge {
+    pub limit: usize,
 }
 
 /// How an invocation ended.
@@ -121,15 +149,23 @@ pub enum InvokeError {
 }
 
 impl Response {
-    /// The buffered answer: the whole body, at most `limit` bytes.
-    pub async fn collect(self, limit: usize) -> Result<(Head, Bytes, BoxFuture<'static, Outcome>), BodyError> {
-        let Response { head, mut body, outcome } = self;
+    /// The buffered answer: the whole body, at most `limit` bytes; an error that came after its beginning takes its
+    /// place.
+    pub async fn collect(self, limit: usize) -> Result<(Head, Bytes, BoxFuture<'static, Outcome>), TooLarge> {
+        let Response { mut head, mut body, outcome } = self;
         let mut first: Option<Bytes> = None;
         let mut rest = BytesMut::new();
         while let Some(piece) = std::future::poll_fn(|cx| body.as_mut().poll_next(cx)).await {
-            let piece = piece?;
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(BodyError { details, .. }) => {
+                    head.function_error = Some(FunctionError::Unhandled);
+                    head.content_type = "application/json".to_owned();
+                    return Ok((head, details, outcome));
+                }
+            };
             if first.as_ref().map_or(0, Bytes::len) + rest.len() + piece.len() > limit {
-                return Err(BodyError::TooLarge { limit });
+                return Err(TooLarge { limit });
             }
             // One piece is the common case and is passed on without a copy.
             match &first {

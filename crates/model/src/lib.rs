@@ -29,9 +29,10 @@ pub use function::{
 };
 pub use id::{AccountId, FunctionName, LogStreamId, Qualifier, Region, RequestId};
 pub use invoke::{
-    Body, BodyError, BoxFuture, FunctionError, Head, Invocation, Invoke, InvokeError, Outcome, Response, ThrottleReason,
+    Body, BodyError, BoxFuture, FunctionError, Head, Invocation, Invoke, InvokeError, Outcome, Response, ResponseMode,
+    ThrottleReason, TooLarge,
 };
-pub use limits::{ASYNC_PAYLOAD_MAX, CLIENT_CONTEXT_MAX, Quotas, RESPONSE_PAYLOAD_MAX, SYNC_PAYLOAD_MAX};
+pub use limits::{ASYNC_PAYLOAD_MAX, CLIENT_CONTEXT_MAX, Quotas, RESPONSE_PAYLOAD_MAX, STREAM_MAX, SYNC_PAYLOAD_MAX};
 pub use logs::{JsonLogs, LogEvent, LogGroup, LogLevel, LogStreamName};
 pub use materials::{
     AdmitError, Admitted, Checked, CodeTree, Materials, MaterialsError, Package, Packages, Pieces, Root, RootBind,

@@ -4,6 +4,8 @@
 pub const SYNC_PAYLOAD_MAX: usize = 6_291_456;
 /// Largest response payload of a buffered call, bytes (spec 2.1).
 pub const RESPONSE_PAYLOAD_MAX: usize = 6_291_556;
+/// Largest response payload of a streamed call, bytes (spec 2.1).
+pub const STREAM_MAX: usize = 200 * 1024 * 1024;
 /// Largest request payload of an asynchronous call, bytes.
 pub const ASYNC_PAYLOAD_MAX: usize = 1_048_576;
 /// Longest `X-Amz-Client-Context`, base64 characters.

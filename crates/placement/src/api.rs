@@ -1,30 +1,38 @@
-//! The operation Invoke (spec 2.1).
+//! The operations Invoke and InvokeWithResponseStream (spec 2.1, 2.3).
 
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use hearth_model::{
-    AccountId, FunctionArn, FunctionError, FunctionRef, FunctionVersion, Invocation, Invoke, InvokeError, LookupError,
-    Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId, Trace, draw,
+    AccountId, FunctionArn, FunctionRef, FunctionVersion, Invocation, Invoke, InvokeError, LookupError, Qualifier,
+    RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId, Response, ResponseMode, Trace, draw,
 };
 use hearth_wire::coverage::{Coverage, refused};
-use hearth_wire::{Context, Error};
-use hearth_wire_lambda::types::{InvocationRequest, InvocationResponse};
+use hearth_wire::{Context, Error, EventStream};
+use hearth_wire_lambda::types::{
+    InvocationRequest, InvocationResponse, InvokeWithResponseStreamRequest, InvokeWithResponseStreamResponse,
+};
 use hearth_wire_lambda::{InvokeApi, errors};
 
+use crate::streaming::Events;
 use crate::{Placement, input};
 
 /// The operations of this crate.
-pub const COVERAGE: &[Coverage] = &[Coverage {
-    operation: "Invoke",
-    parameters: &[
-        refused("InvocationType", "Event is refused; RequestResponse and DryRun work"),
-        refused("DurableExecutionName", ""),
-        refused("TenantId", ""),
-    ],
-}];
+pub const COVERAGE: &[Coverage] = &[
+    Coverage {
+        operation: "Invoke",
+        parameters: &[
+            refused("InvocationType", "Event is refused; RequestResponse and DryRun work"),
+            refused("DurableExecutionName", ""),
+            refused("TenantId", ""),
+        ],
+    },
+    Coverage { operation: "InvokeWithResponseStream", parameters: &[refused("TenantId", "")] },
+];
 
 #[async_trait]
 impl InvokeApi for Placement {
@@ -34,51 +42,118 @@ impl InvokeApi for Placement {
 
     async fn invoke(&self, cx: &Context, input: InvocationRequest) -> Result<InvocationResponse, Error> {
         refuse_unsupported(&input)?;
-        let arn = self.arn(cx, &input)?;
-        let target = self.inner.functions.find(&arn).map_err(lookup_error)?;
-        let function = target.choose(draw(uuid::Uuid::new_v4().as_u128()));
-        if input.invocation_type.as_deref() == Some("DryRun") {
-            return Ok(InvocationResponse { status_code: Some(204), ..InvocationResponse::default() });
-        }
-        let trace = self.trace(cx);
-        let wants_log_tail = input.log_type.as_deref() == Some("Tail");
-        let invocation = Invocation {
-            request_id: RequestId::new(cx.request_id.as_str()),
-            invoked_arn: arn.to_string(),
-            function: function.clone(),
-            client_context: input::client_context(input.client_context.as_deref())?,
-            payload: input::payload(input.payload)?,
-            content_type: cx.content_type.clone(),
-            trace: Some(trace.for_runtime),
-            wants_log_tail,
+        let call = Call {
+            function_name: input.function_name.as_deref(),
+            qualifier: input.qualifier.as_deref(),
+            invocation_type: input.invocation_type.as_deref(),
+            log_type: input.log_type.as_deref(),
+            client_context: input.client_context.as_deref(),
+            payload: input.payload,
+            mode: ResponseMode::Buffered,
         };
-        let response = Invoke::invoke(self, invocation).await.map_err(|error| invoke_error(error, &function))?;
+        let wants_log_tail = call.wants_log_tail();
+        let Some(response) = self.call(cx, call).await? else {
+            return Ok(InvocationResponse { status_code: Some(204), ..InvocationResponse::default() });
+        };
         let collected = response.collect(RESPONSE_PAYLOAD_MAX).await;
         let (head, body, outcome) = collected.map_err(|e| errors::service_exception(e.to_string()))?;
         let log_result = if wants_log_tail { outcome.await.log_tail.map(|tail| STANDARD.encode(tail)) } else { None };
         cx.answer_header("content-type", head.content_type);
         cx.answer_header("x-amzn-remapped-content-length", "0".to_owned());
-        cx.answer_header("x-amzn-trace-id", trace.for_caller);
         Ok(InvocationResponse {
             status_code: Some(200),
-            function_error: head.function_error.map(|FunctionError::Unhandled| "Unhandled".to_owned()),
+            function_error: head.function_error.map(|error| error.as_str().to_owned()),
             log_result,
             payload: body,
             executed_version: Some(head.executed_version.to_string()),
             durable_execution_arn: None,
         })
     }
+
+    async fn invoke_with_response_stream(
+        &self,
+        cx: &Context,
+        input: InvokeWithResponseStreamRequest,
+    ) -> Result<InvokeWithResponseStreamResponse, Error> {
+        if input.tenant_id.is_some() {
+            return Err(Error::not_supported("lambda:InvokeWithResponseStream with TenantId"));
+        }
+        let call = Call {
+            function_name: input.function_name.as_deref(),
+            qualifier: input.qualifier.as_deref(),
+            invocation_type: input.invocation_type.as_deref(),
+            log_type: input.log_type.as_deref(),
+            client_context: input.client_context.as_deref(),
+            payload: input.payload,
+            mode: ResponseMode::Streamed,
+        };
+        let wants_log_tail = call.wants_log_tail();
+        let Some(response) = self.call(cx, call).await? else {
+            let status_code = Some(204);
+            return Ok(InvokeWithResponseStreamResponse { status_code, ..InvokeWithResponseStreamResponse::default() });
+        };
+        Ok(InvokeWithResponseStreamResponse {
+            status_code: Some(200),
+            executed_version: Some(response.head.executed_version.to_string()),
+            // The header that would tell it says that the answer is an event stream.
+            response_stream_content_type: None,
+            event_stream: EventStream::new(Events::new(response, wants_log_tail)),
+        })
+    }
+}
+
+/// What a caller asks for, by either operation.
+struct Call<'a> {
+    function_name: Option<&'a str>,
+    qualifier: Option<&'a str>,
+    invocation_type: Option<&'a str>,
+    log_type: Option<&'a str>,
+    client_context: Option<&'a str>,
+    payload: Bytes,
+    mode: ResponseMode,
+}
+
+impl Call<'_> {
+    fn wants_log_tail(&self) -> bool {
+        self.log_type == Some("Tail")
+    }
 }
 
 impl Placement {
+    /// Runs the function that is meant. Nothing is run, and nothing answered, when the caller only wants to know whether
+    /// it could be.
+    async fn call(&self, cx: &Context, call: Call<'_>) -> Result<Option<Response>, Error> {
+        let arn = self.arn(cx, &call)?;
+        let target = self.inner.functions.find(&arn).map_err(lookup_error)?;
+        let function: Arc<FunctionVersion> = target.choose(draw(uuid::Uuid::new_v4().as_u128())).clone();
+        if call.invocation_type == Some("DryRun") {
+            return Ok(None);
+        }
+        let trace = self.trace(cx);
+        let invocation = Invocation {
+            request_id: RequestId::new(cx.request_id.as_str()),
+            invoked_arn: arn.to_string(),
+            function: function.clone(),
+            client_context: input::client_context(call.client_context)?,
+            wants_log_tail: call.wants_log_tail(),
+            payload: input::payload(call.payload)?,
+            content_type: cx.content_type.clone(),
+            trace: Some(trace.for_runtime),
+            mode: call.mode,
+        };
+        let response = Invoke::invoke(self, invocation).await.map_err(|error| invoke_error(error, &function))?;
+        cx.answer_header("x-amzn-trace-id", trace.for_caller);
+        Ok(Some(response))
+    }
+
     /// The function that is meant, also another account's when its policy lets the caller invoke it.
-    fn arn(&self, cx: &Context, input: &InvocationRequest) -> Result<FunctionArn, Error> {
+    fn arn(&self, cx: &Context, call: &Call<'_>) -> Result<FunctionArn, Error> {
         let caller = AccountId::parse(&cx.account).unwrap_or_else(AccountId::default_account);
         let region = Region::parse(&cx.region).unwrap_or_else(Region::default_region);
-        let reference = FunctionRef::parse(input.function_name.as_deref().unwrap_or_default());
+        let reference = FunctionRef::parse(call.function_name.unwrap_or_default());
         let resolved = reference.and_then(|reference| {
             let account = reference.account.as_deref().and_then(AccountId::parse).unwrap_or_else(|| caller.clone());
-            reference.resolve(&account, &region, input.qualifier.as_deref())
+            reference.resolve(&account, &region, call.qualifier)
         });
         let arn = resolved.map_err(|error| match error {
             RefError::NameTooLong { arn } => not_found(&arn),

@@ -8,7 +8,8 @@
 //! - `cold`: a call that finds none
 //! - `provisioned`: environments that are kept initialised; `ledger` decides how many to start and end
 //! - `events`: what environments report
-//! - `api`: the operation Invoke; what it takes in is checked in `input`
+//! - `api`: the operations Invoke and InvokeWithResponseStream; what they take in is checked in `input`; what the latter
+//!   answers is made in `streaming`
 //!
 //! Knows nothing of how an environment is made: that is the worker's.
 
@@ -26,6 +27,7 @@ mod pool;
 mod provisioned;
 mod rate;
 mod room;
+mod streaming;
 #[cfg(test)]
 mod tests;
 

@@ -1,14 +1,18 @@
 //! The driver of pools, permits and memory. A call that finds an idle environment is served from here; nothing on its way
 //! but the counters of account and function, a lookup and the lock of its own pool.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use dashmap::DashMap;
+use futures_core::Stream;
 use hearth_model::{
-    AccountId, Architecture, BoxFuture, Clock, FunctionName, FunctionVersion, Functions, Invocation, Invoke,
-    InvokeError, LogStreamId, Region, Response, VersionKey,
+    AccountId, Architecture, Body, BodyError, BoxFuture, Clock, FunctionName, FunctionVersion, Functions, Invocation,
+    Invoke, InvokeError, LogStreamId, Region, Response, ResponseMode, VersionKey,
 };
 use hearth_worker::{Environment, Refused, Worker};
 use tokio::sync::{Notify, oneshot};
@@ -300,12 +304,49 @@ impl From<InvokeError> for Unserved {
 /// Gives a call to the environment whose turn it has. Once this is polled the invocation is on its way, whether or not
 /// the answer is waited for.
 pub(crate) async fn serve(
-    pool: &Mutex<VersionPool>,
+    pool: &Arc<Mutex<VersionPool>>,
     turn: Turn<Environment>,
     invocation: Invocation,
 ) -> Result<Response, Unserved> {
-    let served = turn.environment.invoke(invocation).await;
-    // The caller's share of concurrency ends with its answer; the environment is busy a moment longer.
-    let permit = lock(pool).answered(turn.environment.id(), turn.number);
-    served.map_err(|Refused { error, invocation }| Unserved { error, invocation, permit })
+    let mode = invocation.mode;
+    match (turn.environment.invoke(invocation).await, mode) {
+        (Ok(response), ResponseMode::Buffered) => {
+            drop(answered(pool, &turn));
+            Ok(response)
+        }
+        (Ok(Response { head, body, outcome }), ResponseMode::Streamed) => {
+            let body = Box::pin(Answering { body, answered: Some((pool.clone(), turn)) });
+            Ok(Response { head, body, outcome })
+        }
+        (Err(Refused { error, invocation }), _) => {
+            let permit = answered(pool, &turn);
+            Err(Unserved { error, invocation, permit })
+        }
+    }
+}
+
+/// The caller's share of concurrency ends with its answer; the environment is busy a moment longer.
+fn answered(pool: &Mutex<VersionPool>, turn: &Turn<Environment>) -> Option<Permit> {
+    lock(pool).answered(turn.environment.id(), turn.number)
+}
+
+/// A body at whose end its caller has its answer. One that is not read to its end holds its share as long as the
+/// invocation runs.
+struct Answering {
+    body: Body,
+    answered: Option<(Arc<Mutex<VersionPool>>, Turn<Environment>)>,
+}
+
+impl Stream for Answering {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let piece = std::task::ready!(self.body.as_mut().poll_next(cx));
+        if !matches!(piece, Some(Ok(_)))
+            && let Some((pool, turn)) = self.answered.take()
+        {
+            drop(answered(&pool, &turn));
+        }
+        Poll::Ready(piece)
+    }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_model::{
-    FunctionVersion, Invocation, Invoke, InvokeError, Memory, Provisioned, Provisioning, RequestId, ThrottleReason,
+    FunctionVersion, Invocation, Invoke, InvokeError, Memory, Provisioned, Provisioning, RequestId, ResponseMode,
+    ThrottleReason,
 };
 
 use support::{World, config};
@@ -26,6 +27,7 @@ impl World {
             client_context: None,
             trace: None,
             wants_log_tail: false,
+            mode: ResponseMode::Buffered,
         };
         let response = Invoke::invoke(&self.placement, invocation).await?;
         let (_, body, _) = response.collect(1000).await.unwrap();

@@ -12,6 +12,8 @@
 //! that never ends costs one connection of the bounded number that its own environment has; the invocation's deadline
 //! ends it.
 //!
+//! Responses to callers that take them as they come are streams ([`stream()`]); all others are read whole.
+//!
 //! Events of the Telemetry API go the other way: a [`Courier`] brings them to the subscriber, over sockets that the owner
 //! makes inside the sandbox.
 
@@ -22,6 +24,7 @@ mod protocol;
 mod reply;
 mod route;
 mod serve;
+mod stream;
 mod telemetry;
 
 pub use courier::Courier;
@@ -29,5 +32,6 @@ pub use extensions::{
     EXTENSIONS_MAX, Events, Extensions, Failing, Notice, Refused, Registered, ShutdownReason, Standing, Wants,
 };
 pub use protocol::{Answer, Asked, Event, Protocol, Refusal};
-pub use serve::{Next, NextNotice, Runtime, Server, Unsubscribed, Welcome, serve};
+pub use serve::{Next, NextNotice, Runtime, Server, Streamed, Unsubscribed, Welcome, serve};
+pub use stream::{StreamEnd, StreamWriter, stream};
 pub use telemetry::{Api, Subscription};

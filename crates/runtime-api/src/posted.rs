@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hearth_model::{ErrorType, RESPONSE_PAYLOAD_MAX};
+use hearth_model::{BodyError, ErrorType, RESPONSE_PAYLOAD_MAX};
 use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -12,6 +12,8 @@ use crate::protocol::Answer;
 
 /// Bytes beyond the limit that are read and thrown away, so that a client that writes before it reads gets its 413.
 const SURPLUS_MAX: usize = 32 * 1024 * 1024;
+
+const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 
 /// A body that was read whole, with its trailers.
 pub(crate) struct Posted {
@@ -66,16 +68,22 @@ pub(crate) fn response(content_type: String, posted: Posted) -> Answer {
 
 /// A streamed response that ended in an error says so after its body (spec 4.3).
 fn error_of_trailers(trailers: &HeaderMap) -> Option<Answer> {
-    let error_type = trailers.get("lambda-runtime-function-error-type")?.to_str().ok()?;
-    let body = trailers.get("lambda-runtime-function-error-body").map(HeaderValue::as_bytes).unwrap_or_default();
-    let body = STANDARD.decode(body).unwrap_or_default();
+    let BodyError { error_type, details } = body_error(trailers)?;
     let content_type = "application/json".to_owned();
-    Some(Answer { error: Some(ErrorType::posted(error_type)), content_type, body: body.into() })
+    Some(Answer { error: Some(ErrorType::posted(&error_type)), content_type, body: details })
+}
+
+/// The error that is told after a response's body, with its type as it came.
+pub(crate) fn body_error(trailers: &HeaderMap) -> Option<BodyError> {
+    let error_type = trailers.get(ERROR_TYPE).filter(|value| !value.is_empty())?.to_str().ok()?.to_owned();
+    let details = trailers.get("lambda-runtime-function-error-body").map(HeaderValue::as_bytes).unwrap_or_default();
+    let details = STANDARD.decode(details).unwrap_or_default().into();
+    Some(BodyError { error_type, details })
 }
 
 /// The answer that an `error` carries.
 pub(crate) fn error(headers: &HeaderMap, posted: Posted) -> Answer {
-    let error_type = headers.get("lambda-runtime-function-error-type").and_then(|value| value.to_str().ok());
+    let error_type = headers.get(ERROR_TYPE).and_then(|value| value.to_str().ok());
     let error = Some(ErrorType::posted(error_type.unwrap_or_default()));
     let content_type = content_type(headers);
     if content_type == "application/vnd.aws.lambda.error.cause+json" {
@@ -110,6 +118,17 @@ fn without_cause(body: &Bytes) -> (&'static str, Bytes) {
         Ok(body) => ("application/json", body.into()),
         Err(_) => ("application/octet-stream", Bytes::from_static(b"\"Invalid error body\"")),
     }
+}
+
+/// The answer that callers get in place of one that is larger than they take.
+pub(crate) fn too_large(limit: usize) -> Answer {
+    let message = format!("Response payload size exceeded maximum allowed payload size ({limit} bytes).");
+    replaced(ErrorType::RESPONSE_TOO_LARGE, Some(&message))
+}
+
+/// The answer that callers get in place of one that ended early.
+pub(crate) fn truncated() -> Answer {
+    replaced(ErrorType::TRUNCATED_RESPONSE, None)
 }
 
 /// The answer that callers get in place of one that the platform could not take.

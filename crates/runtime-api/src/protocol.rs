@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   Started ──next──► Ready ──deliver──► Running ──response, error──► Responded ──next──► Ready
-//!      └──init error──► InitError              └──next: the same event again
+//!      └──init error──► InitError         │    └──next: the same event again  ▲
+//!                                         └──begin──► Responding ──end────────┘
 //! ```
 
 use std::sync::Arc;
@@ -62,6 +63,8 @@ enum State {
     InitError,
     Ready,
     Running,
+    /// A response is being streamed.
+    Responding,
     Responded,
 }
 
@@ -72,6 +75,7 @@ impl State {
             State::InitError => "InitError",
             State::Ready => "Ready",
             State::Running => "Running",
+            State::Responding => "InvocationResponse",
             State::Responded => "RuntimeResponseSentState",
         }
     }
@@ -103,7 +107,7 @@ impl Protocol {
 
     pub fn ask(&mut self) -> Result<Asked, Refusal> {
         match (self.state, &self.event) {
-            (State::InitError, _) => Err(self.transition("Ready")),
+            (State::InitError | State::Responding, _) => Err(self.transition("Ready")),
             (State::Running, Some(event)) => Ok(Asked::Repeat(event.clone())),
             (State::Ready, _) => Ok(Asked::Again),
             (State::Started | State::Responded | State::Running, _) => {
@@ -124,7 +128,9 @@ impl Protocol {
     pub fn may_answer(&self, id: &str, to: &'static str) -> Result<(), Refusal> {
         match (&self.event, self.state) {
             (Some(event), State::Running) if event.request_id.as_str() == id => Ok(()),
-            (Some(event), State::Ready | State::Started) if event.request_id.as_str() == id => Err(self.transition(to)),
+            (Some(event), State::Ready | State::Started | State::Responding) if event.request_id.as_str() == id => {
+                Err(self.transition(to))
+            }
             _ => Err(Refusal::InvalidRequestId),
         }
     }
@@ -133,6 +139,22 @@ impl Protocol {
     pub fn answer(&mut self, id: &str, to: &'static str) -> Result<(), Refusal> {
         self.may_answer(id, to)?;
         self.state = State::Responded;
+        Ok(())
+    }
+
+    /// The response of the event with this id begins; [`Protocol::end`] follows.
+    pub fn begin(&mut self, id: &str, to: &'static str) -> Result<(), Refusal> {
+        self.may_answer(id, to)?;
+        self.state = State::Responding;
+        Ok(())
+    }
+
+    /// A response that was begun is over.
+    pub fn end(&mut self, id: &str) -> Result<(), Refusal> {
+        match (&self.event, self.state) {
+            (Some(event), State::Responding) if event.request_id.as_str() == id => self.state = State::Responded,
+            _ => return Err(Refusal::InvalidRequestId),
+        }
         Ok(())
     }
 
@@ -192,6 +214,20 @@ mod tests {
     }
 
     #[test]
+    fn while_a_response_is_streamed_nothing_else_is_taken() {
+        let mut protocol = running("a");
+        protocol.begin("a", RESPONSE).unwrap();
+        let from = "InvocationResponse";
+        assert_eq!(protocol.begin("a", RESPONSE), Err(Refusal::InvalidTransition { from, to: RESPONSE }));
+        assert_eq!(protocol.answer("a", RESPONSE), Err(Refusal::InvalidTransition { from, to: RESPONSE }));
+        assert_eq!(protocol.ask().unwrap_err(), Refusal::InvalidTransition { from, to: "Ready" });
+        assert_eq!(protocol.end("b"), Err(Refusal::InvalidRequestId));
+        protocol.end("a").unwrap();
+        assert_eq!(protocol.end("a"), Err(Refusal::InvalidRequestId));
+        assert!(matches!(protocol.ask(), Ok(Asked::Ready)));
+    }
+
+    #[test]
     fn an_init_error_is_the_last_word() {
         let mut protocol = Protocol::default();
         protocol.init_error().unwrap();
@@ -215,7 +251,7 @@ mod tests {
         /// Whatever a runtime says in whatever order: each event is answered at most once, and between two events it
         /// has asked.
         #[test]
-        fn no_order_of_calls_answers_twice(calls in prop::collection::vec(0..5u8, 0..64)) {
+        fn no_order_of_calls_answers_twice(calls in prop::collection::vec(0..7u8, 0..64)) {
             let mut protocol = Protocol::default();
             let (mut delivered, mut answered, mut asked) = (0u32, 0u32, 0u32);
             for call in calls {
@@ -225,6 +261,8 @@ mod tests {
                     1 => answered += u32::from(protocol.answer(&id, RESPONSE).is_ok()),
                     2 => prop_assert!(protocol.answer("x", RESPONSE).is_err()),
                     3 => drop(protocol.init_error()),
+                    4 => drop(protocol.begin(&id, RESPONSE)),
+                    5 => answered += u32::from(protocol.end(&id).is_ok()),
                     _ => delivered += u32::from(protocol.deliver(event(&(delivered + 1).to_string())).is_ok()),
                 }
                 prop_assert!(answered <= delivered && delivered <= asked);

@@ -1,7 +1,6 @@
 //! What runtimes are told, with AWS's statuses and texts (spec 4.1 to 4.3).
 
 use bytes::Bytes;
-use hearth_model::RESPONSE_PAYLOAD_MAX;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
@@ -36,8 +35,8 @@ pub(crate) fn truncated() -> Reply {
     failure(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 }
 
-pub(crate) fn too_large() -> Reply {
-    let message = format!("Exceeded maximum allowed payload size ({RESPONSE_PAYLOAD_MAX} bytes).");
+pub(crate) fn too_large(limit: usize) -> Reply {
+    let message = format!("Exceeded maximum allowed payload size ({limit} bytes).");
     failure(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &message)
 }
 

@@ -1,6 +1,7 @@
 //! The HTTP/1.1 server in front of a [`Runtime`].
 
 mod extensions;
+mod streaming;
 mod telemetry;
 
 use std::convert::Infallible;
@@ -8,7 +9,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hearth_model::{Bucket, ErrorType, RESPONSE_PAYLOAD_MAX};
+use hearth_model::{BodyError, Bucket, ErrorType, RESPONSE_PAYLOAD_MAX};
 use http::request::Parts;
 use http::{Request, StatusCode};
 use hyper::body::{Body, Incoming};
@@ -25,6 +26,7 @@ use crate::posted::{self, Unread};
 use crate::protocol::{Answer, Event, Refusal};
 use crate::reply::{self, Reply};
 use crate::route::Route;
+use crate::stream::StreamWriter;
 use crate::telemetry::Subscription;
 
 /// Connections of one environment at a time; further ones wait in the kernel's queue, which has its own limit.
@@ -53,6 +55,15 @@ pub enum Next {
     Again(Arc<Event>),
     /// When there is an event. Closed without one when the runtime is to be refused.
     Later(oneshot::Receiver<Arc<Event>>),
+}
+
+/// What became of a response that was streamed.
+pub struct Streamed {
+    pub bytes: usize,
+    /// The error that it ended with, for the caller and for the report.
+    pub error: Option<(BodyError, ErrorType)>,
+    /// The caller went away before its end.
+    pub unread: bool,
 }
 
 /// What an extension's call for the next event is answered with.
@@ -84,6 +95,12 @@ pub enum Unsubscribed {
 /// The environment behind the API. Called from the tasks of connections; must not block.
 pub trait Runtime: Send + Sync + 'static {
     fn next(&self) -> Result<Next, Refusal>;
+
+    /// A response begins: where it goes piece by piece, else its body is to be read and answered with.
+    fn respond(&self, id: &str, content_type: &str) -> Result<Option<StreamWriter>, Refusal>;
+
+    /// A response that went piece by piece is over.
+    fn streamed(&self, id: &str, streamed: Streamed) -> Result<(), Refusal>;
 
     /// Asked before a body is read.
     fn may_answer(&self, id: &str, to: &'static str) -> Result<(), Refusal>;
@@ -238,31 +255,36 @@ async fn next(door: &Door, body: Incoming) -> Reply {
     }
 }
 
-async fn response(door: &Door, id: &str, head: &Parts, mut body: Incoming) -> Reply {
+async fn response(door: &Door, id: &str, head: &Parts, body: Incoming) -> Reply {
+    let mode = head.headers.get("lambda-runtime-function-response-mode");
+    if mode.is_some_and(|mode| mode != "streaming") {
+        let answer = posted::replaced(ErrorType::INVALID_RESPONSE_MODE, None);
+        let told = door.runtime.answer(id, RESPONSE, answer);
+        return door.refuse(body, told.map_or_else(reply::refused, |()| reply::invalid_response_mode())).await;
+    }
+    let content_type = posted::content_type(&head.headers);
+    match door.runtime.respond(id, &content_type) {
+        Ok(Some(writer)) => streaming::stream(door, id, body, &writer).await,
+        Ok(None) => whole(door, id, content_type, body).await,
+        Err(refusal) => door.refuse(body, reply::refused(refusal)).await,
+    }
+}
+
+async fn whole(door: &Door, id: &str, content_type: String, mut body: Incoming) -> Reply {
     let turn = door.bodies.acquire().await;
+    // Another one may have been taken while this one waited.
     if let Err(refusal) = door.runtime.may_answer(id, RESPONSE) {
         drop(turn);
         return door.refuse(body, reply::refused(refusal)).await;
     }
-    let mode = head.headers.get("lambda-runtime-function-response-mode");
-    let (answer, told) = if mode.is_some_and(|mode| mode != "streaming") {
-        (posted::replaced(ErrorType::INVALID_RESPONSE_MODE, None), reply::invalid_response_mode())
-    } else {
-        match posted::read(&mut body).await {
-            Ok(whole) => (posted::response(posted::content_type(&head.headers), whole), reply::accepted()),
-            Err(Unread::TooLarge) => (too_large(), reply::too_large()),
-            Err(Unread::Truncated) => (posted::replaced(ErrorType::TRUNCATED_RESPONSE, None), reply::truncated()),
-        }
+    let (answer, told) = match posted::read(&mut body).await {
+        Ok(whole) => (posted::response(content_type, whole), reply::accepted()),
+        Err(Unread::TooLarge) => (posted::too_large(RESPONSE_PAYLOAD_MAX), reply::too_large(RESPONSE_PAYLOAD_MAX)),
+        Err(Unread::Truncated) => (posted::truncated(), reply::truncated()),
     };
     let told = door.runtime.answer(id, RESPONSE, answer).map_or_else(reply::refused, |()| told);
     drop(turn);
     door.end(body, told).await
-}
-
-fn too_large() -> Answer {
-    let message =
-        format!("Response payload size exceeded maximum allowed payload size ({RESPONSE_PAYLOAD_MAX} bytes).");
-    posted::replaced(ErrorType::RESPONSE_TOO_LARGE, Some(&message))
 }
 
 async fn error(door: &Door, id: &str, head: &Parts, mut body: Incoming) -> Reply {
@@ -298,7 +320,7 @@ async fn init_error(door: &Door, head: &Parts, mut body: Incoming) -> Reply {
 /// Errors that are themselves too large or cut off are not taken; the runtime may try again.
 fn refuse_unread(unread: &Unread) -> Reply {
     match unread {
-        Unread::TooLarge => reply::too_large(),
+        Unread::TooLarge => reply::too_large(RESPONSE_PAYLOAD_MAX),
         Unread::Truncated => reply::truncated(),
     }
 }

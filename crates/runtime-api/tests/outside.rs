@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_model::{RESPONSE_PAYLOAD_MAX, RequestId};
+use hearth_model::{Body, RESPONSE_PAYLOAD_MAX, RequestId};
 use hearth_runtime_api::{
     Answer, Asked, Event, Extensions, Failing, Next, NextNotice, Notice, Protocol, Refusal, Refused, Runtime, Server,
-    ShutdownReason, Subscription, Unsubscribed, Wants, Welcome, serve,
+    ShutdownReason, StreamEnd, StreamWriter, Streamed, Subscription, Unsubscribed, Wants, Welcome, serve, stream,
 };
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -27,6 +27,11 @@ struct Inner {
     events: Vec<Arc<Event>>,
     parked: Option<oneshot::Sender<Arc<Event>>>,
     answers: Vec<Answer>,
+    /// Callers take answers as they come.
+    streams: bool,
+    /// What a stream's owner and its caller hold.
+    stream: Option<(StreamEnd, Body)>,
+    streamed: Option<Streamed>,
     extensions: Extensions,
     /// By extension.
     listening: HashMap<usize, oneshot::Sender<Notice>>,
@@ -48,6 +53,26 @@ impl Runtime for Fake {
             inner.parked = Some(parked);
         }
         Ok(Next::Later(later))
+    }
+
+    fn respond(&self, id: &str, content_type: &str) -> Result<Option<StreamWriter>, Refusal> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.protocol.may_answer(id, "InvocationResponse")?;
+        if !inner.streams {
+            return Ok(None);
+        }
+        inner.protocol.begin(id, "InvocationResponse")?;
+        assert_eq!(content_type, "text/x");
+        let (writer, end, body) = stream();
+        inner.stream = Some((end, body));
+        Ok(Some(writer))
+    }
+
+    fn streamed(&self, id: &str, streamed: Streamed) -> Result<(), Refusal> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.protocol.end(id)?;
+        inner.streamed = Some(streamed);
+        Ok(())
     }
 
     fn may_answer(&self, id: &str, to: &'static str) -> Result<(), Refusal> {
@@ -294,6 +319,83 @@ fn chunked_bodies_and_error_trailers_are_understood() {
     assert_eq!(client.reply().status, 202);
     let answer = world.answers().remove(0);
     assert_eq!((answer.error.unwrap().as_str(), answer.body.as_ref()), ("Runtime.Broken", &b"{}"[..]));
+}
+
+/// The head of a response, chunked, by its runtime.
+const STREAM: &[u8] = b"POST /2018-06-01/runtime/invocation/a/response HTTP/1.1\r\nHost: x\r\nContent-Type: text/x\r\n\
+    Transfer-Encoding: chunked\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n\r\n";
+
+fn streaming() -> (World, Client) {
+    let world = world(vec![event("a")]);
+    world.fake.inner.lock().unwrap().streams = true;
+    let mut client = world.connect();
+    client.next();
+    client.send(STREAM);
+    (world, client)
+}
+
+impl World {
+    /// The next piece of the stream, when it is there.
+    fn piece(&self) -> Bytes {
+        let (end, mut body) = self.eventually(|inner| inner.stream.take());
+        let next = std::future::poll_fn(|cx| body.as_mut().poll_next(cx));
+        let piece = self._threads.block_on(next).unwrap();
+        self.fake.inner.lock().unwrap().stream = Some((end, body));
+        piece.unwrap_or_else(|error| panic!("{}", error.error_type))
+    }
+
+    fn eventually<T>(&self, look: impl Fn(&mut Inner) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = look(&mut self.fake.inner.lock().unwrap()) {
+                return found;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_stream_is_passed_on_as_it_comes() {
+    let (world, mut client) = streaming();
+    client.send(b"3\r\nabc\r\n");
+    assert_eq!(world.piece(), "abc");
+    client.send(b"2\r\nde\r\n");
+    assert_eq!(world.piece(), "de");
+    client.send(b"0\r\n\r\n");
+    assert_eq!(client.reply().status, 202);
+    let streamed = world.eventually(|inner| inner.streamed.take());
+    assert!(streamed.bytes == 5 && streamed.error.is_none() && !streamed.unread);
+}
+
+#[test]
+fn the_error_after_a_stream_keeps_its_type_for_the_caller_and_gets_a_safe_one_for_the_report() {
+    let (world, mut client) = streaming();
+    client.send(b"1\r\na\r\n0\r\nLambda-Runtime-Function-Error-Type: My Own\r\nLambda-Runtime-Function-Error-Body: e30=\r\n\r\n");
+    assert_eq!(client.reply().status, 202);
+    let (error, reported) = world.eventually(|inner| inner.streamed.take()).error.unwrap();
+    assert_eq!((error.error_type.as_str(), error.details.as_ref()), ("My Own", &b"{}"[..]));
+    assert_eq!(reported.as_str(), "Runtime.Unknown");
+}
+
+#[test]
+fn a_stream_that_is_cut_off_is_truncated() {
+    let (world, mut client) = streaming();
+    client.send(b"3\r\nab");
+    drop(client);
+    let streamed = world.eventually(|inner| inner.streamed.take());
+    assert_eq!(streamed.error.unwrap().1.as_str(), "Runtime.TruncatedResponse");
+}
+
+#[test]
+fn a_stream_that_nobody_reads_is_read_to_its_end_all_the_same() {
+    let (world, mut client) = streaming();
+    drop(world.eventually(|inner| inner.stream.take()));
+    let piece = [b"10000\r\n", vec![b'x'; 0x10000].as_slice(), b"\r\n"].concat();
+    (0..16).for_each(|_| client.send(&piece));
+    client.send(b"0\r\n\r\n");
+    assert_eq!(client.reply().status, 202);
+    let streamed = world.eventually(|inner| inner.streamed.take());
+    assert!(streamed.unread && streamed.bytes == 16 * 0x10000);
 }
 
 #[test]

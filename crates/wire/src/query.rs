@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn answers_are_elements_and_texts_are_escaped() {
-        let body = |reply: Reply| String::from_utf8(reply.body.to_vec()).unwrap();
+        let body = |reply: Reply| String::from_utf8(reply.whole().unwrap().to_vec()).unwrap();
         let answer = encode("Get", "n", &json!({"A": "<&>\r", "B": [{"C": 1}, {}], "D": true}), "r");
         assert_eq!(
             body(answer),

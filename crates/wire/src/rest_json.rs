@@ -6,10 +6,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::event_stream::{self, Frames};
 use crate::route::Labels;
 use crate::shape::{Kind, Location, Member, Shape};
 use crate::validate::validate;
-use crate::{Context, Error, Reply, json};
+use crate::{Context, Error, Reply, ReplyBody, json};
+
+const JSON: &str = "application/json";
 
 /// What of a request may hold members.
 pub struct Parts<'a> {
@@ -39,6 +42,11 @@ pub trait Output: Serialize {
 
     /// The payload member, where there is one: the whole body.
     fn payload(&mut self) -> Option<Bytes> {
+        None
+    }
+
+    /// The payload member that is an event stream.
+    fn frames(&mut self) -> Option<Frames> {
         None
     }
 }
@@ -216,12 +224,12 @@ fn token(value: &Value) -> &'static str {
 pub fn encode<T: Output>(mut output: T, status: u16) -> Reply {
     let headers = output.headers();
     let status = output.status().unwrap_or(status);
-    let body = match output.payload() {
-        Some(payload) => payload,
-        None if status == 204 => Bytes::new(),
-        None => serde_json::to_vec(&output).unwrap_or_default().into(),
+    let mut reply = match (output.frames(), output.payload()) {
+        (Some(frames), _) => Reply::with(status, event_stream::CONTENT_TYPE, ReplyBody::Frames(frames)),
+        (None, Some(payload)) => Reply::new(status, JSON, payload),
+        (None, None) if status == 204 => Reply::new(status, JSON, Bytes::new()),
+        (None, None) => Reply::new(status, JSON, serde_json::to_vec(&output).unwrap_or_default()),
     };
-    let mut reply = Reply::new(status, "application/json", body);
     for (name, value) in headers {
         reply.header(name, &value);
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_core::Stream;
 use hearth_model::{
-    BodyError, BoxFuture, ErrorType, FunctionError, FunctionVersion, Head, Initialization, Invocation, InvokeError,
-    LogStreamId, LogStreamName, Memory, Outcome, Report, RequestId, Response, Status,
+    Body, BodyError, BoxFuture, ErrorType, FunctionError, FunctionVersion, Head, Initialization, Invocation,
+    InvokeError, LogStreamId, LogStreamName, Memory, Outcome, Report, RequestId, Response, Status,
 };
 use hearth_observe::platform;
 use tokio::sync::oneshot;
@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::drive;
 use crate::output::Log;
 use crate::ports::{Config, EnvironmentEvents, Ports};
-use crate::state::{Call, Shared};
+use crate::state::{Answered, Call, Shared};
 
 /// How much longer than an invocation may last a function's credentials are good, so that what it has begun with them
 /// elsewhere can end.
@@ -160,14 +160,15 @@ impl Environment {
         self.shared.invoke(Call::new(invocation, answer, outcome));
         Box::pin(async move {
             let lost_call = || InvokeError::Internal("the environment ended without a word".into());
-            let answer = answered.await.map_err(|_| Refused { error: lost_call(), invocation: None })??;
-            let head = Head {
-                executed_version: lost.version,
-                content_type: answer.content_type,
-                function_error: answer.error.map(|_| FunctionError::Unhandled),
+            let answered = answered.await.map_err(|_| Refused { error: lost_call(), invocation: None })??;
+            let (content_type, error, body): (_, _, Body) = match answered {
+                Answered::Whole(answer) => (answer.content_type, answer.error, Box::pin(Whole(Some(answer.body)))),
+                Answered::Streams { content_type, body } => (content_type, None, body),
             };
+            let function_error = error.map(|_| FunctionError::Unhandled);
+            let head = Head { executed_version: lost.version, content_type, function_error };
             let outcome = async move { ended.await.unwrap_or(Outcome { report: lost, log_tail: None }) };
-            Ok(Response { head, body: Box::pin(Whole(Some(answer.body))), outcome: Box::pin(outcome) })
+            Ok(Response { head, body, outcome: Box::pin(outcome) })
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hearth_model::{ErrorType, RequestId, Status};
+use hearth_model::{BodyError, ErrorType, RequestId, Status};
 use hearth_runtime_api::Answer;
 use hearth_sandbox::Exit;
 
@@ -88,6 +88,14 @@ pub(crate) fn timed_out(request_id: &RequestId, timeout: Duration) -> Answer {
     let seconds = timeout.as_secs_f64();
     let message = format!("RequestId: {request_id} Error: Task timed out after {seconds:.2} seconds");
     platform_answer(ErrorType::SANDBOX_TIMEOUT, &message)
+}
+
+/// What the caller's answer becomes once a stream has begun. What ends an environment has a name of its own there
+/// (spec 4.3).
+pub(crate) fn cut_off(answer: Answer) -> BodyError {
+    let timed_out = answer.error == Some(ErrorType::SANDBOX_TIMEOUT);
+    let error_type = if timed_out { "Sandbox.Timeout" } else { "Sandbox.Failure" };
+    BodyError { error_type: error_type.to_owned(), details: answer.body }
 }
 
 /// An object as the platform writes it: `errorType`, then `errorMessage`.

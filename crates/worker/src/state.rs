@@ -14,17 +14,17 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use hearth_identity::Credentials;
 use hearth_model::{
-    Clock, ErrorType, FunctionVersion, InitStart, Initialization, Invocation, InvokeError, LogStreamId, Outcome,
-    PlatformRecord, RequestId,
+    Body, BodyError, Clock, ErrorType, FunctionVersion, InitStart, Initialization, Invocation, InvokeError,
+    LogStreamId, Outcome, PlatformRecord, RequestId, ResponseMode,
 };
-use hearth_runtime_api::{Answer, Event, Notice, Protocol, ShutdownReason};
+use hearth_runtime_api::{Answer, Event, Notice, Protocol, ShutdownReason, StreamEnd, StreamWriter, stream};
 use hearth_sandbox::{Exit, Sandbox};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::ending::Budget;
 use crate::environment::{Environment, Refused, Start};
-use crate::failure::Cause;
+use crate::failure::{Cause, cut_off};
 use crate::machine::{Effect, Input, Machine};
 use crate::output::{Log, Output, Pumped};
 use crate::ports::{Config, EnvironmentEvents};
@@ -61,37 +61,73 @@ pub(crate) enum Work {
 /// A call that was taken.
 pub(crate) struct Call {
     request_id: RequestId,
+    mode: ResponseMode,
     /// Until it is delivered.
     invocation: Option<Invocation>,
-    answer: Option<oneshot::Sender<Result<Answer, Refused>>>,
+    caller: Caller,
     outcome: oneshot::Sender<Outcome>,
     /// START is in the log.
     begun: bool,
 }
 
+/// Who waits for an answer. One that has gone away misses nothing.
+enum Caller {
+    Waits(oneshot::Sender<Result<Answered, Refused>>),
+    /// The answer is a stream that has begun.
+    Reads(StreamEnd),
+    Answered,
+}
+
+/// What a caller gets.
+pub(crate) enum Answered {
+    Whole(Answer),
+    Streams { content_type: String, body: Body },
+}
+
 impl Call {
     pub fn new(
         invocation: Invocation,
-        answer: oneshot::Sender<Result<Answer, Refused>>,
+        answer: oneshot::Sender<Result<Answered, Refused>>,
         outcome: oneshot::Sender<Outcome>,
     ) -> Self {
-        let request_id = invocation.request_id.clone();
-        Call { request_id, invocation: Some(invocation), answer: Some(answer), outcome, begun: false }
+        let (request_id, mode) = (invocation.request_id.clone(), invocation.mode);
+        let (invocation, caller) = (Some(invocation), Caller::Waits(answer));
+        Call { request_id, mode, invocation, caller, outcome, begun: false }
     }
 
+    /// Unless it has its answer. What ends a stream that has begun is its error.
     fn answer(&mut self, answer: Answer) {
-        self.tell(Ok(answer));
+        match std::mem::replace(&mut self.caller, Caller::Answered) {
+            Caller::Waits(caller) => {
+                let _ = caller.send(Ok(Answered::Whole(answer)));
+            }
+            Caller::Reads(end) => end.end(Err(cut_off(answer))),
+            Caller::Answered => {}
+        }
     }
 
-    fn refuse(&mut self, error: InvokeError) {
-        let invocation = self.invocation.take();
-        self.tell(Err(Refused { error, invocation }));
+    fn refuse(self, error: InvokeError) {
+        if let Caller::Waits(caller) = self.caller {
+            let _ = caller.send(Err(Refused { error, invocation: self.invocation }));
+        }
     }
 
-    fn tell(&mut self, answer: Result<Answer, Refused>) {
-        if let Some(caller) = self.answer.take() {
-            // A caller that has gone away misses nothing.
-            let _ = caller.send(answer);
+    /// The answer begins and goes to the caller as it comes, if it wants that.
+    fn stream(&mut self, content_type: &str) -> Option<StreamWriter> {
+        if self.mode != ResponseMode::Streamed || !matches!(self.caller, Caller::Waits(_)) {
+            return None;
+        }
+        let (writer, end, body) = stream();
+        if let Caller::Waits(caller) = std::mem::replace(&mut self.caller, Caller::Reads(end)) {
+            let _ = caller.send(Ok(Answered::Streams { content_type: content_type.to_owned(), body }));
+        }
+        Some(writer)
+    }
+
+    /// The stream is over.
+    fn end_stream(&mut self, how: Result<(), BodyError>) {
+        if let Caller::Reads(end) = std::mem::replace(&mut self.caller, Caller::Answered) {
+            end.end(how);
         }
     }
 }
@@ -185,7 +221,7 @@ impl Shared {
     }
 
     /// Takes a call, or tells it at once why not.
-    pub fn invoke(self: &Arc<Self>, mut call: Call) {
+    pub fn invoke(self: &Arc<Self>, call: Call) {
         let mut state = self.lock();
         if !state.machine.accepts() {
             let refusal = if state.machine.has_ended() { state.refusal() } else { busy() };

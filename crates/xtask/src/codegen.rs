@@ -125,13 +125,13 @@ impl Generator {
         self.model.shapes.get(name).with_context(|| format!("shape {name}"))
     }
 
-    /// Names of the shapes that are reached from `roots`, structures of errors and streams left out.
+    /// Names of the shapes that are reached from `roots`, structures of errors left out.
     fn reached<'a>(&'a self, roots: impl Iterator<Item = &'a Reference>) -> Result<BTreeSet<&'a str>> {
         let mut found = BTreeSet::new();
         let mut open: Vec<String> = roots.map(|reference| reference.shape.clone()).collect();
         while let Some(name) = open.pop() {
             let (name, shape) = self.model.shapes.get_key_value(&name).with_context(|| format!("shape {name}"))?;
-            if shape.eventstream || !found.insert(name.as_str()) {
+            if !found.insert(name.as_str()) {
                 continue;
             }
             open.extend(shape.members()?.into_iter().map(|(_, reference)| reference.shape));

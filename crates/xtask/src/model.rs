@@ -53,6 +53,9 @@ pub struct Reference {
     pub shape: String,
     pub location: Option<String>,
     pub location_name: Option<String>,
+    /// The member is its event's whole payload.
+    #[serde(default)]
+    pub eventpayload: bool,
 }
 
 #[derive(Clone, Deserialize)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hearth_wire::Blob;
+use hearth_wire::event_stream::{self, EventStream};
 use hearth_wire::rest_json::{Input, Output};
 
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
@@ -1967,6 +1968,22 @@ impl Output for InvokeAsyncResponse {
 }
 
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct InvokeResponseStreamUpdate {
+    #[serde(skip)]
+    pub payload: Bytes,
+}
+
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct InvokeWithResponseStreamCompleteEvent {
+    #[serde(rename = "ErrorCode", default, skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<String>,
+    #[serde(rename = "ErrorDetails", default, skip_serializing_if = "Option::is_none")]
+    pub error_details: Option<String>,
+    #[serde(rename = "LogResult", default, skip_serializing_if = "Option::is_none")]
+    pub log_result: Option<String>,
+}
+
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct InvokeWithResponseStreamRequest {
     #[serde(rename = "FunctionName", default, skip_serializing_if = "Option::is_none")]
     pub function_name: Option<String>,
@@ -1990,12 +2007,14 @@ impl Input for InvokeWithResponseStreamRequest {
     }
 }
 
-#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Default, serde::Serialize)]
 pub struct InvokeWithResponseStreamResponse {
     #[serde(rename = "StatusCode", default, skip_serializing)]
     pub status_code: Option<i64>,
     #[serde(rename = "ExecutedVersion", default, skip_serializing)]
     pub executed_version: Option<String>,
+    #[serde(skip)]
+    pub event_stream: EventStream<InvokeWithResponseStreamResponseEvent>,
     #[serde(rename = "ResponseStreamContentType", default, skip_serializing)]
     pub response_stream_content_type: Option<String>,
 }
@@ -2013,6 +2032,27 @@ impl Output for InvokeWithResponseStreamResponse {
             headers.push(("content-type", value.clone()));
         }
         headers
+    }
+    fn frames(&mut self) -> Option<event_stream::Frames> {
+        std::mem::take(&mut self.event_stream).frames()
+    }
+}
+
+pub enum InvokeWithResponseStreamResponseEvent {
+    PayloadChunk(InvokeResponseStreamUpdate),
+    InvokeComplete(InvokeWithResponseStreamCompleteEvent),
+}
+
+impl From<InvokeWithResponseStreamResponseEvent> for event_stream::Event {
+    fn from(event: InvokeWithResponseStreamResponseEvent) -> Self {
+        match event {
+            InvokeWithResponseStreamResponseEvent::PayloadChunk(event) => {
+                event_stream::Event::blob("PayloadChunk", event.payload)
+            }
+            InvokeWithResponseStreamResponseEvent::InvokeComplete(event) => {
+                event_stream::Event::json("InvokeComplete", &event)
+            }
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl State {
             }
             Effect::Refuse => {
                 let refusal = self.refusal();
-                if let Some(mut call) = self.call.take() {
+                if let Some(call) = self.call.take() {
                     call.refuse(refusal);
                 }
             }

@@ -5,8 +5,8 @@ use std::sync::{Arc, MutexGuard};
 
 use hearth_model::{ErrorType, PlatformRecord};
 use hearth_runtime_api::{
-    Answer, Api, Asked, Failing, Next, NextNotice, Refusal, Refused, Registered, Runtime, Subscription, Unsubscribed,
-    Welcome,
+    Answer, Api, Asked, Failing, Next, NextNotice, Refusal, Refused, Registered, Runtime, StreamWriter, Streamed,
+    Subscription, Unsubscribed, Welcome,
 };
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -14,6 +14,9 @@ use uuid::Uuid;
 use super::{Shared, State};
 use crate::failure::Cause;
 use crate::machine::Input;
+
+/// Of a response, as AWS names it.
+const RESPONSE: &str = "InvocationResponse";
 
 /// The Runtime API of one generation of processes.
 pub(crate) struct Line {
@@ -56,6 +59,38 @@ impl Runtime for Line {
             }
         }
         Ok(Next::Later(later))
+    }
+
+    fn respond(&self, id: &str, content_type: &str) -> Result<Option<StreamWriter>, Refusal> {
+        let mut state = self.state()?;
+        state.protocol.may_answer(id, RESPONSE)?;
+        if state.log.wants_times() {
+            state.timeline.responds(self.shared.clock.now());
+        }
+        let writer = state.call.as_mut().and_then(|call| call.stream(content_type));
+        if writer.is_some() {
+            state.protocol.begin(id, RESPONSE)?;
+        }
+        Ok(writer)
+    }
+
+    fn streamed(&self, id: &str, streamed: Streamed) -> Result<(), Refusal> {
+        let mut state = self.state()?;
+        state.protocol.end(id)?;
+        let Streamed { bytes, error, unread } = streamed;
+        if unread {
+            let function = &self.shared.function.key.name;
+            tracing::info!(%function, request_id = id, bytes, "a caller went away before the end of a stream");
+        }
+        let (error, error_type) = error.unzip();
+        if state.log.wants_times() {
+            state.timeline.answered(self.shared.clock.now(), bytes, error_type.clone());
+        }
+        if let Some(call) = &mut state.call {
+            call.end_stream(error.map_or(Ok(()), Err));
+        }
+        self.shared.step(state, Input::Answered(error_type));
+        Ok(())
     }
 
     fn may_answer(&self, id: &str, to: &'static str) -> Result<(), Refusal> {

@@ -8,7 +8,7 @@ use hearth_model::{
     Version, VersionKey,
 };
 use hearth_observe::Logs;
-use hearth_runtime_api::{Next, Refusal, Runtime};
+use hearth_runtime_api::{Next, Refusal, Runtime, Streamed};
 use proptest::prelude::*;
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -70,7 +70,7 @@ fn function() -> FunctionVersion {
 }
 
 /// What waits for a call: its answer and its outcome.
-type Waiting = (oneshot::Receiver<Result<Answer, Refused>>, oneshot::Receiver<Outcome>);
+type Waiting = (oneshot::Receiver<Result<Answered, Refused>>, oneshot::Receiver<Outcome>);
 
 struct Bench {
     shared: Arc<Shared>,
@@ -114,6 +114,7 @@ impl Bench {
             client_context: None,
             trace: None,
             wants_log_tail: true,
+            mode: if self.calls.len().is_multiple_of(2) { ResponseMode::Streamed } else { ResponseMode::Buffered },
         };
         self.shared.invoke(Call::new(invocation, answer, outcome));
     }
@@ -132,6 +133,10 @@ impl Bench {
     fn answer(&self, id: &str) -> Result<(), Refusal> {
         let body = Bytes::from(id.to_owned());
         self.line.answer(id, "InvocationResponse", Answer { error: None, content_type: String::new(), body })
+    }
+
+    fn end_stream(&self, id: &str) {
+        let _ = self.line.streamed(id, Streamed { bytes: 0, error: None, unread: false });
     }
 
     fn init_error(&self) {
@@ -178,9 +183,9 @@ fn what_an_ended_process_says_counts_no_more() {
 
 proptest! {
     /// Whatever the runtime, the driver task, time and the owner do in whatever order: every caller gets one answer or
-    /// one refusal, its own, and every answer is followed by exactly one outcome.
+    /// one refusal, its own, every answer is followed by exactly one outcome, and every stream ends.
     #[test]
-    fn every_caller_gets_its_own_answer_and_one_outcome(steps in prop::collection::vec((0u8..9, 0u64..1_500), 1..60)) {
+    fn every_caller_gets_its_own_answer_and_one_outcome(steps in prop::collection::vec((0u8..11, 0u64..1_500), 1..60)) {
         let (logs, _folder) = logs();
         let mut bench = Bench::new(&logs);
         for (step, ms) in steps {
@@ -197,6 +202,8 @@ proptest! {
                     bench.clock.ms.fetch_add(ms, Ordering::Relaxed);
                     bench.shared.tell(Input::Tick);
                 }
+                8 => drop(bench.line.respond(&bench.id(), "")),
+                9 => bench.end_stream(&bench.id()),
                 _ => bench.work(),
             }
         }
@@ -206,7 +213,14 @@ proptest! {
         for (number, (answered, ended)) in bench.calls.iter_mut().enumerate() {
             let id = format!("r{}", number + 1);
             match answered.try_recv() {
-                Ok(Ok(answer)) => {
+                Ok(Ok(Answered::Streams { mut body, .. })) => {
+                    prop_assert!(number % 2 == 1, "nobody asked for a stream");
+                    let piece = body.as_mut().poll_next(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+                    prop_assert!(matches!(piece, std::task::Poll::Ready(None | Some(Err(_)))));
+                    let report = ended.try_recv().unwrap().report;
+                    prop_assert_eq!(report.request_id.as_str(), id);
+                }
+                Ok(Ok(Answered::Whole(answer))) => {
                     let text = String::from_utf8_lossy(&answer.body).into_owned();
                     prop_assert!(text.is_empty() || text == id || text.contains(&format!("RequestId: {id} ")), "{}", text);
                     let report = ended.try_recv().unwrap().report;

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use hearth_identity::Sessions;
 use hearth_model::{
     AccountId, Architecture, BoxFuture, CodeHash, CodeTree, FunctionName, FunctionVersion, Head, Initialization,
-    Invocation, InvokeError, LogGroup, Materials, MaterialsError, Memory, Outcome, Region, RequestId, Root, Runtime,
-    RuntimeTree, Secret, SystemClock, Version, VersionKey,
+    Invocation, InvokeError, LogGroup, Materials, MaterialsError, Memory, Outcome, Region, RequestId, ResponseMode,
+    Root, Runtime, RuntimeTree, Secret, SystemClock, Version, VersionKey,
 };
 use hearth_observe::{Logs, Position, Query};
 use hearth_sandbox::{
@@ -252,6 +252,7 @@ pub fn invocation(environment: &Environment, id: &str, payload: &str) -> Invocat
         client_context: None,
         trace: None,
         wants_log_tail: true,
+        mode: ResponseMode::Buffered,
     }
 }
 

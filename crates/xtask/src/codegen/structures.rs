@@ -18,6 +18,7 @@ impl Generator {
             used(": Bytes", "use bytes::Bytes;\n"),
             used("Blob>", "use hearth_wire::Blob;\n"),
             used("Timestamp>", "use hearth_wire::Timestamp;\n"),
+            used("EventStream<", "use hearth_wire::event_stream::{self, EventStream};\n"),
             used("impl Input", "use hearth_wire::rest_json::{Input, Output};\n"),
             "\n",
             &structures,
@@ -61,10 +62,23 @@ impl Generator {
             if shape.kind != "structure" {
                 continue;
             }
-            writeln!(text, "#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]\npub struct {name} {{")?;
+            if shape.eventstream {
+                self.events(&mut text, name, shape)?;
+                continue;
+            }
+            let streams = |reference: &Reference| self.shape(&reference.shape).is_ok_and(|shape| shape.eventstream);
+            // Who has a stream is only written, and once.
+            let is_stream = shape.members()?.iter().any(|(_, reference)| streams(reference));
+            let (clone, read) = if is_stream { ("", "") } else { ("Clone, ", ", serde::Deserialize") };
+            writeln!(text, "#[derive({clone}Default, serde::Serialize{read})]\npub struct {name} {{")?;
             for (member, reference) in shape.members()? {
                 let of_member = self.shape(&reference.shape)?;
                 if of_member.eventstream {
+                    writeln!(text, "#[serde(skip)]\npub {}: EventStream<{}>,", snake(member), reference.shape)?;
+                    continue;
+                }
+                if reference.eventpayload {
+                    writeln!(text, "#[serde(skip)]\npub {}: Bytes,", snake(member))?;
                     continue;
                 }
                 if shape.payload.as_deref() == Some(member) {
@@ -92,6 +106,29 @@ impl Generator {
             }
         }
         Ok(text)
+    }
+
+    /// The kinds of events of a stream.
+    fn events(&self, text: &mut String, name: &str, shape: &Shape) -> Result<()> {
+        let (mut kinds, mut encoded) = (String::new(), String::new());
+        for (kind, reference) in shape.members()? {
+            writeln!(kinds, "{kind}({}),", reference.shape)?;
+            let members = self.shape(&reference.shape)?.members()?;
+            let payload = members.iter().find(|(_, reference)| reference.eventpayload);
+            match payload {
+                Some((member, _)) => writeln!(
+                    encoded,
+                    "{name}::{kind}(event) => event_stream::Event::blob({kind:?}, event.{}),",
+                    snake(member)
+                )?,
+                None => writeln!(encoded, "{name}::{kind}(event) => event_stream::Event::json({kind:?}, &event),")?,
+            }
+        }
+        writeln!(
+            text,
+            "pub enum {name} {{\n{kinds}}}\n\nimpl From<{name}> for event_stream::Event {{\nfn from(event: {name}) -> Self {{ match event {{\n{encoded}}} }}\n}}\n"
+        )?;
+        Ok(())
     }
 
     fn payload_type(&self, shape: &Shape, reference: &Reference) -> Result<String> {
@@ -141,9 +178,10 @@ impl Generator {
         }
         if let Some(payload) = &shape.payload {
             let member = shape.members()?.into_iter().find(|(member, _)| member == payload);
-            if !self.shape(&member.context("payload")?.1.shape)?.eventstream {
-                let field = snake(payload);
-                writeln!(text, "fn payload(&mut self) -> Option<Bytes> {{ Some(std::mem::take(&mut self.{field})) }}")?;
+            let taken = format!("std::mem::take(&mut self.{})", snake(payload));
+            match self.shape(&member.context("payload")?.1.shape)?.eventstream {
+                true => writeln!(text, "fn frames(&mut self) -> Option<event_stream::Frames> {{ {taken}.frames() }}")?,
+                false => writeln!(text, "fn payload(&mut self) -> Option<Bytes> {{ Some({taken}) }}")?,
             }
         }
         writeln!(text, "}}\n")?;
