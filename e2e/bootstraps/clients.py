@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import threading
+import time
 
 import fake
 
@@ -45,6 +46,8 @@ class Case:
     handler: str = "index.handler"
     events: list = dataclasses.field(default_factory=lambda: [({"key": "value"}, {})])
     variables: dict = dataclasses.field(default_factory=dict)
+    # Log records go to a pipe of their own.
+    framed: bool = False
 
 
 @dataclasses.dataclass
@@ -53,7 +56,8 @@ class Outcome:
     output: str
     # None when the process went on.
     status: int | None
-    version: str = ""
+    # Types and messages of log records.
+    frames: list = dataclasses.field(default_factory=list)
 
 
 def run(language, client, case, folder):
@@ -61,18 +65,26 @@ def run(language, client, case, folder):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
+    log, writer = os.pipe()
+    framed = {"_LAMBDA_TELEMETRY_LOG_FD": str(writer)} if case.framed else {}
     with fake.Server(case.events) as server:
         process = subprocess.Popen(
             [str(part) for part in COMMANDS[language, client](case.handler)],
             cwd=folder,
-            env=variables(case, folder, server.address),
+            env=variables(case, folder, server.address) | framed,
+            pass_fds=(writer,),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        output = []
-        reader = threading.Thread(target=lambda: output.append(process.stdout.read()))
-        reader.start()
+        os.close(writer)
+        output, records = [], []
+        readers = [
+            threading.Thread(target=lambda: output.append(process.stdout.read())),
+            threading.Thread(target=lambda: records.append(open(log, "rb").read())),
+        ]
+        for reader in readers:
+            reader.start()
 
         def ended():
             process.wait()
@@ -85,9 +97,20 @@ def run(language, client, case, folder):
         # What is between the last answer and an end of its own accord belongs to the outcome.
         status = process.poll()
         process.kill()
-        reader.join()
+        for reader in readers:
+            reader.join()
         assert in_time, f"{client} did not come to an end; it wrote: {output[0].decode(errors='replace')}"
-    return Outcome(server.answers, output[0].decode(), status)
+    return Outcome(server.answers, output[0].decode(), status, list(frames(records[0])))
+
+
+def frames(data):
+    """Types and messages of what was written to the log pipe."""
+    while data:
+        kind, length = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big")
+        seconds = int.from_bytes(data[8:16], "big") / 1e6
+        assert abs(time.time() - seconds) < 3600, "its time"
+        yield f"{kind:08x}", data[16 : 16 + length].decode()
+        data = data[16 + length :]
 
 
 def variables(case, folder, address):

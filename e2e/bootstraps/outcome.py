@@ -25,16 +25,21 @@ JSON_FRAME = re.compile(r',?"(    at (?:[^"\\]|\\.)*)"|\\n(    at [^"\\]*?:\d+:\
 
 def plain(outcome, folder):
     """What is compared."""
-    text = PLACE.sub("/var/runtime/index.mjs", outcome.output.replace(str(folder), "/var/task"))
+    return {
+        "answers": [plain_answer(answer, str(folder)) for answer in outcome.answers],
+        "log": plain_log(outcome.output, folder),
+        "frames": [(kind, plain_log(message, folder)) for kind, message in outcome.frames if not ADVICE.match(message)],
+        "status": outcome.status,
+    }
+
+
+def plain_log(output, folder):
+    text = PLACE.sub("/var/runtime/index.mjs", output.replace(str(folder), "/var/task"))
     for pattern, plain in ((ADVICE, ""), (DEPTH, "REPEATED"), (STARTS, "")):
         text = pattern.sub(plain, text)
     text = SOURCE.sub(lambda source: "" if OWN.search(source[1]) else source[0], text)
     text = JSON_FRAME.sub(lambda frame: "" if OWN.search(frame[1] or frame[2]) else frame[0], text)
-    return {
-        "answers": [plain_answer(answer, str(folder)) for answer in outcome.answers],
-        "log": [line for line in TIME.sub("TIME", without_own_frames(text)).split("\n")],
-        "status": outcome.status,
-    }
+    return TIME.sub("TIME", without_own_frames(text)).split("\n")
 
 
 def plain_answer(answer, folder):

@@ -1,5 +1,7 @@
 """Node.js functions under Hearth's bootstrap and under AWS's clients: version 3 before Node.js 24, version 4 since."""
 
+import dataclasses
+
 import pytest
 
 from clients import Case
@@ -319,6 +321,20 @@ WAITING = {
 @pytest.mark.parametrize("name", CASES)
 def test_both_clients_do_the_same(same, generation, name):
     same(generation, CASES[name])
+
+
+# What writes log records, with a pipe of their own for them.
+FRAMED = [
+    "an exception", "an exception of init", "a rejection that nobody catches", "the console", "errors in the console", "levels",
+    "the console of init", "output of descriptors", "lines as JSON", "errors in lines as JSON", "JSON in init",
+    "an error of init as JSON", "a stream that fails in its middle",
+]
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("name", FRAMED)
+def test_both_clients_frame_their_records_alike(same, generation, name):
+    same(generation, dataclasses.replace(CASES[name], framed=True))
 
 
 @pytest.mark.parametrize("name", WAITING)

@@ -1,5 +1,7 @@
 """Python functions under Hearth's bootstrap and under AWS's client."""
 
+import dataclasses
+
 import pytest
 
 from clients import Case
@@ -214,6 +216,19 @@ UNENDED = {
 @pytest.mark.parametrize("name", CASES)
 def test_both_clients_do_the_same(same, name):
     same("python", CASES[name])
+
+
+# What writes log records, with a pipe of their own for them.
+FRAMED = [
+    "an exception of init", "an exception", "an exception without message", "the context's log", "print", "output of init",
+    "levels", "a level of one's own", "logging in init", "a format of one's own with its end of line", "records as JSON",
+    "records of every kind as JSON", "an exception in a record as JSON", "an exception as JSON", "an error of init as JSON",
+]
+
+
+@pytest.mark.parametrize("name", [*FRAMED, *UNENDED])
+def test_both_clients_frame_their_records_alike(same, name):
+    same("python", dataclasses.replace({**CASES, **UNENDED}[name], framed=True))
 
 
 # Decision 5: where Hearth's bootstrap differs.

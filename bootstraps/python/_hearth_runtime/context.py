@@ -1,10 +1,9 @@
 """What a handler is given as its second argument (AWS documentation, "Lambda context object in Python")."""
 
 import os
-import sys
 import time
 
-from . import values
+from . import output, values
 from .faults import Fault
 
 # Fields of W3C's trace context that the client context may carry beside its own.
@@ -101,7 +100,7 @@ class LambdaContext:
         return dict(self._trace_context)
 
     def log(self, message):
-        sys.stdout.write(str(message))
+        output.log(str(message), output.PLAIN)
 
     def __repr__(self):
         members = (

@@ -1,7 +1,6 @@
 """Errors: what callers are told (spec 2.2) and what the log shows."""
 
 import os
-import sys
 
 from . import output
 from .path import import_own
@@ -32,19 +31,22 @@ def described(error):
 
 def log(error):
     """One event: its parts are those of the payload."""
+    framed = output.LOG_FD is not None
+    end = "" if framed else "\n"
     if output.JSON:
         from .values import to_json
 
-        sys.stdout.write(to_json({"timestamp": output.timestamp(), "level": "ERROR", **error}) + "\n")
+        text = to_json({"timestamp": output.timestamp(), "level": "ERROR", **error})
+        output.log(text + end, output.frame_type(40))
         return
-    # One event of many lines: the log keeps a carriage return inside it, and spaces that do not break.
+    # One event of many lines, with spaces that do not break; where records are lines, a carriage return stays inside one.
     first = " ".join(filter(None, ("[ERROR]", ": ".join(filter(None, (error["errorType"], error["errorMessage"]))))))
     lines = [first, "Traceback (most recent call last):"]
     for frame in error["stackTrace"]:
         for line in frame.splitlines():
             text = line.lstrip(" ")
             lines.append("\u00a0" * (len(line) - len(text)) + text)
-    sys.stdout.write("\r".join(lines) + "\n")
+    output.log(("\n" if framed else "\r").join(lines) + end, output.frame_type(40))
 
 
 def reported(error, request_id):

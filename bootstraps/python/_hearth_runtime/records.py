@@ -1,7 +1,6 @@
 """The `logging` module in AWS's formats (spec 3.4). Imported when a function imports `logging`."""
 
 import os
-import sys
 import time
 
 from . import output
@@ -28,15 +27,19 @@ def prepare(logging):
     class LambdaLoggerHandler(logging.Handler):
         def emit(self, record):
             text = self.format(record)
-            # A traceback follows the format's own end of line, and has none itself.
-            sys.stdout.write(text if text.endswith("\n") else text + "\n")
+            if output.LOG_FD is None and not text.endswith("\n"):
+                # What follows a format's own end of line, such as a traceback, has none itself.
+                text += "\n"
+            output.log(text, output.frame_type(level_of(record)) if levels else output.PLAIN)
 
     class JsonFormatter(logging.Formatter):
         def format(self, record):
-            record.levelno = min(50, max(0, record.levelno)) // 10 * 10
+            record.levelno = level_of(record)
             record.levelname = logging.getLevelName(record.levelno)
             return encode(described(self, record)) + "\n"
 
+    # As in AWS's client: without either of the two no record says its level.
+    levels = output.JSON or os.environ.get("AWS_LAMBDA_LOG_LEVEL")
     handler = LambdaLoggerHandler()
     if output.JSON:
         from json import JSONEncoder
@@ -50,6 +53,10 @@ def prepare(logging):
     if (level := configured_level()) in logging._nameToLevel:
         logging.root.setLevel(level)
     logging.root.addHandler(handler)
+
+
+def level_of(record):
+    return min(50, max(0, record.levelno)) // 10 * 10
 
 
 def configured_level():

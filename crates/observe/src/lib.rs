@@ -2,12 +2,14 @@
 //!
 //! Nothing here is on the way of an invocation: appending never waits and never touches the disk.
 
+mod frames;
 mod lines;
 mod logs;
 pub mod platform;
 mod tail;
 pub mod telemetry;
 
+pub use frames::{FrameSplitter, LogRecord};
 pub use lines::{LINE_MAX, LineSplitter};
 pub use logs::{
     Candidate, ChangeError, Config, Followed, Follower, Group, GroupId, GroupSettings, Logs, LogsError, Missing, Page,

@@ -41,7 +41,7 @@ impl LineSplitter {
 }
 
 /// `at`, or up to three bytes before it, so that no UTF-8 character is cut in two.
-fn character_end(bytes: &[u8], at: usize) -> usize {
+pub(crate) fn character_end(bytes: &[u8], at: usize) -> usize {
     let is_start = |at: &usize| bytes[*at] & 0b1100_0000 != 0b1000_0000;
     (at - 3..=at).rev().find(is_start).unwrap_or(at)
 }

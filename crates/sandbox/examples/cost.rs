@@ -224,6 +224,7 @@ fn command(role: &str, output: std::os::fd::OwnedFd) -> Command {
         environment: Vec::new(),
         working_directory: "/var/task".to_owned(),
         output,
+        log: None,
     }
 }
 

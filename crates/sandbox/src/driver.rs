@@ -38,7 +38,12 @@ pub struct Command {
     pub working_directory: String,
     /// Becomes descriptors 1 and 2; descriptor 0 is `/dev/null`.
     pub output: OwnedFd,
+    /// Becomes descriptor [`LOG_FD`].
+    pub log: Option<OwnedFd>,
 }
+
+/// Where a process finds the pipe for its log records: the number that AWS's environments have (spec 3.2).
+pub const LOG_FD: i32 = 62;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,7 +31,7 @@ pub mod request {
     pub const DIAL: u8 = 2;
     /// What comes along (a sum of [`super::part`]s), and the descriptors in that order.
     pub const ATTACH: u8 = 3;
-    /// Descriptors: the command in a memory file, the output. Answer: pid.
+    /// Descriptors: the command in a memory file, the output, perhaps the pipe for log records. Answer: pid.
     pub const SPAWN: u8 = 4;
     /// As SPAWN, but runs a trial of `probe`, which the program names.
     pub const TRY: u8 = 8;
@@ -203,13 +203,14 @@ impl Init<'_> {
 
     /// Starts the command; answers once it executes, or with the error that kept it from doing so.
     fn spawn(&mut self, packet: &mut Packet, purpose: Purpose) -> io::Result<Done> {
-        let (command, output) = (packet.descriptor()?, packet.descriptor()?);
+        let mut given = vec![packet.descriptor()?, packet.descriptor()?];
+        given.extend(packet.descriptor());
         // One that has just ended cannot be told anything, and is forgotten when it is reaped.
-        let starter = match self.starter.take_if(|starter| starter.tell(purpose, &command, &output).is_ok()) {
+        let starter = match self.starter.take_if(|starter| starter.tell(purpose, &given).is_ok()) {
             Some(starter) => starter,
             None => {
                 let starter = Starter::fork(&self.proc, self.confinement)?;
-                starter.tell(purpose, &command, &output)?;
+                starter.tell(purpose, &given)?;
                 starter
             }
         };

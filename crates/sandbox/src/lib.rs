@@ -37,7 +37,9 @@ mod walls;
 #[cfg(feature = "weaken")]
 pub use layers::{Layer, weaken};
 
-pub use driver::{Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Usage};
+pub use driver::{
+    Class, Command, Driver, Error, Exit, Identity, LOG_FD, Prepared, Process, Promise, Sandbox, Signal, Usage,
+};
 pub use isolation::Isolation;
 pub use sys::end_with_starter;
 pub use unavailable::Unavailable;

@@ -491,6 +491,12 @@ pub fn inherit_nothing() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
+/// What is executed has this descriptor by that number, which nothing else here has: an init holds a few.
+pub fn inherit_as(descriptor: &OwnedFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: plain integers; the process executes or exits next.
+    check(unsafe { libc::dup3(descriptor.as_raw_fd(), number, 0) }.into()).map(drop)
+}
+
 fn leave_directories_open() -> io::Result<()> {
     for fd in 3..1024 {
         // SAFETY: all-zero bytes are a valid value of this plain structure, and the call writes a whole one.

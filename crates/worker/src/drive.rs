@@ -6,6 +6,7 @@ mod processes;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::make::{self, Made, internal};
 use crate::output::{Output, Pipe, Pumped};
 use crate::state::{Shared, Work};
 
-use processes::{Happened, Processes, Running, Who};
+use processes::{Happened, Processes, Running, Tap, Who};
 
 /// Longest making of a sandbox; a package may have to be unpacked first.
 const MAKE_MAX: Duration = Duration::from_secs(60);
@@ -96,16 +97,16 @@ impl Driver {
         }
     }
 
-    /// Output that is there, of the process at this place.
+    /// Output that is there, in the pipe at this place.
     fn pump(&mut self, place: usize) {
-        let Some(process) = self.processes.all.get_mut(place) else { return };
-        process.paused = None;
+        let Some(tap) = self.processes.taps.get_mut(place) else { return };
+        tap.paused = None;
         for _ in 0..CHUNKS_MAX {
-            match self.shared.pump(process.output, self.shared.clock.now()) {
+            match self.shared.pump(tap.output, self.shared.clock.now()) {
                 Pumped::Some => {}
                 Pumped::Empty => return,
-                Pumped::Closed => return process.pipe = None,
-                Pumped::NotBefore(at) => return process.paused = Some(at),
+                Pumped::Closed => return tap.pipe = None,
+                Pumped::NotBefore(at) => return tap.paused = Some(at),
             }
         }
     }
@@ -200,8 +201,10 @@ impl Driver {
         mut environment: Vec<(String, String)>,
         working_directory: &str,
     ) -> Result<(), Error> {
-        let (pipe, writer) = Pipe::new().map_err(|source| Error::Step { step: "make a pipe".into(), source })?;
-        let pipe = Arc::new(pipe);
+        let (pipe, output) = pipe()?;
+        // Runtimes of Hearth's own frame their records; whatever a custom one does, it is not told of the pipe.
+        let framed = who == Who::Runtime && self.shared.function.runtime.family() != Family::Provided;
+        let (frames, log) = if framed { Some(self::pipe()?) } else { None }.unzip();
         if let Some(address) = self.address {
             let told = environment.iter_mut().find(|(key, _)| key == "AWS_LAMBDA_RUNTIME_API");
             told.into_iter().for_each(|(_, value)| *value = address.to_string());
@@ -212,21 +215,28 @@ impl Driver {
             arguments: command.collect(),
             environment,
             working_directory: working_directory.to_owned(),
-            output: writer,
+            output,
+            log,
         };
         let source = match who {
             Who::Runtime => Source::Function,
             Who::Extension(_) => Source::Extension,
         };
-        let output = self.shared.add_output(Output::new(pipe.clone(), source, self.shared.clock.now()));
+        let now = self.shared.clock.now();
+        let first = self.shared.add_output(Output::lines(pipe.clone(), source, now));
+        let mut taps = vec![Tap { pipe: Some(pipe), output: first, paused: None }];
+        if let Some(frames) = frames {
+            let output = self.shared.add_output(Output::frames(frames.clone(), now));
+            taps.push(Tap { pipe: Some(frames), output, paused: None });
+        }
         match self.made.sandbox.spawn(command).await {
             Ok(process) => {
-                let (id, exit, pipe) = (process.id, Some(process.exit), Some(pipe));
-                self.processes.all.push(Running { who, id, exit, pipe, output, paused: None });
+                self.processes.all.push(Running { who, id: process.id, exit: Some(process.exit) });
+                self.processes.taps.extend(taps);
                 Ok(())
             }
             Err(error) => {
-                self.shared.drop_last_output();
+                self.shared.drop_outputs(first);
                 Err(error)
             }
         }
@@ -279,6 +289,11 @@ enum Unstarted {
     /// The function's own fault.
     Function(Cause),
     Sandbox(InvokeError),
+}
+
+fn pipe() -> Result<(Arc<Pipe>, OwnedFd), Error> {
+    let made = Pipe::new().map_err(|source| Error::Step { step: "make a pipe".into(), source });
+    made.map(|(reader, writer)| (Arc::new(reader), writer))
 }
 
 async fn at(time: Option<Instant>) {

@@ -1,4 +1,5 @@
-//! What a function writes to its descriptors 1 and 2, and the log stream that it goes to.
+//! What a function writes to its descriptors 1 and 2, and as framed records to its log pipe; and the log stream that both
+//! go to.
 //!
 //! The pipe is read past the async runtime's notion of readiness: when a runtime has answered, everything that it wrote
 //! before is in the pipe already, and the barrier (decision 17) takes it from there whether or not anybody was woken.
@@ -6,11 +7,11 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use hearth_model::{Bucket, Clock, JsonLogs, LogEvent, LogGroup, LogStreamName, PlatformRecord, Source};
-use hearth_observe::{LineSplitter, LogTail, Logs, platform, telemetry};
+use hearth_model::{Bucket, Clock, JsonLogs, LogEvent, LogGroup, LogLevel, LogStreamName, PlatformRecord, Source};
+use hearth_observe::{FrameSplitter, LineSplitter, LogTail, Logs, platform, telemetry};
 use tokio::net::unix::pipe;
 
 use crate::telemetry::Telemetry;
@@ -23,6 +24,8 @@ const PIPE_SIZE: usize = 1024 * 1024;
 /// at the pipe.
 const RATE: f64 = 8.0 * 1024.0 * 1024.0;
 const BURST: f64 = 8.0 * 1024.0 * 1024.0;
+/// How old a record may say it is: no invocation lasts longer.
+const RECORD_AGE_MAX: Duration = Duration::from_secs(15 * 60);
 /// Overhead of a line, bytes.
 const LINE_COST: usize = 128;
 
@@ -90,11 +93,11 @@ impl Log {
         }
     }
 
-    /// What a process wrote.
-    fn output(&mut self, source: Source, at: std::time::SystemTime, line: Bytes) {
+    /// What a process wrote. A level that it did not say apart is in the line.
+    fn output(&mut self, source: Source, at: SystemTime, level: Option<LogLevel>, line: Bytes) {
         self.telemetry.line(at, source, &line);
         let least = self.json.filter(|_| source == Source::Function).map(|json| json.application);
-        if least.is_none_or(|least| telemetry::level(&line) >= least) {
+        if least.is_none_or(|least| level.unwrap_or_else(|| telemetry::level(&line)) >= least) {
             self.line(at, line);
         }
     }
@@ -113,7 +116,7 @@ impl Log {
         }
     }
 
-    fn line(&mut self, at: std::time::SystemTime, message: Bytes) {
+    fn line(&mut self, at: SystemTime, message: Bytes) {
         if let Some(tail) = &mut self.tail {
             tail.push(&message);
         }
@@ -177,14 +180,31 @@ pub(crate) struct Output {
     pipe: Arc<Pipe>,
     /// Whose it is.
     source: Source,
-    splitter: LineSplitter,
+    splitter: Splitter,
     /// What may be written.
     share: Bucket,
 }
 
+enum Splitter {
+    Lines(LineSplitter),
+    Frames(FrameSplitter),
+}
+
 impl Output {
-    pub fn new(pipe: Arc<Pipe>, source: Source, now: Instant) -> Self {
-        Output { pipe, source, splitter: LineSplitter::default(), share: Bucket::new(RATE, BURST, now) }
+    /// Text: a record a line.
+    pub fn lines(pipe: Arc<Pipe>, source: Source, now: Instant) -> Self {
+        Output {
+            pipe,
+            source,
+            splitter: Splitter::Lines(LineSplitter::default()),
+            share: Bucket::new(RATE, BURST, now),
+        }
+    }
+
+    /// Framed records of a runtime.
+    pub fn frames(pipe: Arc<Pipe>, now: Instant) -> Self {
+        let splitter = Splitter::Frames(FrameSplitter::default());
+        Output { pipe, source: Source::Function, splitter, share: Bucket::new(RATE, BURST, now) }
     }
 
     /// Takes one chunk, within the environment's share.
@@ -206,8 +226,8 @@ impl Output {
         }
     }
 
-    /// The log barrier: takes all that was written before this call, and an unfinished line with it. A function that
-    /// goes on writing meanwhile does not hold it up.
+    /// The log barrier: takes all that was written before this call, and an unfinished line with it; of a frame that is
+    /// not whole the rest follows. A function that goes on writing meanwhile does not hold it up.
     pub fn drain(&mut self, log: &mut Log) {
         let mut left = self.pipe.filled();
         let mut buffer = vec![0; left.min(CHUNK)];
@@ -224,14 +244,35 @@ impl Output {
                 Err(_) => break,
             }
         }
-        let at = log.clock.wall();
-        self.splitter.flush(|line| log.output(self.source, at, line));
+        if let Splitter::Lines(splitter) = &mut self.splitter {
+            let at = log.clock.wall();
+            splitter.flush(|line| log.output(self.source, at, None, line));
+        }
+    }
+
+    /// Takes what is left when every writer is gone.
+    pub fn end(&mut self, log: &mut Log) {
+        self.drain(log);
+        if let Splitter::Frames(splitter) = &mut self.splitter {
+            let now = log.clock.wall();
+            splitter.finish(|record| log.output(self.source, credible(record.at, now), record.level, record.message));
+        }
     }
 
     fn split(&mut self, log: &mut Log, bytes: &[u8]) {
         let before = log.pending.len();
-        let at = log.clock.wall();
-        self.splitter.push(bytes, |line| log.output(self.source, at, line));
+        let now = log.clock.wall();
+        match &mut self.splitter {
+            Splitter::Lines(splitter) => splitter.push(bytes, |line| log.output(self.source, now, None, line)),
+            Splitter::Frames(splitter) => splitter.push(bytes, |record| {
+                log.output(self.source, credible(record.at, now), record.level, record.message);
+            }),
+        }
         self.share.take((bytes.len() + (log.pending.len() - before) * LINE_COST) as f64);
     }
+}
+
+/// The time that a record says, unless it cannot be true: the function may say anything.
+fn credible(at: Option<SystemTime>, now: SystemTime) -> SystemTime {
+    at.filter(|at| *at <= now && now - RECORD_AGE_MAX <= *at).unwrap_or(now)
 }

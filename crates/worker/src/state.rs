@@ -316,23 +316,22 @@ impl Shared {
         self.step(state, Input::Made);
     }
 
-    /// A new process's output. Answers its place.
+    /// An output of a new process. Answers its place.
     pub fn add_output(&self, output: Output) -> usize {
         let mut state = self.lock();
         state.outputs.push(output);
         state.outputs.len() - 1
     }
 
-    /// That process was not started after all.
-    pub fn drop_last_output(&self) {
-        self.lock().outputs.pop();
+    /// The process of these last ones was not started after all.
+    pub fn drop_outputs(&self, from: usize) {
+        self.lock().outputs.truncate(from);
     }
 
     /// Every process has ended; what they wrote last is taken.
     pub fn end_outputs(&self) {
-        let mut state = self.lock();
-        state.drain();
-        state.outputs.clear();
+        let State { outputs, log, .. } = &mut *self.lock();
+        outputs.drain(..).for_each(|mut output| output.end(log));
     }
 
     pub fn pump(&self, output: usize, now: Instant) -> Pumped {
@@ -386,10 +385,9 @@ impl Shared {
 
     /// Gives up what is held; the sandbox ends with its last holder.
     pub fn release(self: &Arc<Self>) {
+        self.end_outputs();
         let mut state = self.lock();
-        state.drain();
         state.log.flush();
-        state.outputs.clear();
         state.log.telemetry.end();
         (state.sandbox, state.parked) = (None, None);
         drop(state);

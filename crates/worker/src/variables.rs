@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use hearth_identity::Credentials;
 use hearth_model::{Family, FunctionVersion, LogStreamName, Runtime, RuntimeTree};
+use hearth_sandbox::LOG_FD;
 
 use crate::state::Shared;
 
@@ -94,5 +95,6 @@ fn reserved(function: &FunctionVersion, stream: &LogStreamName, variables: &mut 
     variables.set("_AWS_XRAY_DAEMON_PORT", "2000");
     if runtime.family() != Family::Provided {
         variables.set("AWS_EXECUTION_ENV", format!("AWS_Lambda_{runtime}"));
+        variables.set("_LAMBDA_TELEMETRY_LOG_FD", LOG_FD.to_string());
     }
 }

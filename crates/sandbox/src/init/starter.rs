@@ -13,6 +13,7 @@ use rustix::thread::CapabilitySet;
 use super::Confinement;
 use super::command::Command;
 use crate::cgroup::PROCESSES_MAX;
+use crate::driver::LOG_FD;
 use crate::layers::{Layer, stands};
 use crate::packet::{self, Packet, Writer};
 use crate::privilege;
@@ -64,8 +65,10 @@ impl Starter {
         }
     }
 
-    pub fn tell(&self, purpose: Purpose, command: &OwnedFd, output: &OwnedFd) -> io::Result<()> {
-        Writer::new(purpose as u8).send(self.socket.as_fd(), &[command.as_fd(), output.as_fd()], SendFlags::empty())
+    /// `given`: the command in a memory file, the output, perhaps the pipe for log records.
+    pub fn tell(&self, purpose: Purpose, given: &[OwnedFd]) -> io::Result<()> {
+        let given: Vec<_> = given.iter().map(AsFd::as_fd).collect();
+        Writer::new(purpose as u8).send(self.socket.as_fd(), &given, SendFlags::empty())
     }
 
     /// Once it has been told: its pid when it executes, else what kept it from doing so.
@@ -98,6 +101,9 @@ fn run(told: &OwnedFd, proc: OwnedFd, confinement: &Confinement<'_>) -> io::Erro
         let output = packet.descriptor()?;
         rustix::stdio::dup2_stdout(&output)?;
         rustix::stdio::dup2_stderr(&output)?;
+        if let Ok(log) = packet.descriptor() {
+            sys::inherit_as(&log, LOG_FD)?;
+        }
         rustix::process::chdir(&*command.directory)?;
         Ok((command, packet.kind == Purpose::Try as u8))
     };

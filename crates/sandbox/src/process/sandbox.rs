@@ -87,7 +87,10 @@ impl ProcessSandbox {
     pub async fn start(&self, kind: u8, command: Command) -> Result<Process, Error> {
         let (command, walls) = self.place(command)?;
         let written = write_command(&command, walls.as_ref()).map_err(step("write the command"))?;
-        let descriptors = [written.as_fd(), command.output.as_fd()];
+        let descriptors: Vec<_> = [written.as_fd(), command.output.as_fd()]
+            .into_iter()
+            .chain(command.log.as_ref().map(AsFd::as_fd))
+            .collect();
         let started = self.confined.control.ask(kind, &descriptors, |packet| packet).await;
         let pid = match started {
             Ok(answer) => answer.value,

@@ -66,6 +66,7 @@ async fn begin(
         environment: Vec::new(),
         working_directory: "/var/task".to_owned(),
         output: writer.into(),
+        log: None,
     };
     let process = sandbox.start(request::TRY, command).await?;
     Ok((reader.into(), process))

@@ -202,6 +202,7 @@ pub fn command(program: &str, arguments: &[&str], output: OwnedFd) -> Command {
         environment: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("HOME".to_owned(), "/tmp".to_owned())],
         working_directory: "/var/task".to_owned(),
         output,
+        log: None,
     }
 }
 

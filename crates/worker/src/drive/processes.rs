@@ -20,7 +20,7 @@ pub(super) enum Who {
 
 pub(super) enum Happened {
     Exited(Who, Result<Exit, Error>),
-    /// There may be output of the process at this place.
+    /// There may be something in the pipe at this place.
     Readable(usize),
 }
 
@@ -30,9 +30,13 @@ pub(super) struct Running {
     pub id: u32,
     /// Until it has ended.
     pub exit: Option<BoxFuture<'static, Result<Exit, Error>>>,
+}
+
+/// What a process writes to.
+pub(super) struct Tap {
     /// Until it is closed.
     pub pipe: Option<Arc<Pipe>>,
-    /// Where its output is known to the environment.
+    /// Where it is known to the environment.
     pub output: usize,
     /// Output is not taken before then.
     pub paused: Option<Instant>,
@@ -41,15 +45,16 @@ pub(super) struct Running {
 #[derive(Default)]
 pub(super) struct Processes {
     pub all: Vec<Running>,
+    pub taps: Vec<Tap>,
 }
 
 impl Processes {
     /// Waits for the next thing that happens. Nothing is lost when it is dropped.
     pub async fn happens(&mut self) -> Happened {
         let mut outputs: Vec<(usize, BoxFuture<'static, ()>)> = Vec::new();
-        for (place, process) in self.all.iter().enumerate() {
-            if let Some(pipe) = process.pipe.clone() {
-                let paused = process.paused;
+        for (place, tap) in self.taps.iter().enumerate() {
+            if let Some(pipe) = tap.pipe.clone() {
+                let paused = tap.paused;
                 outputs.push((place, Box::pin(async move { readable(&pipe, paused).await })));
             }
         }
