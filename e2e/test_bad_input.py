@@ -198,7 +198,6 @@ def test_a_zip_function_without_handler_or_runtime(server):
     [
         ("GET", "/2019-09-25/functions/any/event-invoke-config", "GetFunctionEventInvokeConfig"),
         ("GET", "/2015-03-31/event-source-mappings/", "ListEventSourceMappings"),
-        ("POST", "/2021-11-15/functions/any/response-streaming-invocations", "InvokeWithResponseStream"),
     ],
 )
 def test_operations_that_are_not_there(server, method, path, operation):
