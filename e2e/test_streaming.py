@@ -1,5 +1,5 @@
-"""Answers that come while they are made: custom runtimes, Node.js, a program in Rust; by InvokeWithResponseStream and by
-Invoke."""
+"""Answers that come while they are made: custom runtimes, Node.js, a program in Rust; by InvokeWithResponseStream, by
+Invoke and by function URLs."""
 
 import base64
 import contextlib
@@ -8,10 +8,12 @@ import json
 import os
 import pathlib
 import re
+import urllib.parse
 import uuid
 
 import pytest
 
+import urls
 from conftest import make_client
 from expect import refused
 from hearth import eventually, scope
@@ -138,6 +140,30 @@ exports.handler = awslambda.streamifyResponse(async (event, stream, context) => 
   if (event.throw) throw new TypeError('in the middle');
   stream.write(' second');
   stream.end();
+});
+"""
+}
+
+# The same for what comes through a URL.
+URL = {
+    "index.js": """
+const pause = () => new Promise((then) => setTimeout(then, 5));
+const wait = async (url) => { while (!(await fetch(url)).ok) await pause(); };
+exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+  const { status, go, early, late, bytes } = event.queryStringParameters ?? {};
+  if (early) throw new TypeError('at once');
+  if (status) {
+    const head = { statusCode: Number(status), headers: { a: 'b', 'content-type': 'text/x' }, cookies: ['c=d', 'e=f'] };
+    stream = awslambda.HttpResponseStream.from(stream, head);
+  }
+  stream.write('first');
+  if (go) await wait(go);
+  if (late) throw new TypeError('in the middle');
+  const piece = Buffer.alloc(1 << 16, 'x');
+  for (let n = 0; n < Number(bytes ?? 0); n += piece.length) {
+    if (!stream.write(piece)) await new Promise((then) => stream.once('drain', then));
+  }
+  stream.end(' second');
 });
 """
 }
@@ -447,3 +473,71 @@ def test_what_is_wrong_is_said_before_a_stream_begins(client, make):
         client.invoke_with_response_stream(FunctionName=name, TenantId="a")
     dry = client.invoke_with_response_stream(FunctionName=name, InvocationType="DryRun")
     assert dry["StatusCode"] == 204
+
+
+@pytest.fixture
+def url(make, client):
+    name = make(URL, Runtime="nodejs20.x", MemorySize=256)
+    return urls.create(client, name, InvokeMode="RESPONSE_STREAM")
+
+
+@contextlib.contextmanager
+def opened(url, target):
+    connection = http.client.HTTPConnection("127.0.0.1", url.parts.port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", target, headers={"Host": url.parts.netloc})
+        yield connection.getresponse()
+
+
+def test_a_url_streams(url, signal):
+    go = signal()
+    with opened(url, f"/?go={urllib.parse.quote(go.url, safe='')}") as answer:
+        assert (answer.status, answer.getheader("content-type")) == (200, "application/octet-stream")
+        assert answer.read(5) == b"first"
+        go.give()
+        assert answer.read() == b" second"
+
+
+def test_a_prelude_is_the_head_of_a_urls_answer(url):
+    answer = url.request(target="/?status=418")
+    assert (answer.status, answer.body, answer.headers["a"]) == (418, b"first second", "b")
+    assert (answer.headers["content-type"], answer.every("set-cookie")) == ("text/x", ["c=d", "e=f"])
+    assert answer.headers["transfer-encoding"] == "chunked" and "x-amzn-trace-id" in answer.headers
+
+
+def test_a_url_streams_more_than_a_whole_answer_may_have(url):
+    size = 8 << 20
+    assert len(url.request(target=f"/?bytes={size}").body) == size + len("first second")
+
+
+def test_a_function_that_fails_cuts_its_urls_answer(url):
+    assert url.request(target="/?early=1").status == 502
+    for target in ("/?late=1", "/?late=1&status=200"):
+        with opened(url, target) as answer:
+            assert answer.status == 200
+            with pytest.raises(http.client.IncompleteRead) as cut:
+                answer.read()
+            assert cut.value.partial == b"first"
+    assert url.request().body == b"first second"
+
+
+def test_a_client_that_leaves_a_url_ends_nothing(url):
+    with opened(url, f"/?bytes={64 << 20}") as answer:
+        assert answer.read(5) == b"first"
+    assert url.request().body == b"first second"
+
+
+def test_a_url_that_streams_passes_on_what_a_function_returns(make, client):
+    name = make(python("return {'statusCode': 404, 'body': 'b'}"))
+    answer = urls.create(client, name, InvokeMode="RESPONSE_STREAM").request()
+    assert (answer.status, answer.json) == (200, {"statusCode": 404, "body": "b"})
+
+
+def test_a_buffered_url_gathers_a_stream(make, client):
+    name = make(URL, Runtime="nodejs20.x", MemorySize=256)
+    url = urls.create(client, name)
+    answer = url.request(target="/?status=201")
+    assert (answer.status, answer.body, answer.headers["content-length"]) == (201, b"first second", "12")
+    assert url.request(target="/?late=1&status=201").status == 502
+    client.update_function_url_config(FunctionName=name, InvokeMode="RESPONSE_STREAM")
+    assert url.request(target="/?status=201").headers["transfer-encoding"] == "chunked"

@@ -1,7 +1,7 @@
 //! Bodies: of answers, whole or by pieces, and of requests, within a limit.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,14 +22,11 @@ pub enum Body {
     Pieces(mpsc::Receiver<Bytes>),
     /// An event stream.
     Frames(Frames),
-    /// What a function answers as it comes, of which the first bytes may have been read.
-    Function(Option<Bytes>, hearth_model::Body),
+    /// What a function answers, as it comes.
+    Function(Answering),
     /// Of S3.
     Objects(hearth_objects::Body),
 }
-
-/// Then the answer is cut, as nothing else can be said any more.
-const FAILED: &str = "a function failed after its answer had begun";
 
 /// Why an answer ended early.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -37,6 +34,38 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 impl Body {
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
         Body::Whole(Some(bytes.into()))
+    }
+}
+
+/// An answer of which the first bytes may have been read.
+pub struct Answering {
+    first: Option<Bytes>,
+    rest: hearth_model::Body,
+    has_failed: bool,
+}
+
+impl Answering {
+    pub fn new(first: Option<Bytes>, rest: hearth_model::Body) -> Self {
+        Answering { first, rest, has_failed: false }
+    }
+
+    /// A function that fails in the middle has its answer cut: nothing else can be said any more.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        if self.has_failed {
+            return Poll::Ready(Some(Err("a function failed after its answer had begun".into())));
+        }
+        match ready!(self.rest.as_mut().poll_next(cx)) {
+            Some(Err(_)) => {
+                // What came before is written out first: the connection does that while it waits.
+                self.has_failed = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            piece => Poll::Ready(piece.and_then(Result::ok).map(Ok)),
+        }
     }
 }
 
@@ -53,14 +82,7 @@ impl http_body::Body for Body {
             Body::Frames(frames) => {
                 Pin::new(frames).poll_next(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
             }
-            Body::Function(first, rest) => {
-                if let Some(first) = first.take().filter(|first| !first.is_empty()) {
-                    return Poll::Ready(Some(Ok(Frame::data(first))));
-                }
-                rest.as_mut()
-                    .poll_next(cx)
-                    .map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(|_| FAILED.into())))
-            }
+            Body::Function(answering) => answering.poll(cx).map(|piece| piece.map(|piece| piece.map(Frame::data))),
             Body::Objects(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -68,7 +90,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Body::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Body::Pieces(_) | Body::Frames(_) | Body::Function(..) => false,
+            Body::Pieces(_) | Body::Frames(_) | Body::Function(_) => false,
             Body::Objects(body) => body.is_end_stream(),
         }
     }
@@ -76,7 +98,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Body::Pieces(_) | Body::Frames(_) | Body::Function(..) => SizeHint::default(),
+            Body::Pieces(_) | Body::Frames(_) | Body::Function(_) => SizeHint::default(),
             Body::Objects(body) => http_body::Body::size_hint(body),
         }
     }

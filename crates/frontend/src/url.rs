@@ -31,7 +31,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::body::{self, Body, ReadError};
+use crate::body::{self, Answering, Body, ReadError};
 use crate::door::{self, Inside, Peer, Services};
 use crate::guard;
 use answer::{Answer, Malformed, Prelude, WITH_PRELUDE};
@@ -198,20 +198,23 @@ async fn streamed(url: &FunctionUrl, response: Invoked) -> Result<Response<Body>
     if head.function_error.is_some() {
         return Err(Refusal::Failed);
     }
-    if head.content_type != WITH_PRELUDE {
-        let mut headers = HeaderMap::new();
-        headers.extend(HeaderValue::from_str(&head.content_type).map(|value| (CONTENT_TYPE, value)));
-        return Ok(with_head(StatusCode::OK, headers, Body::Function(None, rest)));
-    }
+    let is_described = head.content_type == WITH_PRELUDE;
     let mut prelude = Prelude::default();
-    while let Some(piece) = std::future::poll_fn(|cx| rest.as_mut().poll_next(cx)).await {
-        let piece = piece.map_err(|_| Refusal::Failed)?;
+    loop {
+        // Also where nothing describes the answer: a function may fail before its first byte.
+        let piece = std::future::poll_fn(|cx| rest.as_mut().poll_next(cx)).await;
+        let piece = piece.transpose().map_err(|_| Refusal::Failed)?;
+        if !is_described {
+            let mut headers = HeaderMap::new();
+            headers.extend(HeaderValue::from_str(&head.content_type).map(|value| (CONTENT_TYPE, value)));
+            return Ok(with_head(StatusCode::OK, headers, Body::Function(Answering::new(piece, rest))));
+        }
+        let Some(piece) = piece else { return Err(no_answer(url, Malformed::Prelude)) };
         if let Some(answer) = prelude.take(&piece).map_err(|error| no_answer(url, error))? {
             let Answer { status, headers, body } = answer;
-            return Ok(with_head(status, headers, Body::Function(Some(body), rest)));
+            return Ok(with_head(status, headers, Body::Function(Answering::new(Some(body), rest))));
         }
     }
-    Err(no_answer(url, Malformed::Prelude))
 }
 
 fn no_answer(url: &FunctionUrl, error: Malformed) -> Refusal {
