@@ -466,3 +466,100 @@ def test_a_killed_server_loses_no_more_than_the_last_second(start):
     found = {event["message"] for page in pages for event in page["events"]}
     missing = [i for i, at in enumerate(called) if at < ended - 1 and f"said {i}" not in found]
     assert not missing and len(found) > 1
+
+
+@pytest.fixture
+def tail(server):
+    """Starts a Live Tail session; answers its events, of which the first has been taken."""
+    # The SDK would put `streaming-` before the host.
+    client = make_client(server, "logs", inject_host_prefix=False)
+    opened = []
+
+    def tail(*groups, **settings):
+        stream = client.start_live_tail(logGroupIdentifiers=list(groups), **settings)["responseStream"]
+        opened.append(stream)
+        events = iter(stream)
+        start = next(events)["sessionStart"]
+        assert start["logGroupIdentifiers"] == list(groups) and start["sessionId"] and start["requestId"]
+        return events
+
+    yield tail
+    for stream in opened:
+        stream.close()
+
+
+def tailed(events, count):
+    """The next results of a session, at least so many."""
+    results = []
+    while len(results) < count:
+        update = next(events)["sessionUpdate"]
+        assert update["sessionMetadata"] == {"sampled": False} and len(update["sessionResults"]) <= 500
+        results += update["sessionResults"]
+    return results
+
+
+def test_live_tail_sees_events_as_they_come(tail, group, put):
+    put("before")
+    arn = f"arn:aws:logs:us-east-1:000000000000:log-group:{group}"
+    events = tail(arn)
+    put("one", "two")
+    first, second = tailed(events, 2)
+    assert (first["message"], second["message"], first["logStreamName"]) == ("one", "two", "s")
+    assert first["logGroupIdentifier"] == f"000000000000:{group}"
+    assert abs(first["timestamp"] - now()) < 60_000 and abs(first["ingestionTime"] - now()) < 60_000
+    # Silence is told, too.
+    assert next(events)["sessionUpdate"]["sessionResults"] == []
+    put(*map(str, range(1200)))
+    assert [result["message"] for result in tailed(events, 1200)] == [str(i) for i in range(1200)]
+
+
+def test_live_tail_sees_what_it_asked_for(tail, logs, group, put):
+    by_pattern = tail(group, logEventFilterPattern="ERROR -noise")
+    by_name = tail(group, logStreamNames=["a", "other"])
+    by_prefix = tail(group, logStreamNamePrefixes=["b"])
+    other = f"{group}/other"
+    logs.create_log_group(logGroupName=other)
+    both = tail(group, other)
+    put("ERROR noise", "ERROR 1", stream="a")
+    put("fine", stream="b/1")
+    put("elsewhere", group=other)
+    assert [result["message"] for result in tailed(by_pattern, 1)] == ["ERROR 1"]
+    assert [result["message"] for result in tailed(by_name, 2)] == ["ERROR noise", "ERROR 1"]
+    assert [result["message"] for result in tailed(by_prefix, 1)] == ["fine"]
+    assert {result["message"] for result in tailed(both, 4)} == {"ERROR noise", "ERROR 1", "fine", "elsewhere"}
+    logs.delete_log_group(logGroupName=other)
+
+
+def test_live_tail_follows_a_function(tail, make, call, logs):
+    name = make(python("print('seen live', event)"))
+    call(name, 1)
+    group = f"/aws/lambda/{name}"
+    eventually("the group", lambda: logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"])
+    events = tail(group, logEventFilterPattern="live")
+    call(name, 2)
+    assert [result["message"] for result in tailed(events, 1)] == ["seen live 2"]
+
+
+def test_live_tail_refuses_what_it_cannot_follow(tail, group):
+    with refused("ResourceNotFoundException", 400, "The specified log group does not exist."):
+        tail("/no/such/group")
+    with refused("InvalidParameterException", 400):
+        tail(group, logEventFilterPattern="{ $.a = ")
+    with refused("InvalidParameterException", 400):
+        tail(group, logStreamNames=["a"], logStreamNamePrefixes=["b"])
+    with refused("InvalidParameterException", 400):
+        tail(group, f"{group}/other", logStreamNames=["a"])
+    with refused("InvalidParameterException", 400):
+        tail(*[group] * 11)
+
+
+def test_live_tail_ends_with_the_server(start):
+    server = start()
+    client = make_client(server, "logs", inject_host_prefix=False)
+    client.create_log_group(logGroupName="/g")
+    events = iter(client.start_live_tail(logGroupIdentifiers=["/g"])["responseStream"])
+    assert "sessionStart" in next(events)
+    server.stop()
+    with pytest.raises(Exception):
+        while True:
+            assert next(events)["sessionUpdate"]["sessionResults"] == []

@@ -10,10 +10,11 @@ use hearth_wire_logs::errors::{
     resource_already_exists_exception as exists, resource_not_found_exception as not_found,
     service_unavailable_exception as unavailable, validation_exception,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::queries::Queries;
 use crate::subscriptions::{self, Destinations};
+use crate::tail::SESSIONS_MAX;
 
 /// A cheap handle.
 #[derive(Clone)]
@@ -23,12 +24,15 @@ pub struct CloudWatch {
     pub(crate) destinations: Destinations,
     /// Told when who is subscribed to what has changed.
     pub(crate) subscribed: Arc<Notify>,
+    /// Of Live Tail.
+    pub(crate) sessions: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
 }
 
 impl CloudWatch {
     pub fn new(logs: Logs, destinations: Destinations, clock: Arc<dyn Clock>) -> Self {
-        CloudWatch { logs, queries: Arc::default(), destinations, subscribed: Arc::default(), clock }
+        let sessions = Arc::new(Semaphore::new(SESSIONS_MAX));
+        CloudWatch { logs, queries: Arc::default(), destinations, subscribed: Arc::default(), sessions, clock }
     }
 
     /// Sends subscribers what they are subscribed to, for as long as it is polled.
@@ -44,7 +48,8 @@ impl CloudWatch {
             groups: Some(own.clone()),
             queries: Some(own.clone()),
             streams: Some(own.clone()),
-            tags: Some(own),
+            tags: Some(own.clone()),
+            tail: Some(own),
         }
     }
 

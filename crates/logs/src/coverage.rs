@@ -37,6 +37,7 @@ pub const COVERAGE: &[Coverage] = &[
     works("PutLogGroupDeletionProtection"),
     works("PutRetentionPolicy"),
     Coverage { operation: "StartQuery", parameters: &[kept("queryLanguage", "CWLI; other languages are refused")] },
+    works("StartLiveTail"),
     works("StopQuery"),
     Coverage {
         operation: "PutSubscriptionFilter",

@@ -1,6 +1,6 @@
 //! Amazon CloudWatch Logs over the log store: what clients see of the groups, streams and events that `observe` keeps.
 //!
-//! - one module a group of operations: `groups`, `streams`, `events`, `filters`, `queries`, `tags`
+//! - one module a group of operations: `groups`, `streams`, `events`, `filters`, `queries`, `tags`, `tail`
 //! - `pattern`: the language of filter patterns; `insights`: that of queries. Both are pure: text in, a program out;
 //!   `comparison` is theirs together
 //! - `subscriptions`: functions that are sent what others log
@@ -23,6 +23,7 @@ mod queries;
 mod streams;
 mod subscriptions;
 mod tags;
+mod tail;
 
 pub use cloudwatch::CloudWatch;
 pub use coverage::COVERAGE;

@@ -4,10 +4,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::event_stream::{self, Event, Frames};
 use crate::rest_json::{check_type, retain_known};
 use crate::shape::{Kind, Shape};
 use crate::validate::validate;
-use crate::{Context, Error, Reply};
+use crate::{Context, Error, Reply, ReplyBody};
 
 pub const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
@@ -55,6 +56,18 @@ pub fn unknown(service: &str, name: &str, refused: &[&str]) -> Error {
 /// A structure as a reply. Absent members are left out.
 pub fn encode<T: Serialize>(output: &T) -> Reply {
     Reply::new(200, CONTENT_TYPE, serde_json::to_vec(output).unwrap_or_default())
+}
+
+/// An output with a stream of events.
+pub trait Streams {
+    fn frames(&mut self) -> Option<Frames>;
+}
+
+/// A stream as a reply. Its first event is what the output has beside it.
+pub fn stream<T: Serialize + Streams>(mut output: T) -> Reply {
+    let Some(frames) = output.frames() else { return encode(&output) };
+    let frames = frames.after(Event::json("initial-response", &output));
+    Reply::with(200, event_stream::CONTENT_TYPE, ReplyBody::Frames(frames))
 }
 
 /// The answer of operations without output.

@@ -23,8 +23,17 @@ const CRC: usize = 4;
 /// The type of a header's value that is text.
 const TEXT: u8 = 7;
 
+/// What a message is.
+#[derive(Clone, Copy)]
+enum Kind {
+    Event,
+    /// The last one of a stream that ends with an error.
+    Exception,
+}
+
 /// One event of a service's stream.
 pub struct Event {
+    kind: Kind,
     pub name: &'static str,
     pub content_type: &'static str,
     pub payload: Bytes,
@@ -33,14 +42,19 @@ pub struct Event {
 impl Event {
     /// An event that is bytes.
     pub fn blob(name: &'static str, payload: Bytes) -> Self {
-        Event { name, content_type: "application/octet-stream", payload }
+        Event { kind: Kind::Event, name, content_type: "application/octet-stream", payload }
     }
 
     /// An event that is a structure.
     pub fn json(name: &'static str, event: &impl Serialize) -> Self {
         // These structures have nothing that cannot be written.
         let payload = serde_json::to_vec(event).unwrap_or_default().into();
-        Event { name, content_type: "application/json", payload }
+        Event { kind: Kind::Event, name, content_type: "application/json", payload }
+    }
+
+    /// An error in place of further events.
+    pub fn exception(name: &'static str, event: &impl Serialize) -> Self {
+        Event { kind: Kind::Exception, ..Event::json(name, event) }
     }
 }
 
@@ -55,6 +69,14 @@ impl<E: Into<Event> + 'static> EventStream<E> {
     /// Its bytes; none where no stream was given.
     pub fn frames(self) -> Option<Frames> {
         Some(Frames { events: Box::pin(Events(self.0?)), parts: VecDeque::with_capacity(3) })
+    }
+}
+
+impl Frames {
+    /// The same after one event more.
+    pub fn after(mut self, event: Event) -> Self {
+        self.parts.extend(message(event));
+        self
     }
 }
 
@@ -99,7 +121,11 @@ impl<E: Into<Event>> Stream for Events<E> {
 }
 
 fn message(event: Event) -> [Bytes; 3] {
-    let headers = [(":message-type", "event"), (":event-type", event.name), (":content-type", event.content_type)];
+    let (kind, of_kind) = match event.kind {
+        Kind::Event => ("event", ":event-type"),
+        Kind::Exception => ("exception", ":exception-type"),
+    };
+    let headers = [(":message-type", kind), (of_kind, event.name), (":content-type", event.content_type)];
     let headers_length: usize = headers.iter().map(|(name, value)| 1 + name.len() + 1 + 2 + value.len()).sum();
     let length = PRELUDE + headers_length + event.payload.len() + CRC;
     let mut head = BytesMut::with_capacity(PRELUDE + headers_length);
@@ -136,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_message_is_framed_as_the_format_says() {
-        let event = Event { name: "E", content_type: "t/x", payload: Bytes::from_static(b"abc") };
+        let event = Event { kind: Kind::Event, name: "E", content_type: "t/x", payload: Bytes::from_static(b"abc") };
         let whole = message(event).concat();
         let headers = b"\x0d:message-type\x07\0\x05event\x0b:event-type\x07\0\x01E\x0d:content-type\x07\0\x03t/x";
         let (length, of_headers) = (whole.len() as u32, headers.len() as u32);

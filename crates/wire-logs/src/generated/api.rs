@@ -184,6 +184,21 @@ pub trait StreamsApi: Send + Sync + 'static {
     }
 }
 
+/// Operations of the group `tail`.
+#[async_trait]
+pub trait TailApi: Send + Sync + 'static {
+    /// The operations that this implementation has.
+    fn coverage(&self) -> &'static [Coverage];
+
+    async fn start_live_tail(
+        &self,
+        _cx: &Context,
+        _input: StartLiveTailRequest,
+    ) -> Result<StartLiveTailResponse, Error> {
+        Err(Error::not_supported("logs:StartLiveTail"))
+    }
+}
+
 /// Operations of the group `tags`.
 #[async_trait]
 pub trait TagsApi: Send + Sync + 'static {
@@ -231,6 +246,7 @@ pub struct Service {
     pub groups: Option<Arc<dyn GroupsApi>>,
     pub queries: Option<Arc<dyn QueriesApi>>,
     pub streams: Option<Arc<dyn StreamsApi>>,
+    pub tail: Option<Arc<dyn TailApi>>,
     pub tags: Option<Arc<dyn TagsApi>>,
 }
 
@@ -244,6 +260,7 @@ impl Service {
             "groups" => self.groups.as_ref()?.coverage(),
             "queries" => self.queries.as_ref()?.coverage(),
             "streams" => self.streams.as_ref()?.coverage(),
+            "tail" => self.tail.as_ref()?.coverage(),
             "tags" => self.tags.as_ref()?.coverage(),
             _ => return None,
         };
@@ -391,6 +408,11 @@ impl Service {
                 let api = self.streams.as_ref().ok_or_else(refused)?;
                 let input: DescribeLogStreamsRequest = decode(shape, body, INVALID, cx)?;
                 Ok(encode(&api.describe_log_streams(cx, input).await?))
+            }
+            Operation::StartLiveTail => {
+                let api = self.tail.as_ref().ok_or_else(refused)?;
+                let input: StartLiveTailRequest = decode(shape, body, INVALID, cx)?;
+                Ok(aws_json::stream(api.start_live_tail(cx, input).await?))
             }
             Operation::ListTagsForResource => {
                 let api = self.tags.as_ref().ok_or_else(refused)?;

@@ -29,6 +29,7 @@ pub enum Operation {
     PutLogGroupDeletionProtection,
     PutRetentionPolicy,
     PutSubscriptionFilter,
+    StartLiveTail,
     StartQuery,
     StopQuery,
     TagLogGroup,
@@ -48,7 +49,7 @@ pub struct Info {
 }
 
 /// By the order of [`Operation`].
-pub static OPERATIONS: [Info; 29] = [
+pub static OPERATIONS: [Info; 30] = [
     Info {
         operation: Operation::CreateLogGroup,
         name: "CreateLogGroup",
@@ -182,6 +183,12 @@ pub static OPERATIONS: [Info; 29] = [
         input: Some(&shapes::PUT_SUBSCRIPTION_FILTER_REQUEST),
     },
     Info {
+        operation: Operation::StartLiveTail,
+        name: "StartLiveTail",
+        group: "tail",
+        input: Some(&shapes::START_LIVE_TAIL_REQUEST),
+    },
+    Info {
         operation: Operation::StartQuery,
         name: "StartQuery",
         group: "queries",
@@ -226,7 +233,7 @@ pub static OPERATIONS: [Info; 29] = [
 ];
 
 /// Operations of the service that refuse by name.
-pub static REFUSED: [&str; 89] = [
+pub static REFUSED: [&str; 88] = [
     "AssociateKmsKey",
     "AssociateSourceToS3TableIntegration",
     "CancelExportTask",
@@ -309,7 +316,6 @@ pub static REFUSED: [&str; 89] = [
     "PutStorageTierPolicy",
     "PutSyslogConfiguration",
     "PutTransformer",
-    "StartLiveTail",
     "TestTransformer",
     "UpdateAnomaly",
     "UpdateDeliveryConfiguration",

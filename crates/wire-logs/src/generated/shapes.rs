@@ -617,6 +617,38 @@ pub static SEQUENCE_TOKEN: Shape =
 
 pub static START_FROM_HEAD: Shape = Shape { name: "StartFromHead", kind: Kind::Boolean };
 
+pub static START_LIVE_TAIL_LOG_GROUP_IDENTIFIERS: Shape = Shape {
+    name: "StartLiveTailLogGroupIdentifiers",
+    kind: Kind::List { member: &LOG_GROUP_IDENTIFIER, min: Some(1), max: Some(10) },
+};
+
+pub static START_LIVE_TAIL_REQUEST: Shape = Shape {
+    name: "StartLiveTailRequest",
+    kind: Kind::Structure {
+        members: &[
+            Member {
+                name: "logGroupIdentifiers",
+                location: Location::Body,
+                required: true,
+                shape: &START_LIVE_TAIL_LOG_GROUP_IDENTIFIERS,
+            },
+            Member {
+                name: "logStreamNames",
+                location: Location::Body,
+                required: false,
+                shape: &INPUT_LOG_STREAM_NAMES,
+            },
+            Member {
+                name: "logStreamNamePrefixes",
+                location: Location::Body,
+                required: false,
+                shape: &INPUT_LOG_STREAM_NAMES,
+            },
+            Member { name: "logEventFilterPattern", location: Location::Body, required: false, shape: &FILTER_PATTERN },
+        ],
+    },
+};
+
 pub static START_QUERY_REQUEST: Shape = Shape {
     name: "StartQueryRequest",
     kind: Kind::Structure {

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use hearth_wire::aws_json::Streams;
+use hearth_wire::event_stream::{self, EventStream};
+
 #[derive(Clone, Default, serde::Deserialize)]
 pub struct CreateLogGroupRequest {
     #[serde(rename = "logGroupName", default)]
@@ -375,6 +378,50 @@ pub struct ListTagsLogGroupResponse {
 }
 
 #[derive(Clone, Default, serde::Serialize)]
+pub struct LiveTailSessionLogEvent {
+    #[serde(rename = "logStreamName", skip_serializing_if = "Option::is_none")]
+    pub log_stream_name: Option<String>,
+    #[serde(rename = "logGroupIdentifier", skip_serializing_if = "Option::is_none")]
+    pub log_group_identifier: Option<String>,
+    #[serde(rename = "message", skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    #[serde(rename = "timestamp", skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<i64>,
+    #[serde(rename = "ingestionTime", skip_serializing_if = "Option::is_none")]
+    pub ingestion_time: Option<i64>,
+}
+
+#[derive(Clone, Default, serde::Serialize)]
+pub struct LiveTailSessionMetadata {
+    #[serde(rename = "sampled", skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<bool>,
+}
+
+#[derive(Clone, Default, serde::Serialize)]
+pub struct LiveTailSessionStart {
+    #[serde(rename = "requestId", skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    #[serde(rename = "sessionId", skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    #[serde(rename = "logGroupIdentifiers", skip_serializing_if = "Option::is_none")]
+    pub log_group_identifiers: Option<Vec<String>>,
+    #[serde(rename = "logStreamNames", skip_serializing_if = "Option::is_none")]
+    pub log_stream_names: Option<Vec<String>>,
+    #[serde(rename = "logStreamNamePrefixes", skip_serializing_if = "Option::is_none")]
+    pub log_stream_name_prefixes: Option<Vec<String>>,
+    #[serde(rename = "logEventFilterPattern", skip_serializing_if = "Option::is_none")]
+    pub log_event_filter_pattern: Option<String>,
+}
+
+#[derive(Clone, Default, serde::Serialize)]
+pub struct LiveTailSessionUpdate {
+    #[serde(rename = "sessionMetadata", skip_serializing_if = "Option::is_none")]
+    pub session_metadata: Option<LiveTailSessionMetadata>,
+    #[serde(rename = "sessionResults", skip_serializing_if = "Option::is_none")]
+    pub session_results: Option<Vec<LiveTailSessionLogEvent>>,
+}
+
+#[derive(Clone, Default, serde::Serialize)]
 pub struct LogGroup {
     #[serde(rename = "logGroupName", skip_serializing_if = "Option::is_none")]
     pub log_group_name: Option<String>,
@@ -624,6 +671,64 @@ pub struct SearchedLogStream {
     pub log_stream_name: Option<String>,
     #[serde(rename = "searchedCompletely", skip_serializing_if = "Option::is_none")]
     pub searched_completely: Option<bool>,
+}
+
+#[derive(Clone, Default, serde::Serialize)]
+pub struct SessionStreamingException {
+    #[serde(rename = "message", skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Default, serde::Serialize)]
+pub struct SessionTimeoutException {
+    #[serde(rename = "message", skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Default, serde::Deserialize)]
+pub struct StartLiveTailRequest {
+    #[serde(rename = "logGroupIdentifiers", default)]
+    pub log_group_identifiers: Option<Vec<String>>,
+    #[serde(rename = "logStreamNames", default)]
+    pub log_stream_names: Option<Vec<String>>,
+    #[serde(rename = "logStreamNamePrefixes", default)]
+    pub log_stream_name_prefixes: Option<Vec<String>>,
+    #[serde(rename = "logEventFilterPattern", default)]
+    pub log_event_filter_pattern: Option<String>,
+}
+
+#[derive(Default, serde::Serialize)]
+pub struct StartLiveTailResponse {
+    #[serde(skip)]
+    pub response_stream: EventStream<StartLiveTailResponseStream>,
+}
+
+impl Streams for StartLiveTailResponse {
+    fn frames(&mut self) -> Option<event_stream::Frames> {
+        std::mem::take(&mut self.response_stream).frames()
+    }
+}
+
+pub enum StartLiveTailResponseStream {
+    SessionStart(LiveTailSessionStart),
+    SessionUpdate(LiveTailSessionUpdate),
+    SessionTimeoutException(SessionTimeoutException),
+    SessionStreamingException(SessionStreamingException),
+}
+
+impl From<StartLiveTailResponseStream> for event_stream::Event {
+    fn from(event: StartLiveTailResponseStream) -> Self {
+        match event {
+            StartLiveTailResponseStream::SessionStart(event) => event_stream::Event::json("sessionStart", &event),
+            StartLiveTailResponseStream::SessionUpdate(event) => event_stream::Event::json("sessionUpdate", &event),
+            StartLiveTailResponseStream::SessionTimeoutException(event) => {
+                event_stream::Event::exception("SessionTimeoutException", &event)
+            }
+            StartLiveTailResponseStream::SessionStreamingException(event) => {
+                event_stream::Event::exception("SessionStreamingException", &event)
+            }
+        }
+    }
 }
 
 #[derive(Clone, Default, serde::Deserialize)]

@@ -138,6 +138,9 @@ impl Generator {
                     (Protocol::AwsJson { .. }, "()") => {
                         ("body, INVALID, cx", format!("{called};\nOk(aws_json::acknowledge())"))
                     }
+                    (Protocol::AwsJson { .. }, output) if self.stream_of(self.shape(output)?)?.is_some() => {
+                        ("body, INVALID, cx", format!("Ok(aws_json::stream({called}))"))
+                    }
                     (Protocol::AwsJson { .. }, _) => ("body, INVALID, cx", format!("Ok(encode(&{called}))")),
                     (Protocol::RestJson, _) => ("parts, cx", format!("Ok(encode({called}, info.status))")),
                 };

@@ -69,6 +69,7 @@ const LOGS: &[(&str, &[&str])] = &[
         "PutLogGroupDeletionProtection", "PutRetentionPolicy"]),
     ("queries", &["DescribeQueries", "GetLogRecord", "GetQueryResults", "StartQuery", "StopQuery"]),
     ("streams", &["CreateLogStream", "DeleteLogStream", "DescribeLogStreams"]),
+    ("tail", &["StartLiveTail"]),
     ("tags", &["ListTagsForResource", "ListTagsLogGroup", "TagLogGroup", "TagResource", "UntagLogGroup",
         "UntagResource"]),
 ];

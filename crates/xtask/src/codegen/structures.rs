@@ -19,6 +19,7 @@ impl Generator {
             used("Blob>", "use hearth_wire::Blob;\n"),
             used("Timestamp>", "use hearth_wire::Timestamp;\n"),
             used("EventStream<", "use hearth_wire::event_stream::{self, EventStream};\n"),
+            used("impl Streams", "use hearth_wire::aws_json::Streams;\n"),
             used("impl Input", "use hearth_wire::rest_json::{Input, Output};\n"),
             "\n",
             &structures,
@@ -35,10 +36,20 @@ impl Generator {
             if shape.kind != "structure" {
                 continue;
             }
+            if shape.eventstream {
+                self.events(&mut text, name, shape)?;
+                continue;
+            }
+            let stream = self.stream_of(shape)?;
+            let clone = if stream.is_some() { "" } else { "Clone, " };
             let read = if inputs.contains(name) { ", serde::Deserialize" } else { "" };
             let written = if outputs.contains(name) { ", serde::Serialize" } else { "" };
-            writeln!(text, "#[derive(Clone, Default{read}{written})]\npub struct {name} {{")?;
+            writeln!(text, "#[derive({clone}Default{read}{written})]\npub struct {name} {{")?;
             for (member, reference) in shape.members()? {
+                if stream.as_deref() == Some(member) {
+                    writeln!(text, "#[serde(skip)]\npub {}: EventStream<{}>,", snake(member), reference.shape)?;
+                    continue;
+                }
                 if reference.location_name.is_some() {
                     bail!("{name}.{member} has a name of its own, which is known of REST alone");
                 }
@@ -49,8 +60,19 @@ impl Generator {
                 writeln!(text, "#[serde(rename = {member:?}{default}{skip})]\npub {field}: Option<{kind}>,")?;
             }
             writeln!(text, "}}\n")?;
+            if let Some(member) = stream {
+                let taken = format!("std::mem::take(&mut self.{})", snake(&member));
+                let frames = format!("fn frames(&mut self) -> Option<event_stream::Frames> {{ {taken}.frames() }}");
+                writeln!(text, "impl Streams for {name} {{\n{frames}\n}}\n")?;
+            }
         }
         Ok(text)
+    }
+
+    /// The member that is a stream of events.
+    pub fn stream_of(&self, shape: &Shape) -> Result<Option<String>> {
+        let streams = |reference: &Reference| self.shape(&reference.shape).is_ok_and(|shape| shape.eventstream);
+        Ok(shape.members()?.into_iter().find(|(_, of)| streams(of)).map(|(member, _)| member.to_owned()))
     }
 
     fn structures(&self) -> Result<String> {
@@ -66,10 +88,9 @@ impl Generator {
                 self.events(&mut text, name, shape)?;
                 continue;
             }
-            let streams = |reference: &Reference| self.shape(&reference.shape).is_ok_and(|shape| shape.eventstream);
             // Who has a stream is only written, and once.
-            let is_stream = shape.members()?.iter().any(|(_, reference)| streams(reference));
-            let (clone, read) = if is_stream { ("", "") } else { ("Clone, ", ", serde::Deserialize") };
+            let (clone, read) =
+                if self.stream_of(shape)?.is_some() { ("", "") } else { ("Clone, ", ", serde::Deserialize") };
             writeln!(text, "#[derive({clone}Default, serde::Serialize{read})]\npub struct {name} {{")?;
             for (member, reference) in shape.members()? {
                 let of_member = self.shape(&reference.shape)?;
@@ -112,16 +133,21 @@ impl Generator {
     fn events(&self, text: &mut String, name: &str, shape: &Shape) -> Result<()> {
         let (mut kinds, mut encoded) = (String::new(), String::new());
         for (kind, reference) in shape.members()? {
-            writeln!(kinds, "{kind}({}),", reference.shape)?;
-            let members = self.shape(&reference.shape)?.members()?;
+            let variant = upper(kind);
+            writeln!(kinds, "{variant}({}),", reference.shape)?;
+            let of_kind = self.shape(&reference.shape)?;
+            let encoding = if of_kind.exception { "exception" } else { "json" };
+            let members = of_kind.members()?;
             let payload = members.iter().find(|(_, reference)| reference.eventpayload);
             match payload {
                 Some((member, _)) => writeln!(
                     encoded,
-                    "{name}::{kind}(event) => event_stream::Event::blob({kind:?}, event.{}),",
+                    "{name}::{variant}(event) => event_stream::Event::blob({kind:?}, event.{}),",
                     snake(member)
                 )?,
-                None => writeln!(encoded, "{name}::{kind}(event) => event_stream::Event::json({kind:?}, &event),")?,
+                None => {
+                    writeln!(encoded, "{name}::{variant}(event) => event_stream::Event::{encoding}({kind:?}, &event),")?
+                }
             }
         }
         writeln!(
@@ -204,4 +230,10 @@ impl Generator {
             other => bail!("shapes of type {other} are not known"),
         })
     }
+}
+
+/// As a variant is spelled: some services begin the names of events with a small letter.
+fn upper(name: &str) -> String {
+    let mut characters = name.chars();
+    characters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + characters.as_str())
 }
