@@ -8,6 +8,8 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import subprocess
 import urllib.parse
 import uuid
 
@@ -375,9 +377,14 @@ def test_two_hundred_megabytes_are_the_most(raw, stream):
     assert "told 413" in answer.tail
 
 
-def test_while_a_response_is_streamed_the_runtime_can_say_nothing_else(raw, stream):
-    answer = stream(raw, [["write", "one"], ["again"], ["next"], ["write", "two"]], LogType="Tail")
-    assert answer.rest() == b"onetwo"
+def test_while_a_response_is_streamed_the_runtime_can_say_nothing_else(raw, stream, signal):
+    go = signal()
+    # Two connections: which of them is heard first is nobody's to say, so the first has been heard before the others speak.
+    steps = [["write", "one"], ["wait", go.url], ["again"], ["next"], ["write", "two"]]
+    answer = stream(raw, steps, LogType="Tail")
+    assert answer.piece() == b"one"
+    go.give()
+    assert answer.rest() == b"two"
     refused = "failed for runtime. Error: State transition is not allowed"
     assert f"State transition from InvocationResponse to InvocationResponse {refused}" in answer.tail
     assert f"State transition from InvocationResponse to Ready {refused}" in answer.tail
@@ -505,9 +512,50 @@ def test_a_prelude_is_the_head_of_a_urls_answer(url):
     assert answer.headers["transfer-encoding"] == "chunked" and "x-amzn-trace-id" in answer.headers
 
 
-def test_a_url_streams_more_than_a_whole_answer_may_have(url):
+def test_a_url_streams_two_hundred_megabytes_and_no_more(url):
     size = 8 << 20
     assert len(url.request(target=f"/?bytes={size}").body) == size + len("first second")
+    with opened(url, f"/?bytes={STREAM_MAX}") as answer:
+        assert taken(answer) == (STREAM_MAX, "cut")
+
+
+def taken(answer):
+    """How much was answered, and how it ended."""
+    size = 0
+    try:
+        while piece := answer.read1(1 << 20):
+            size += len(piece)
+    except http.client.HTTPException:
+        return size, "cut"
+    return size, "whole"
+
+
+def test_a_browser_that_reads_slowly_holds_up_the_function_and_no_memory(url, server):
+    before = resident(server)
+    with opened(url, f"/?bytes={SLOW}") as answer:
+        size = 0
+        while piece := answer.read(1 << 20):
+            size += len(piece)
+            assert resident(server) - before < SLOW // 2
+    assert size == SLOW + len("first second")
+
+
+def test_a_function_whose_time_is_over_cuts_its_urls_answer(make, client, signal):
+    never = urllib.parse.quote(signal().url, safe="")
+    url = urls.create(client, make(URL, Runtime="nodejs20.x", MemorySize=256, Timeout=2), InvokeMode="RESPONSE_STREAM")
+    with opened(url, f"/?status=200&go={never}") as answer:
+        assert (answer.status, taken(answer)) == (200, (len("first"), "cut"))
+    assert url.request().body == b"first second"
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+def test_a_url_streams_over_http_2(url):
+    resolve = ["--resolve", f"{url.parts.hostname}:{url.parts.port}:127.0.0.1"]
+    for query, status, body in (("", 0, b"first second"), ("?status=201", 0, b"first second"), ("?late=1", 92, b"first")):
+        command = ["curl", "-sS", "--http2-prior-knowledge", *resolve, url.text + query]
+        answer = subprocess.run(command, capture_output=True, timeout=60)
+        # 92: the stream was not ended as it should be.
+        assert (answer.returncode, answer.stdout) == (status, body), answer.stderr
 
 
 def test_a_function_that_fails_cuts_its_urls_answer(url):
