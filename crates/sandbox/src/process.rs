@@ -50,7 +50,7 @@ struct Shared {
     scratch: Scratch,
     next: AtomicU64,
     /// Numbers of the roots that the launcher has composed.
-    roots: Mutex<HashMap<Arc<Root>, Arc<OnceCell<u32>>>>,
+    roots: Mutex<HashMap<(Arc<Root>, u64), Arc<OnceCell<u32>>>>,
     runtime: tokio::runtime::Handle,
     /// Sandboxes, and what is left of some.
     alive: watch::Sender<usize>,
@@ -238,9 +238,12 @@ impl Shared {
         if !self.standing.namespaces {
             return Ok(0);
         }
-        let cell = self.roots.lock().unwrap_or_else(PoisonError::into_inner).entry(root.clone()).or_default().clone();
+        let skeleton = open_path(&root.skeleton)?;
+        // A tree that the cache lost and has again is another one: what was composed of the first is empty now.
+        let inode = rustix::fs::fstat(&skeleton).map_err(|e| step("look at a root")(e.into()))?.st_ino;
+        let key = (root.clone(), inode);
+        let cell = self.roots.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
         let number = cell.get_or_try_init(|| async {
-            let skeleton = open_path(&root.skeleton)?;
             let mut binds = Vec::new();
             for bind in &root.binds {
                 binds.push((open_path(&bind.source)?, bind.target.as_os_str().as_bytes().to_vec()));

@@ -97,12 +97,13 @@ impl Rooms {
         let launcher_ended = Box::pin(launcher.ended());
         let driver = driver(settings.isolation, folder, launcher).await;
         let pools = Pools::new(pools_budget(settings), driver.clone(), clock.clone(), Arc::new(Meminfo));
-        let images = images(settings, host.closed, blobs.clone()).await?;
+        let images = images(settings, host.closed, records.clone(), blobs.clone()).await?;
         let ports = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
         let identity = Identity::open(ports).await.map_err(|e| failed("open the identities")(&e))?;
         let ports = hearth_control::Ports {
             records,
             packages: Arc::new(images.clone()),
+            images: Arc::new(images.clone()),
             blobs: blobs.clone(),
             stored: buckets,
             clock: clock.clone(),
@@ -203,16 +204,21 @@ fn said(isolation: Isolation) -> Option<&'static str> {
 }
 
 /// Looks for runtimes, which takes a moment.
-async fn images(settings: &Settings, closed: Closed, blobs: Arc<dyn Blobs>) -> Result<Images, Failure> {
+async fn images(
+    settings: &Settings,
+    closed: Closed,
+    records: Arc<dyn Records>,
+    blobs: Arc<dyn Blobs>,
+) -> Result<Images, Failure> {
     let config = hearth_images::Config {
         cache_dir: settings.cache_dir.clone(),
         closed,
         substitute: settings.runtimes_substitute,
         fetch: settings.runtimes_fetch,
+        registry_credentials: settings.registries_credentials.clone(),
     };
-    let opened = tokio::task::spawn_blocking(move || Images::open(config, blobs)).await;
-    let opened = opened.map_err(|e| failed("look for runtimes")(&e))?;
-    opened.map_err(|e| failed("open the cache folder")(&e))
+    let opened = Images::open(config, hearth_images::Ports { blobs, records }).await;
+    opened.map_err(|e| failed("make the runtimes ready")(&e))
 }
 
 fn quotas(settings: &Settings) -> Quotas {
