@@ -101,7 +101,7 @@ async fn change(services: &Services, inside: Option<&Inside>, head: &request::Pa
     if inside.is_some() {
         return operator::refused(403, "AccessDenied", "Functions change nothing here.");
     }
-    match body::read(body, operator::CHANGE_MAX).await {
+    match body::read(body, operator::CHANGE_MAX, body::Patience::Limited).await {
         Ok(body) => operator::change(&services.operator, &head.method, head.uri.path(), &body).await,
         Err(_) => operator::refused(400, "BadRequest", "The request is too long, or not whole."),
     }

@@ -24,8 +24,15 @@ pub fn merge(layers: &[PathBuf], folder: &Path) -> io::Result<()> {
 /// Where a folder is to be laid that meets a link: its path, and the folder that is laid. `None`: in the link's place.
 pub type Through<'a> = dyn Fn(&Path, &Path) -> io::Result<Option<PathBuf>> + 'a;
 
+/// Most folders below one another, with those that the cache lies in: each is a step of recursion, here and where a tree
+/// is removed.
+const DEPTH_MAX: usize = 300;
+
 /// Lays one tree over another.
 pub fn lay(from: &Path, to: &Path, through: &Through<'_>) -> io::Result<()> {
+    if to.components().count() > DEPTH_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its folders lie too deep in one another"));
+    }
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (kind, source, target) = (entry.file_type()?, entry.path(), to.join(entry.file_name()));

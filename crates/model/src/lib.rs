@@ -42,10 +42,8 @@ pub use materials::{
     StoredPackageRef, StoredPackages,
 };
 pub use report::{
-    ErrorType, InitPhase, InitReport, InitStart, PlatformRecord, Report, RuntimeDone, RuntimeVersion, Span, Status,
-};
-pub use report::{
-    ErrorType, InitPhase, InitReport, InitStart, Initialization, PlatformRecord, Report, RuntimeDone, Span, Status,
+    ErrorType, InitPhase, InitReport, InitStart, Initialization, PlatformRecord, Report, RuntimeDone, RuntimeVersion,
+    Span, Status,
 };
 pub use resource::{LayerArn, ResourceArn};
 pub use runtime::{Family, RUNTIMES, Runtime, UnknownRuntime};

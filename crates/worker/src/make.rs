@@ -5,14 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hearth_model::{
-<<<<<<< ours
-    Architecture, InitPhase, InitStart, InvokeError, LogStreamName, MaterialsError, Memory, PlatformRecord, RuntimeTree,
-||||||| base
-    Architecture, InitPhase, InitStart, InvokeError, LogStreamName, MaterialsError, PlatformRecord, RuntimeTree,
-=======
     Architecture, CodeTree, ImageTree, InitPhase, InitStart, InvokeError, LogStreamName, Materials, MaterialsError,
-    Program, RuntimeVersion,
->>>>>>> theirs
+    Memory, Program, Root, RuntimeVersion,
 };
 use hearth_runtime_api::Server;
 use hearth_sandbox::{Class, Identity, Sandbox};
@@ -51,13 +45,7 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
         Some(folder) => extension::list(&folder).await.map_err(internal)?,
         None => Vec::new(),
     };
-<<<<<<< ours
-    let class = class(&worker.config, &tree, function.ephemeral_storage);
-||||||| base
-    let class = Class { root: tree.root.clone(), ephemeral_storage: function.ephemeral_storage };
-=======
-    let class = Class { root: entry.root().clone(), ephemeral_storage: function.ephemeral_storage };
->>>>>>> theirs
+    let class = class(&worker.config, entry.root(), function.ephemeral_storage);
     let prepared = ports.driver.prepare(class).await.map_err(unprepared)?;
     let sandbox = prepared.bind(Identity { memory: function.memory, code, opt }).await.map_err(internal)?;
     let sandbox: Arc<dyn Sandbox> = Arc::from(sandbox);
@@ -69,39 +57,20 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
         first.get_or_insert(port);
         endpoints.push(ports.endpoint.serve(listener, caller(shared)).map_err(internal)?);
     }
-<<<<<<< ours
-    let variables = variables::of_process(shared, &tree, stream, first);
-    Ok(Made { sandbox, tree, variables, extensions, _endpoints: endpoints })
-||||||| base
-    let variables = variables::of_process(function, &tree, stream, &shared.credentials, first);
-    Ok(Made { sandbox, tree, variables, extensions, _endpoints: endpoints })
-=======
-    let variables = variables::of_process(function, &entry, stream, &shared.credentials, first);
+    let variables = variables::of_process(shared, &entry, stream, first);
     Ok(Made { sandbox, entry, variables, extensions, _endpoints: endpoints })
->>>>>>> theirs
 }
 
-<<<<<<< ours
-/// The same for every function of one runtime with as large a `/tmp`.
-fn class(config: &Config, tree: &RuntimeTree, ephemeral_storage: Memory) -> Class {
+/// The same for every function of one root with as large a `/tmp`.
+fn class(config: &Config, root: &Arc<Root>, ephemeral_storage: Memory) -> Class {
     let listeners = [RUNTIME_API].into_iter().chain(endpoints_at(config)).collect();
-    Class { root: tree.root.clone(), ephemeral_storage, listeners }
+    Class { root: root.clone(), ephemeral_storage, listeners }
 }
 
 fn endpoints_at(config: &Config) -> impl Iterator<Item = SocketAddr> {
     config.endpoint_ports.iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
 }
 
-/// Said when a runtime other than the one asked for runs the function.
-pub(crate) fn substituted(shared: &Shared, made: &Made) -> Option<PlatformRecord> {
-    let (asked, running) = (shared.function.runtime, made.tree.runtime);
-    (asked != running).then_some(PlatformRecord::Substituted { asked, running })
-||||||| base
-/// Said when a runtime other than the one asked for runs the function.
-pub(crate) fn substituted(shared: &Shared, made: &Made) -> Option<PlatformRecord> {
-    let (asked, running) = (shared.function.runtime, made.tree.runtime);
-    (asked != running).then_some(PlatformRecord::Substituted { asked, running })
-=======
 /// What is mounted, and what is started in it.
 struct Trees {
     entry: Entry,
@@ -127,7 +96,6 @@ async fn trees(materials: &dyn Materials, program: &Program) -> Result<Trees, Ma
             Ok(Trees { entry, code: None, opt: None, extensions })
         }
     }
->>>>>>> theirs
 }
 
 pub(crate) fn init_start(shared: &Shared, made: &Made, stream: &LogStreamName) -> InitStart {

@@ -17,16 +17,8 @@ const RUNTIME_DIR: &str = "/var/runtime";
 /// What later layers may not replace is set later: values that a function may replace, the function's own, credentials,
 /// the platform's.
 pub(crate) fn of_process(
-<<<<<<< ours
     environment: &Shared,
-    tree: &RuntimeTree,
-||||||| base
-    function: &FunctionVersion,
-    tree: &RuntimeTree,
-=======
-    function: &FunctionVersion,
     entry: &Entry,
->>>>>>> theirs
     stream: &LogStreamName,
     endpoint_port: Option<u16>,
 ) -> Vec<(String, String)> {

@@ -18,7 +18,7 @@ use hearth_placement::Placement;
 use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_sandbox::{Driver, Isolation, Unavailable};
-use hearth_store::{Blobs, DataDir};
+use hearth_store::{Blobs, DataDir, Records};
 use hearth_worker::{Endpoint, EndpointIdentity, Meminfo, Pools, Worker};
 use tokio::sync::{OnceCell, watch};
 

@@ -5,7 +5,7 @@
 //! Owners, set-user-id, set-group-id and sticky bits, extended attributes and access lists are dropped (decision 10:
 //! everything is readable for all). Devices are refused; those below `dev` are left out, where a sandbox has its own.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -26,7 +26,9 @@ use super::path;
 /// Most entries of a layer. What is remembered of them stays within the process's memory.
 const ENTRIES_MAX: u64 = 1_000_000;
 /// Sum of the lengths of all paths that are remembered, bytes.
-const NAMES_MAX: usize = 128 << 20;
+const NAMES_MAX: usize = 32 << 20;
+/// Most folders below one another. What walks over trees does it folder in folder.
+const DEPTH_MAX: usize = 200;
 /// Where the files are, and what else is to be known.
 pub const FILES: &str = "files";
 pub const NOTES: &str = "notes";
@@ -39,6 +41,8 @@ const RESERVED: &[u8] = b".wh..wh.";
 pub enum Error {
     #[error("a layer has more than {ENTRIES_MAX} entries, or their names are too long")]
     TooManyEntries,
+    #[error("the entry {0:?} of a layer lies below more than {DEPTH_MAX} folders")]
+    TooDeep(String),
     #[error("the entry {0:?} of a layer leads out of it")]
     Outside(String),
     #[error("the entry {0:?} of a layer is there twice, as a folder and as something else")]
@@ -75,6 +79,7 @@ fn untar(tar: impl Read, folder: BorrowedFd<'_>, limit: u64) -> Result<u64, Erro
         notes: Notes::default(),
         implied: BTreeSet::new(),
         folders: HashSet::new(),
+        depths: HashMap::new(),
         remembered: 0,
         total: 0,
         limit,
@@ -103,6 +108,8 @@ struct Layer {
     implied: BTreeSet<PathBuf>,
     /// Folders that are there for certain.
     folders: HashSet<PathBuf>,
+    /// How deep each folder lies, by its inode: links make paths shorter than the way is.
+    depths: HashMap<u64, usize>,
     /// Bytes of paths.
     remembered: usize,
     total: u64,
@@ -215,11 +222,14 @@ impl Layer {
         }
         let above = self.above(path.parent().unwrap_or(Path::new("")))?;
         let name = path.file_name().unwrap_or_default();
-        match make_folder(&above, name) {
+        match self.make_folder(&above, path)? {
             // The later entry counts, unless it is the same folder by another name.
             Err(Errno::EXIST) => match rustix::fs::unlinkat(&above, name, AtFlags::empty()) {
                 Err(Errno::ISDIR) => {}
-                gone => gone.and_then(|()| make_folder(&above, name)).map_err(|e| at(path, e))?,
+                gone => {
+                    gone.map_err(|e| at(path, e))?;
+                    self.make_folder(&above, path)?.map_err(|e| at(path, e))?;
+                }
             },
             made => made.map_err(|e| at(path, e))?,
         }
@@ -251,7 +261,7 @@ impl Layer {
                 Ok(found) => found,
                 Err(Errno::NOENT) => {
                     // Here a link to nowhere is in the way, and is no folder of this layer's.
-                    make_folder(&folder, part.as_os_str()).map_err(|e| at(path, e))?;
+                    self.make_folder(&folder, &so_far)?.map_err(|e| at(path, e))?;
                     self.remember(&so_far)?;
                     self.implied.insert(so_far.clone());
                     self.folders.insert(so_far.clone());
@@ -261,6 +271,26 @@ impl Layer {
             };
         }
         Ok(folder)
+    }
+
+    /// Makes the last part of a path.
+    fn make_folder(&mut self, above: &OwnedFd, path: &Path) -> Result<rustix::io::Result<()>, Error> {
+        let inode = |folder: &OwnedFd, name: &std::ffi::OsStr| {
+            let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::statx(folder, name, flags, rustix::fs::StatxFlags::INO).map(|facts| facts.stx_ino)
+        };
+        let own = inode(above, std::ffi::OsStr::new("")).map_err(|e| at(path, e))?;
+        let depth = self.depths.get(&own).map_or(1, |above| above + 1);
+        if depth > DEPTH_MAX {
+            return Err(Error::TooDeep(shown(path.as_os_str().as_bytes())));
+        }
+        let name = path.file_name().unwrap_or_default();
+        let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+        let made = rustix::fs::mkdirat(above, name, mode);
+        if made.is_ok() {
+            self.depths.insert(inode(above, name).map_err(|e| at(path, e))?, depth);
+        }
+        Ok(made)
     }
 
     fn note(&mut self, add: impl FnOnce(&mut Notes), path: &Path) -> Result<(), Error> {
@@ -283,10 +313,6 @@ impl Layer {
     fn into_notes(self) -> Notes {
         Notes { implied: self.implied.into_iter().collect(), ..self.notes }
     }
-}
-
-fn make_folder(above: &OwnedFd, name: &std::ffi::OsStr) -> rustix::io::Result<()> {
-    rustix::fs::mkdirat(above, name, Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH)
 }
 
 /// The later of two entries of one name counts.

@@ -119,8 +119,8 @@ mod tests {
         let pinned = Which::Digest(CodeHash([0xab; 32]));
         for (text, expected) in [
             (
-                "public.ecr.aws/lambda/python:3.12".to_owned(),
-                name("public.ecr.aws", "lambda/python", Which::Tag("3.12".into())),
+                "registry.example.com/lambda/python:3.12".to_owned(),
+                name("registry.example.com", "lambda/python", Which::Tag("3.12".into())),
             ),
             ("localhost:5000/a:1".to_owned(), name("localhost:5000", "a", Which::Tag("1".into()))),
             ("[::1]:5000/a:1".to_owned(), name("[::1]:5000", "a", Which::Tag("1".into()))),

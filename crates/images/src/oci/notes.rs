@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::path;
 
 /// Longest file of notes that is read, bytes: paths, and a few bytes for each.
-const BYTES_MAX: u64 = 160 << 20;
+const BYTES_MAX: u64 = 40 << 20;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {

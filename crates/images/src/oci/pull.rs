@@ -3,11 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use hearth_model::{Architecture, CodeHash, Image, ImageError, ImageLayer};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::layer::NOTES;
 use super::manifest::{self, Document, Manifest, choose};
@@ -24,6 +27,8 @@ use crate::unpacker::{self, What};
 const IMAGE_MAX: u64 = 10 << 30;
 /// Layers of one image that are fetched and unpacked at one time.
 const AT_ONCE: usize = 3;
+/// How long one layer may take to come, however often it breaks off.
+const LAYER_TIME_MAX: Duration = Duration::from_secs(3600);
 /// Counts up when the same layers become another tree.
 const EDITION: &str = "1";
 /// Nested indexes that are followed.
@@ -74,19 +79,9 @@ pub fn pull(trees: &Trees, registries: &Registries, image: &Image, progress: &Pr
     }
     let made = trees.make(&tree_name(&image.layers), |root| {
         let layers = fetch(trees, registries, image, progress)?;
-        let mut stacked = Vec::new();
-        let mut total = 0u64;
-        for layer in &layers {
-            let (notes, size) = Notes::read(&layer.path.join(NOTES))?;
-            total = total.saturating_add(size);
-            stacked.push((layer.path.clone(), notes));
-        }
-        if total > IMAGE_MAX {
-            return Err(Failure::TooLarge);
-        }
-        Ok(stack(&stacked, root)?)
+        Ok(stack(layers.iter().map(|layer| layer.path.as_path()), root)?)
     });
-    made.map_err(|failure| failure.of(&image.uri))
+    made.map_err(|failure: Failure| failure.of(&image.uri))
 }
 
 /// Why there is no tree.
@@ -124,15 +119,15 @@ impl Failure {
 fn fetch(trees: &Trees, registries: &Registries, image: &Image, progress: &Progress) -> Result<Vec<Tree>, Failure> {
     let name = Name::parse(&image.uri).map_err(|e| Fault::Unsupported(e.to_string()))?;
     let source = Source::of(&name, registries)?;
-    let (at_once, handle) = (Semaphore::new(AT_ONCE), Handle::current());
+    let (at_once, handle, total) = (Semaphore::new(AT_ONCE), Handle::current(), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let mut fetching = Vec::new();
         for layer in &image.layers {
-            let (source, at_once, handle) = (&source, &at_once, handle.clone());
+            let (source, at_once, total, handle) = (&source, &at_once, &total, handle.clone());
             fetching.push(scope.spawn(move || {
                 // A thread's own: those that wait hold nothing else.
                 let _turn = handle.block_on(at_once.acquire()).map_err(|_| Failure::CalledOff)?;
-                let tree = one(trees, source, layer, progress, &handle);
+                let tree = one(trees, source, layer, progress, &handle).and_then(|tree| within(tree, total));
                 if tree.is_err() {
                     // The others are for nothing then.
                     at_once.close();
@@ -154,6 +149,13 @@ fn fetch(trees: &Trees, registries: &Registries, image: &Image, progress: &Progr
     })
 }
 
+/// Counts a layer's files: no further ones are fetched for an image that is too large already.
+fn within(tree: Tree, total: &AtomicU64) -> Result<Tree, Failure> {
+    let (_, size) = Notes::read(&tree.path.join(NOTES))?;
+    let before = total.fetch_add(size, Ordering::Relaxed);
+    if before.saturating_add(size) > IMAGE_MAX { Err(Failure::TooLarge) } else { Ok(tree) }
+}
+
 /// One layer's tree: found, or fetched, proven and unpacked.
 fn one(
     trees: &Trees,
@@ -167,7 +169,9 @@ fn one(
         is_new = true;
         let blob = folder.join("blob");
         let file = File::options().read(true).write(true).create_new(true).open(&blob)?;
-        handle.block_on(source.layer(layer, &file, &|bytes| progress.came(bytes)))?;
+        let came = |bytes| progress.came(bytes);
+        let late = |_| Fault::Unavailable(format!("a layer did not come within {} s", LAYER_TIME_MAX.as_secs()));
+        handle.block_on(async { timeout(LAYER_TIME_MAX, source.layer(layer, &file, &came)).await.map_err(late)? })?;
         // Who unpacks sees the folder alone, and its input as a descriptor.
         fs::remove_file(&blob)?;
         unpack(layer, &file, folder)

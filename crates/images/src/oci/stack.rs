@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
-use super::layer::FILES;
+use super::layer::{FILES, NOTES};
 use super::notes::Notes;
 use crate::layers::lay;
 use crate::skeleton::NETWORK;
@@ -19,10 +19,12 @@ use crate::skeleton::NETWORK;
 /// Where something is mounted in every sandbox.
 const MOUNT_POINTS: &[&str] = &["dev", "opt", "proc", "sys", "tmp", "var/task"];
 
-/// Lays layers over one another in an empty folder, the lowest first, and makes a root of it.
-pub fn stack(layers: &[(PathBuf, Notes)], root: &Path) -> io::Result<()> {
-    for (layer, notes) in layers {
-        put(layer, notes, root)?;
+/// Lays layers over one another in an empty folder, the lowest first, and makes a root of it. One layer's notes at a time
+/// are in memory.
+pub fn stack<'a>(layers: impl IntoIterator<Item = &'a Path>, root: &Path) -> io::Result<()> {
+    for layer in layers {
+        let (notes, _) = Notes::read(&layer.join(NOTES))?;
+        put(layer, &notes, root)?;
     }
     furnish(root)
 }

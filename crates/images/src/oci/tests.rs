@@ -76,9 +76,8 @@ fn unpacked(entries: &[Entry]) -> Result<(tempfile::TempDir, Notes), Error> {
 
 fn root(layers: &[&[Entry]]) -> tempfile::TempDir {
     let all: Vec<_> = layers.iter().map(|entries| unpacked(entries).unwrap()).collect();
-    let stacked: Vec<_> = all.iter().map(|(folder, notes)| (folder.path().to_owned(), notes.clone())).collect();
     let root = tempfile::tempdir().unwrap();
-    stack(&stacked, root.path()).unwrap();
+    stack(all.iter().map(|(folder, _)| folder.path()), root.path()).unwrap();
     root
 }
 
@@ -94,7 +93,13 @@ fn is_there(root: &tempfile::TempDir, path: &str) -> bool {
 fn later_layers_take_away_and_replace() {
     let root = root(&[
         &[file("a/gone", "1"), file("a/kept", "1"), file("b/x", "1"), file("b/y/z", "1"), file("f", "1")],
-        &[file("a/.wh.gone", ""), file("b/.wh..wh..opq", ""), file("b/new", "2"), file("f", "2"), file("a/.wh..wh.aufs", "")],
+        &[
+            file("a/.wh.gone", ""),
+            file("b/.wh..wh..opq", ""),
+            file("b/new", "2"),
+            file("f", "2"),
+            file("a/.wh..wh.aufs", ""),
+        ],
     ]);
     assert_eq!((text(&root, "a/kept").as_deref(), text(&root, "f").as_deref()), (Some("1"), Some("2")));
     assert_eq!(text(&root, "b/new").as_deref(), Some("2"));
@@ -145,9 +150,9 @@ fn hard_links_are_one_file_within_a_layer_and_across_layers() {
     let inode = |path: &str| fs::symlink_metadata(root.path().join(path)).unwrap().ino();
     assert_eq!((inode("a"), inode("a")), (inode("b"), inode("c/d")));
     assert!(fs::symlink_metadata(root.path().join("t")).unwrap().is_symlink());
-    let (layer, notes) = unpacked(&[hard("x", "nowhere")]).unwrap();
+    let (layer, _) = unpacked(&[hard("x", "nowhere")]).unwrap();
     let nothing = tempfile::tempdir().unwrap();
-    assert!(stack(&[(layer.path().to_owned(), notes)], nothing.path()).is_err());
+    assert!(stack([layer.path()], nothing.path()).is_err());
 }
 
 #[test]
@@ -165,8 +170,16 @@ fn modes_are_for_everybody_and_raise_nothing() {
 #[test]
 fn the_later_of_two_entries_counts() {
     let root = root(&[&[
-        file("a", "1"), file("a", "2"), link("b", "a"), file("b", "3"), file("c", "1"), folder("c"), folder("d"), folder("./d/"),
-        file("d/x", "1"), hard("a", "a"),
+        file("a", "1"),
+        file("a", "2"),
+        link("b", "a"),
+        file("b", "3"),
+        file("c", "1"),
+        folder("c"),
+        folder("d"),
+        folder("./d/"),
+        file("d/x", "1"),
+        hard("a", "a"),
     ]]);
     assert_eq!(["a", "b", "d/x"].map(|path| text(&root, path).unwrap()), ["2", "3", "1"]);
     assert!(root.path().join("c").is_dir());
@@ -210,7 +223,9 @@ fn sizes_are_counted_as_they_come_out() {
 
 #[test]
 fn what_is_no_tar_is_damaged() {
-    for (bytes, packing) in [(&b"nonsense"[..], Packing::Gzip), (b"nonsense", Packing::Zstd), (&[1; 4096], Packing::Plain)] {
+    for (bytes, packing) in
+        [(&b"nonsense"[..], Packing::Gzip), (b"nonsense", Packing::Zstd), (&[1; 4096], Packing::Plain)]
+    {
         let folder = tempfile::tempdir().unwrap();
         let done = unpack(bytes, packing, File::open(folder.path()).unwrap().as_fd(), LIMIT);
         assert!(matches!(done, Err(Error::Damaged(_))), "{packing:?}");
@@ -222,8 +237,37 @@ fn what_is_no_tar_is_damaged() {
 }
 
 #[test]
+fn folders_do_not_lie_too_deep_in_one_another_by_any_way() {
+    // Each link makes the next way short again.
+    let way = "d/".repeat(30);
+    let mut entries = vec![file(&format!("{way}x"), "1"), link("l1", &way)];
+    for step in 2..8 {
+        entries.push(file(&format!("l{}/{way}x", step - 1), "1"));
+        entries.push(link(&format!("l{step}"), &format!("l{}/{way}", step - 1)));
+    }
+    assert!(unpacked(&entries[..entries.len() / 2]).is_ok());
+    assert!(matches!(unpacked(&entries), Err(Error::TooDeep(_))));
+    // Nor by the links of one layer and the folders of others.
+    let layers: Vec<Vec<Entry>> = (0..12)
+        .map(|step| {
+            let below = if step == 0 { String::new() } else { format!("l{step}/") };
+            vec![file(&format!("{below}{way}x"), "1"), link(&format!("l{}", step + 1), &format!("{below}{way}"))]
+        })
+        .collect();
+    let trees: Vec<_> = layers.iter().map(|entries| unpacked(entries).unwrap()).collect();
+    let root = tempfile::tempdir().unwrap();
+    let stacked = stack(trees.iter().map(|(folder, _)| folder.path()), root.path());
+    assert_eq!(stacked.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+}
+
+#[test]
 fn every_root_has_places_to_mount_on_and_its_own_names_of_hosts() {
-    let root = root(&[&[link("tmp", "/elsewhere"), file("proc", "x"), link("etc/hosts", "/etc/passwd"), file("var/task/app", "1")]]);
+    let root = root(&[&[
+        link("tmp", "/elsewhere"),
+        file("proc", "x"),
+        link("etc/hosts", "/etc/passwd"),
+        file("var/task/app", "1"),
+    ]]);
     for place in ["dev", "opt", "proc", "sys", "tmp", "var/task"] {
         assert!(fs::symlink_metadata(root.path().join(place)).unwrap().is_dir(), "{place}");
     }
@@ -233,9 +277,9 @@ fn every_root_has_places_to_mount_on_and_its_own_names_of_hosts() {
 
 #[test]
 fn layers_share_their_files_with_the_roots() {
-    let (layer, notes) = unpacked(&[file("a", "1")]).unwrap();
+    let (layer, _) = unpacked(&[file("a", "1")]).unwrap();
     let root = tempfile::tempdir().unwrap();
-    stack(&[(layer.path().to_owned(), notes)], root.path()).unwrap();
+    stack([layer.path()], root.path()).unwrap();
     let inode = |path: &Path| fs::metadata(path).unwrap().ino();
     assert_eq!(inode(&layer.path().join(FILES).join("a")), inode(&root.path().join("a")));
 }
