@@ -75,7 +75,8 @@ def layout(base):
 def little():
     """A function of its own in two layers, small and never seen before."""
     program = pathlib.Path(os.environ["HEARTH_E2E_RUST"])
-    return Image([layer(with_libraries({"main": program})), layer({"etc/edition": uuid.uuid4().hex})], Entrypoint=["/main"])
+    mark = lambda name: {f"etc/{name}": uuid.uuid4().hex}
+    return Image([layer(with_libraries({"main": program}) | mark("first")), layer(mark("second"))], Entrypoint=["/main"])
 
 
 @pytest.fixture

@@ -42,6 +42,9 @@ pub struct ProcessDriver {
     shared: Arc<Shared>,
 }
 
+/// A root, and the inode of its folder: a tree that the cache lost and has again is another one.
+type Composed = (Arc<Root>, u64);
+
 struct Shared {
     launcher: Launcher,
     isolation: Isolation,
@@ -50,7 +53,7 @@ struct Shared {
     scratch: Scratch,
     next: AtomicU64,
     /// Numbers of the roots that the launcher has composed.
-    roots: Mutex<HashMap<(Arc<Root>, u64), Arc<OnceCell<u32>>>>,
+    roots: Mutex<HashMap<Composed, Arc<OnceCell<u32>>>>,
     runtime: tokio::runtime::Handle,
     /// Sandboxes, and what is left of some.
     alive: watch::Sender<usize>,
@@ -239,7 +242,7 @@ impl Shared {
             return Ok(0);
         }
         let skeleton = open_path(&root.skeleton)?;
-        // A tree that the cache lost and has again is another one: what was composed of the first is empty now.
+        // What was composed of a tree that is gone is empty now.
         let inode = rustix::fs::fstat(&skeleton).map_err(|e| step("look at a root")(e.into()))?.st_ino;
         let key = (root.clone(), inode);
         let cell = self.roots.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();

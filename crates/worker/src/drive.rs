@@ -22,6 +22,7 @@ use crate::machine::Input;
 use crate::make::{self, Made, internal};
 use crate::output::{Output, Pipe, Pumped};
 use crate::state::{Shared, Work};
+use crate::variables;
 
 use processes::{Happened, Processes, Running, Tap, Who};
 
@@ -203,7 +204,7 @@ impl Driver {
     ) -> Result<(), Error> {
         let (pipe, output) = pipe()?;
         // Runtimes of Hearth's own frame their records; whatever a custom one does, it is not told of the pipe.
-        let framed = who == Who::Runtime && self.shared.function.runtime.family() != Family::Provided;
+        let framed = who == Who::Runtime && variables::frames_logs(&self.shared.function.program);
         let (frames, log) = if framed { Some(self::pipe()?) } else { None }.unzip();
         if let Some(address) = self.address {
             let told = environment.iter_mut().find(|(key, _)| key == "AWS_LAMBDA_RUNTIME_API");

@@ -94,6 +94,11 @@ fn credentials(own: &Credentials, variables: &mut Variables) {
     variables.set("AWS_SESSION_TOKEN", own.token.reveal());
 }
 
+/// Whether its runtime writes log records to a pipe of their own. A process of an image is told of none.
+pub(crate) fn frames_logs(program: &Program) -> bool {
+    matches!(program, Program::Zip(zip) if zip.runtime.family() != Family::Provided)
+}
+
 fn reserved(function: &FunctionVersion, stream: &LogStreamName, variables: &mut Variables) {
     let (region, program) = (function.key.region.as_str(), &function.program);
     variables.set("AWS_REGION", region);
@@ -113,7 +118,9 @@ fn reserved(function: &FunctionVersion, stream: &LogStreamName, variables: &mut 
         variables.set("_HANDLER", zip.handler.as_str());
         if zip.runtime.family() != Family::Provided {
             variables.set("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", zip.runtime));
-            variables.set("_LAMBDA_TELEMETRY_LOG_FD", LOG_FD.to_string());
         }
+    }
+    if frames_logs(program) {
+        variables.set("_LAMBDA_TELEMETRY_LOG_FD", LOG_FD.to_string());
     }
 }
