@@ -226,7 +226,7 @@ fn image_config(overrides: &ImageOverrides) -> Option<types::ImageConfigResponse
         working_directory: overrides.working_directory.clone(),
     };
     let replaced = *overrides != ImageOverrides::default();
-    replaced.then(|| types::ImageConfigResponse { image_config: Some(image_config), error: None })
+    replaced.then_some(types::ImageConfigResponse { image_config: Some(image_config), error: None })
 }
 
 /// Where the code is to be had.

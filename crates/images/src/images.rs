@@ -79,6 +79,9 @@ pub struct Images {
     inner: Arc<Inner>,
 }
 
+/// A runtime, and the image that it is made of; `None`: the host's own.
+type MadeOf = (Runtime, Option<CodeHash>);
+
 struct Inner {
     config: Config,
     blobs: Arc<dyn Blobs>,
@@ -88,8 +91,7 @@ struct Inner {
     found: Vec<Found>,
     added: AddedRuntimes,
     registries: Arc<Registries>,
-    /// By what they are made of: the host's, or an image.
-    ready: Mutex<HashMap<(Runtime, Option<CodeHash>), Arc<OnceCell<Ready>>>>,
+    ready: Mutex<HashMap<MadeOf, Arc<OnceCell<Ready>>>>,
     workers: Semaphore,
     pulls: Semaphore,
     /// A folder with nothing in it: all that a process sees which only checks a package.

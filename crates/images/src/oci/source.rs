@@ -16,7 +16,7 @@ use super::registry::{Registries, Repository};
 
 pub enum Source {
     Layout(Layout),
-    Registry(Repository),
+    Registry(Box<Repository>),
 }
 
 /// What went wrong, before it is known which image it was for.
@@ -57,7 +57,9 @@ impl Source {
     pub fn of(name: &Name, registries: &Registries) -> Result<Self, Fault> {
         Ok(match name {
             Name::Layout { folder, .. } => Source::Layout(Layout { folder: PathBuf::from(folder) }),
-            Name::Registry { host, repository, .. } => Source::Registry(registries.repository(host, repository)?),
+            Name::Registry { host, repository, .. } => {
+                Source::Registry(Box::new(registries.repository(host, repository)?))
+            }
         })
     }
 
