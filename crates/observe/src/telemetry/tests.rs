@@ -1,6 +1,6 @@
 use std::time::UNIX_EPOCH;
 
-use hearth_model::{InitPhase, InitReport, InitStart, Initialization, Memory, RequestId, Version};
+use hearth_model::{InitPhase, InitReport, InitStart, Initialization, Memory, RequestId, RuntimeVersion, Version};
 
 use super::*;
 
