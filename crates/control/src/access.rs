@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hearth_identity::RoleArn;
 use hearth_model::{
-    AccountId, AdmitError, Checked, FunctionArn, Package, Qualifier, StoredPackageError, StoredPackageRef,
+    AccountId, AdmitError, Architecture, Checked, FunctionArn, Image, ImageError, Package, Qualifier,
+    StoredPackageError, StoredPackageRef,
 };
 use hearth_policy::Facts;
 use hearth_wire::{Blob, Context, Error, MessageKey};
@@ -15,7 +16,7 @@ use hearth_wire_lambda::errors::{
 };
 
 use crate::control::Control;
-use crate::record::{Definition, FUNCTION, Owner, StoredAt, Update};
+use crate::record::{Content, Definition, FUNCTION, Owner, StoredAt, Update};
 use crate::state::WriteError;
 use crate::state::account::Promise;
 use crate::state::function::{Changes, Function, Published, number};
@@ -104,7 +105,10 @@ impl Control {
 
     /// A package as it came, not looked into yet. What lies in S3 is found there, and read while it is checked.
     pub(crate) async fn package(&self, owner: &Owner, source: Source) -> Result<Incoming, Error> {
-        let Source { zip, bucket, key, version, mode } = source;
+        let Source { zip, bucket, key, version, mode, image } = source;
+        if image.is_some() {
+            return Err(invalid("Please don't provide ImageUri when updating a function with packageType Zip."));
+        }
         let Some((bucket, key)) = stored_in(bucket, key, zip.is_some())? else {
             let zip = self.uploaded(zip)?;
             return Ok(Incoming { zipped: zip.len() as u64, package: Package::Whole(zip), reference: None });
@@ -138,6 +142,12 @@ impl Control {
         promise.ok_or_else(|| code_storage_exceeded_exception("Code storage limit exceeded."))
     }
 
+    /// What an image's name means now. Its layers are fetched later.
+    pub(crate) async fn image(&self, uri: String, architecture: Architecture) -> Result<Arc<Image>, Error> {
+        let resolved = self.inner.ports.images.resolve(uri, architecture).await;
+        resolved.map(Arc::new).map_err(unusable)
+    }
+
     /// Looks into a package.
     pub(crate) async fn check(&self, package: Package) -> Result<Checked, Error> {
         self.inner.ports.packages.check(package).await.map_err(refused)
@@ -151,7 +161,8 @@ impl Control {
     /// Code and layers together (spec 1.4).
     pub(crate) fn within_unzipped(&self, definition: &Definition) -> Result<(), Error> {
         let limit = self.inner.config.quotas.code_size_unzipped;
-        let all = definition.unzipped + definition.layers.iter().map(|layer| layer.unzipped).sum::<u64>();
+        let Content::Zip(zip) = &definition.content else { return Ok(()) };
+        let all = zip.unzipped + zip.layers.iter().map(|layer| layer.unzipped).sum::<u64>();
         if all > limit { Err(too_large(limit)) } else { Ok(()) }
     }
 }
@@ -163,6 +174,7 @@ pub(crate) struct Source {
     pub key: Option<String>,
     pub version: Option<String>,
     pub mode: Option<String>,
+    pub image: Option<String>,
 }
 
 /// A package on its way in, as far as it is known before it is read.
@@ -183,7 +195,31 @@ fn stored_in(bucket: Option<String>, key: Option<String>, has_zip: bool) -> Resu
     }
 }
 
-fn refused(error: AdmitError) -> Error {
+/// AWS's texts for images (seen in the wild).
+fn unusable(error: ImageError) -> Error {
+    tracing::info!(%error, "an image was refused");
+    match error {
+        ImageError::Name { uri, .. } => {
+            invalid(format!("Source image {uri} is not valid. Provide a valid source image."))
+        }
+        ImageError::Missing { uri } => {
+            invalid(format!("Source image {uri} does not exist. Provide a valid source image."))
+        }
+        ImageError::Denied { .. } => Error::new(
+            403,
+            "AccessDeniedException",
+            "Lambda does not have permission to access the ECR image. Check the ECR permissions.",
+        ),
+        ImageError::Unsupported { uri, .. } | ImageError::Damaged { uri, .. } | ImageError::TooLarge { uri, .. } => {
+            invalid(format!(
+                "The image manifest, config or layer media type for the source image {uri} is not supported."
+            ))
+        }
+        ImageError::Unavailable { .. } => service_exception(format!("The source image cannot be read now: {error}.")),
+    }
+}
+
+pub(crate) fn refused(error: AdmitError) -> Error {
     match error {
         AdmitError::NotAZip(reason) => {
             tracing::info!(%reason, "an uploaded package was refused");

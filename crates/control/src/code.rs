@@ -3,13 +3,11 @@
 use async_trait::async_trait;
 use hearth_wire::{Context, Coverage, Error};
 use hearth_wire_lambda::CodeApi;
-use hearth_wire_lambda::errors::invalid_parameter_value_exception as invalid;
 use hearth_wire_lambda::types::*;
 
 use crate::access::Source;
 use crate::control::Control;
 use crate::coverage::COVERAGE;
-use crate::functions::define_code;
 use crate::record::{Definition, Readiness};
 use crate::{check, names, present, versions};
 
@@ -24,9 +22,6 @@ impl CodeApi for Control {
         cx: &Context,
         input: UpdateFunctionCodeRequest,
     ) -> Result<FunctionConfiguration, Error> {
-        if input.image_uri.is_some() {
-            return Err(invalid("Please don't provide ImageUri when updating a function with packageType Zip."));
-        }
         check::refuse(
             "UpdateFunctionCode",
             &[(input.publish_to.is_some(), "PublishTo"), (input.source_kms_key_arn.is_some(), "SourceKMSKeyArn")],
@@ -41,25 +36,23 @@ impl CodeApi for Control {
             key: input.s3_key,
             version: input.s3_object_version,
             mode: input.s3_object_storage_mode,
+            image: input.image_uri,
         };
-        let incoming = self.package(&function.owner, source).await?;
-        self.verify_signature(&function.owner, function.record.code_signing.as_deref())?;
-        let dry_run = input.dry_run == Some(true);
-        let publish = input.publish == Some(true);
-        let _room = self.room(&function.owner, incoming.zipped * if publish { 2 } else { 1 })?;
-        let checked = self.check(incoming.package).await?;
-        let admitted = checked.admitted.clone();
+        let (dry_run, publish) = (input.dry_run == Some(true), input.publish == Some(true));
+        let architecture = check::architecture(input.architectures.as_ref());
+        let mut asked = Definition::clone(&function.record.intent);
+        asked.architecture = architecture.unwrap_or(asked.architecture);
+        let (signing, copies) = (function.record.code_signing.as_deref(), if publish { 2 } else { 1 });
+        let mut arrival = self.arrive(&function.owner, &asked, source, signing, copies).await?;
         let _in_use = self.inner.packages_in_use.read().await;
         if !dry_run {
-            self.keep(checked).await?;
+            arrival.keep().await?;
         }
         let _turn = self.turn(&arn).await;
         let function = self.to_update(&arn, input.revision_id.as_deref())?;
         let mut definition = Definition::clone(&function.record.intent);
-        define_code(&mut definition, &admitted, incoming.reference);
-        if let Some(architecture) = check::architecture(input.architectures.as_ref()) {
-            definition.architecture = architecture;
-        }
+        definition.architecture = architecture.unwrap_or(definition.architecture);
+        arrival.define(&mut definition);
         self.within_unzipped(&definition)?;
         let mut changes = self.updated(&function, definition);
         if dry_run {

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use hearth_identity::Identity;
 use hearth_model::{
-    AccountId, Clock, CodeHash, FunctionArn, FunctionName, Functions, LookupError, MaterialsError, Packages, Provision,
-    Provisioning, Quotas, Reservation, StoredPackages, Target, VersionKey,
+    AccountId, Clock, CodeHash, ContainerImages, FunctionArn, FunctionName, Functions, ImageError, LookupError,
+    MaterialsError, Packages, Provision, Provisioning, Quotas, Reservation, StoredPackages, Target, VersionKey,
 };
 use hearth_store::{Blobs, Feed, Follower, Lease, Leases, Records, shared_secret};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::download::{DownloadError, Signer};
-use crate::record::{FUNCTION, Owner, Readiness, Update};
+use crate::record::{Content, Definition, FUNCTION, Owner, Readiness, Update};
 use crate::state::function::Function;
 use crate::state::{KINDS, OpenError, State, WriteError};
 
@@ -42,6 +42,7 @@ pub struct Config {
 pub struct Ports {
     pub records: Arc<dyn Records>,
     pub packages: Arc<dyn Packages>,
+    pub images: Arc<dyn ContainerImages>,
     /// Packages that lie in buckets.
     pub stored: Arc<dyn StoredPackages>,
     pub blobs: Arc<dyn Blobs>,
@@ -235,12 +236,7 @@ impl Inner {
             return;
         };
         let intent = &asked.record.intent;
-        let layers = intent.layers.iter().map(|layer| layer.code).collect();
-        let ready = async {
-            self.ports.packages.unpack(intent.code).await?;
-            self.ports.packages.merge(layers).await
-        };
-        let ready = ready.await;
+        let ready = self.make_ready(intent).await;
         let turn = self.state.turn(owner, FUNCTION, name.as_str()).await;
         // Nothing but this finishes an update, but the function may be gone, or another's.
         let current = self.state.function(owner, name).filter(|function| function.record.is_unfinished());
@@ -280,6 +276,16 @@ impl Inner {
         self.remove_unused_packages(Some(replaced)).await;
     }
 
+    async fn make_ready(&self, definition: &Definition) -> Result<(), MaterialsError> {
+        match &definition.content {
+            Content::Zip(zip) => {
+                self.ports.packages.unpack(zip.code).await?;
+                self.ports.packages.merge(zip.layers.iter().map(|layer| layer.code).collect()).await
+            }
+            Content::Image(content) => Ok(self.ports.images.fetch(content.image.clone()).await?),
+        }
+    }
+
     /// Removes these packages, or with `None` every package, as far as no record needs them.
     ///
     /// Where servers share packages none is removed: another may be about to need it (decision 19).
@@ -308,6 +314,10 @@ fn reason_code(error: &MaterialsError) -> &'static str {
     match error {
         MaterialsError::Code { .. } => "InvalidZipFileException",
         MaterialsError::Runtime { .. } | MaterialsError::RuntimeMissing(_) => "InvalidRuntime",
+        MaterialsError::Image(ImageError::Missing { .. }) => "ImageDeleted",
+        MaterialsError::Image(ImageError::Denied { .. }) => "ImageAccessDenied",
+        MaterialsError::Image(ImageError::Unavailable { .. }) => "InternalError",
+        MaterialsError::Image(_) => "InvalidImage",
     }
 }
 

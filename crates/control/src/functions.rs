@@ -16,7 +16,7 @@ use crate::control::{Control, revision};
 use crate::coverage::COVERAGE;
 use crate::page::{MOST, Page, bad_marker};
 use crate::parameters::Parameters;
-use crate::record::{CODE_SIGNING, Definition, FunctionRecord, Owner, Readiness, RuntimeManagement, StoredAt, Update};
+use crate::record::{CODE_SIGNING, Definition, FunctionRecord, Owner, Readiness, RuntimeManagement, Update};
 use crate::state::WriteError;
 use crate::state::function::{Changes, Function, number};
 use crate::{check, names, present, versions};
@@ -38,7 +38,11 @@ impl FunctionsApi for Control {
         let owner = Owner::of(&arn);
         let parameters = Parameters::of_creation(&mut input);
         let layers = parameters.layers().map(|layers| self.layers_in_use(cx, layers)).transpose()?;
-        let mut definition = parameters.define(layers)?;
+        let content = match input.package_type.as_deref() {
+            Some("Image") => Parameters::image(),
+            _ => parameters.zip()?,
+        };
+        let mut definition = parameters.define(content, layers)?;
         let tags = input.tags.unwrap_or_default();
         check::tags(&tags)?;
         let exists = || conflict(format!("Function already exist: {}", arn.name));
@@ -47,18 +51,16 @@ impl FunctionsApi for Control {
         }
         self.passes_role(&arn, &definition.role).await?;
         let code_signing = input.code_signing_config_arn.as_deref().map(|arn| self.attachable(cx, arn)).transpose()?;
-        let incoming = self.package(&owner, source_of(code)).await?;
-        self.verify_signature(&owner, code_signing.as_deref())?;
         let publish = input.publish == Some(true);
-        let _room = self.room(&owner, incoming.zipped * if publish { 2 } else { 1 })?;
-        parameters.warn_of_kept(&arn.name);
-        let checked = self.check(incoming.package).await?;
         definition.architecture = check::architecture(input.architectures.as_ref()).unwrap_or(definition.architecture);
+        let copies = if publish { 2 } else { 1 };
+        let mut arrival = self.arrive(&owner, &definition, source_of(code), code_signing.as_deref(), copies).await?;
+        parameters.warn_of_kept(&arn.name);
         definition.generation = self.first_generation();
-        define_code(&mut definition, &checked.admitted, incoming.reference);
+        arrival.define(&mut definition);
         self.within_unzipped(&definition)?;
         let _in_use = self.inner.packages_in_use.read().await;
-        self.keep(checked).await?;
+        arrival.keep().await?;
         let record = FunctionRecord {
             intent: Arc::new(definition),
             update: Update::Creating,
@@ -113,12 +115,7 @@ impl FunctionsApi for Control {
         };
         Ok(GetFunctionResponse {
             configuration: Some(configuration),
-            code: Some(FunctionCodeLocation {
-                repository_type: Some("S3".to_owned()),
-                location: Some(self.location(&cx.origin, definition.code)),
-                resolved_s3_object: definition.reference.as_ref().map(|reference| reference.shown()),
-                ..FunctionCodeLocation::default()
-            }),
+            code: Some(present::location(&definition.content, |code| self.location(&cx.origin, code))),
             tags: Some(record.tags.clone()).filter(|tags| !tags.is_empty()),
             concurrency: record
                 .reserved_concurrency
@@ -175,7 +172,6 @@ impl FunctionsApi for Control {
         check::refuse(
             "UpdateFunctionConfiguration",
             &[
-                (input.image_config.is_some(), "ImageConfig"),
                 (input.capacity_provider_config.is_some(), "CapacityProviderConfig"),
                 (input.durable_config.is_some(), "DurableConfig"),
                 (input.runtime_config.is_some(), "RuntimeConfig"),
@@ -251,17 +247,6 @@ impl Control {
     }
 }
 
-pub(crate) fn define_code(
-    definition: &mut Definition,
-    admitted: &hearth_model::Admitted,
-    reference: Option<Box<StoredAt>>,
-) {
-    definition.reference = reference;
-    definition.code = admitted.code;
-    definition.code_size = admitted.zipped;
-    definition.unzipped = admitted.unzipped;
-}
-
 fn source_of(code: FunctionCode) -> Source {
     Source {
         zip: code.zip_file,
@@ -269,6 +254,7 @@ fn source_of(code: FunctionCode) -> Source {
         key: code.s3_key,
         version: code.s3_object_version,
         mode: code.s3_object_storage_mode,
+        image: code.image_uri,
     }
 }
 
@@ -283,10 +269,8 @@ fn refuse_creation(input: &CreateFunctionRequest, code: &FunctionCode) -> Result
     check::refuse(
         "CreateFunction",
         &[
-            (input.package_type.as_deref() == Some("Image") || code.image_uri.is_some(), "PackageType Image"),
             (code.source_kms_key_arn.is_some(), "Code.SourceKMSKeyArn"),
             (input.publish_to.is_some(), "PublishTo"),
-            (input.image_config.is_some(), "ImageConfig"),
             (input.capacity_provider_config.is_some(), "CapacityProviderConfig"),
             (input.durable_config.is_some(), "DurableConfig"),
             (input.runtime_config.is_some(), "RuntimeConfig"),

@@ -44,6 +44,7 @@ impl LayersApi for Control {
             key: content.s3_key,
             version: content.s3_object_version,
             mode: content.s3_object_storage_mode,
+            image: None,
         };
         let incoming = self.package(&owner, source).await?;
         let _room = self.room(&owner, incoming.zipped)?;
@@ -245,7 +246,7 @@ impl Control {
         GetLayerVersionResponse {
             content: Some(LayerVersionContentOutput {
                 location: Some(self.location(&cx.origin, version.code)),
-                code_sha256: Some(present::sha256(version.code)),
+                code_sha256: Some(present::sha256_of_zip(version.code)),
                 code_size: i64::try_from(version.code_size).ok(),
                 resolved_s3_object: version.reference.as_ref().map(|reference| reference.shown()),
                 ..LayerVersionContentOutput::default()

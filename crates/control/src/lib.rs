@@ -7,7 +7,7 @@
 //! - `parameters`, `check`: from members of a request to a definition, by AWS's rules beyond the model's constraints
 //! - `statements`: resource policies as documents
 //! - `present`: functions and versions as AWS answers them
-//! - `access`: what every handler begins and ends with
+//! - `access`: what every handler begins and ends with; `arrival`: code on its way in
 //! - `record`: what is stored; `state`: the same in memory, and the turns of its writers
 //! - `control`: the handle, and the reconciler; `download`: signed URLs of packages
 //! - `coverage`: what works
@@ -17,6 +17,7 @@
 mod access;
 mod account;
 mod aliases;
+mod arrival;
 mod check;
 mod code;
 mod code_signing;

@@ -1,13 +1,15 @@
 //! What a request gives of a function's configuration, and how it becomes a definition. Creating and updating share it:
 //! a creation is an update of the defaults.
 
-use hearth_model::{Architecture, CodeHash, FunctionName, Memory, Secret};
+use std::sync::Arc;
+
+use hearth_model::{Architecture, CodeHash, FunctionName, Image, ImageOverrides, ImageProcess, Memory, Secret};
 use hearth_wire::Error;
 use hearth_wire_lambda::errors::invalid_parameter_value_exception as invalid;
 use hearth_wire_lambda::types::{self, CreateFunctionRequest, UpdateFunctionConfigurationRequest};
 
 use crate::check;
-use crate::record::{Definition, Kept, LayerUse, Logging};
+use crate::record::{Content, Definition, ImageContent, Kept, LayerUse, Logging, ZipContent};
 
 const DEFAULT_TIMEOUT_S: u32 = 3;
 const DEFAULT_MEMORY: Memory = Memory::mib(128);
@@ -38,6 +40,7 @@ impl Parameters {
             tracing_config: input.tracing_config.take(),
             file_system_configs: input.file_system_configs.take(),
             snap_start: input.snap_start.take(),
+            image_config: input.image_config.take(),
             ..UpdateFunctionConfigurationRequest::default()
         };
         Parameters { given, tenancy_config: input.tenancy_config.take() }
@@ -69,17 +72,40 @@ impl Parameters {
         }
     }
 
-    /// A definition of the defaults with these members; its code is set when the package is there.
-    pub fn define(&self, layers: Option<Vec<LayerUse>>) -> Result<Definition, Error> {
+    /// The content of a zip that is not there yet.
+    pub fn zip(&self) -> Result<Content, Error> {
         let (Some(runtime), Some(_)) = (&self.given.runtime, &self.given.handler) else {
             return Err(invalid(
                 "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
             ));
         };
-        let defaults = Definition {
-            generation: 0,
+        Ok(Content::Zip(ZipContent {
             runtime: check::runtime(runtime)?,
             handler: String::new(),
+            code: CodeHash([0; 32]),
+            code_size: 0,
+            unzipped: 0,
+            reference: None,
+            layers: Vec::new(),
+        }))
+    }
+
+    /// The content of an image that is not known yet.
+    pub fn image() -> Content {
+        let image = Image {
+            uri: String::new(),
+            digest: CodeHash([0; 32]),
+            layers: Vec::new(),
+            process: ImageProcess::default(),
+        };
+        Content::Image(ImageContent { image: Arc::new(image), image_overrides: ImageOverrides::default() })
+    }
+
+    /// A definition of the defaults with these members.
+    pub fn define(&self, content: Content, layers: Option<Vec<LayerUse>>) -> Result<Definition, Error> {
+        let defaults = Definition {
+            generation: 0,
+            content,
             role: String::new(),
             description: String::new(),
             timeout_s: DEFAULT_TIMEOUT_S,
@@ -88,22 +114,50 @@ impl Parameters {
             architecture: Architecture::X86_64,
             environment: None,
             logging: Logging::default(),
-            code: CodeHash([0; 32]),
-            code_size: 0,
-            unzipped: 0,
-            reference: None,
-            layers: Vec::new(),
             kept: None,
         };
         self.change(&defaults, layers)
     }
 
+    /// Members that only one kind of content has.
+    fn change_content(&self, content: &mut Content, layers: Option<Vec<LayerUse>>) -> Result<(), Error> {
+        let given = &self.given;
+        match content {
+            Content::Zip(zip) => {
+                if given.image_config.is_some() {
+                    return Err(invalid(
+                        "Please don't provide ImageConfig when the intended function PackageType is Zip.",
+                    ));
+                }
+                if let Some(runtime) = &given.runtime {
+                    zip.runtime = check::runtime(runtime)?;
+                }
+                if let Some(handler) = &given.handler {
+                    zip.handler.clone_from(handler);
+                }
+                if let Some(layers) = layers {
+                    zip.layers = layers;
+                }
+                Ok(())
+            }
+            Content::Image(content) => {
+                if given.runtime.is_some() || given.handler.is_some() || layers.is_some() {
+                    return Err(invalid(
+                        "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image.",
+                    ));
+                }
+                if let Some(given) = &given.image_config {
+                    content.image_overrides = overrides(given);
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// `old` with these members.
     pub fn change(&self, old: &Definition, layers: Option<Vec<LayerUse>>) -> Result<Definition, Error> {
         let (mut new, given) = (old.clone(), &self.given);
-        if let Some(runtime) = &given.runtime {
-            new.runtime = check::runtime(runtime)?;
-        }
+        self.change_content(&mut new.content, layers)?;
         if let Some(variables) = environment(given.environment.as_ref())? {
             new.environment = Some(variables);
         }
@@ -122,14 +176,12 @@ impl Parameters {
                 member.clone_from(given);
             }
         };
-        set(&mut new.handler, &given.handler);
         set(&mut new.role, &given.role);
         set(&mut new.description, &given.description);
-        if let Some(layers) = layers {
-            new.layers = layers;
-        }
         let kept = merged(old.kept.as_deref().cloned().unwrap_or_default(), self.kept());
-        check::snap_start(new.runtime, kept.snap_start.as_ref())?;
+        if let Content::Zip(zip) = &new.content {
+            check::snap_start(zip.runtime, kept.snap_start.as_ref())?;
+        }
         new.kept = Some(Box::new(kept)).filter(|kept| !named(kept).is_empty());
         Ok(new)
     }
@@ -140,6 +192,16 @@ impl Parameters {
         if !names.is_empty() {
             tracing::warn!(function = %name, members = names.join(","), "members are kept without effect");
         }
+    }
+}
+
+/// The whole of what is replaced; an empty list or text replaces nothing.
+fn overrides(given: &types::ImageConfig) -> ImageOverrides {
+    let list = |list: &Option<Vec<String>>| list.clone().filter(|list| !list.is_empty());
+    ImageOverrides {
+        entry_point: list(&given.entry_point),
+        command: list(&given.command),
+        working_directory: given.working_directory.clone().filter(|text| !text.is_empty()),
     }
 }
 

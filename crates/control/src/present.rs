@@ -2,11 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hearth_model::{CodeHash, Family, Qualifier, Secret};
+use hearth_model::{CodeHash, Family, ImageOverrides, Qualifier, Runtime, Secret};
 use hearth_wire_lambda::types;
 use sha2::{Digest, Sha256};
 
-use crate::record::{Definition, Kept, Readiness, RuntimeManagement, Update, default_log_group};
+use crate::record::{Content, Definition, Kept, Readiness, RuntimeManagement, Update, default_log_group};
 use crate::state::function::{Function, Published};
 
 const CREATING: &str = "The function is being created.";
@@ -117,11 +117,15 @@ fn whole(view: &View<'_>, stand: Stand, qualifier: Option<&str>) -> types::Funct
     (answer.state_reason, answer.state_reason_code) = stand.state_reason.unzip();
     answer.last_update_status = stand.last_update.map(str::to_owned);
     (answer.last_update_status_reason, answer.last_update_status_reason_code) = stand.last_update_reason.unzip();
-    if view.definition.runtime.family() != Family::Provided {
+    let runtime = match &view.definition.content {
+        Content::Zip(zip) => Some(zip.runtime).filter(|runtime| runtime.family() != Family::Provided),
+        Content::Image(_) => None,
+    };
+    if let Some(runtime) = runtime {
         answer.runtime_version_config = Some(types::RuntimeVersionConfig {
             runtime_version_arn: Some(match view.runtime_management {
                 RuntimeManagement::Manual { runtime_version_arn } => runtime_version_arn.clone(),
-                _ => runtime_version_arn(view),
+                _ => runtime_version_arn(view, runtime),
             }),
             error: None,
         });
@@ -129,8 +133,8 @@ fn whole(view: &View<'_>, stand: Stand, qualifier: Option<&str>) -> types::Funct
     answer
 }
 
-fn runtime_version_arn(view: &View<'_>) -> String {
-    let digest = CodeHash(Sha256::digest(view.definition.runtime.as_str()).into()).to_hex();
+fn runtime_version_arn(view: &View<'_>, runtime: Runtime) -> String {
+    let digest = CodeHash(Sha256::digest(runtime.as_str()).into()).to_hex();
     let region = &view.function.owner.region;
     format!("arn:{}:lambda:{region}::runtime:{digest}", region.partition())
 }
@@ -140,18 +144,22 @@ fn listed(view: &View<'_>, qualifier: Option<&str>) -> types::FunctionConfigurat
     let none = Kept::default();
     let kept = definition.kept.as_deref().unwrap_or(&none);
     let arn = qualifier.map_or_else(|| function.arn(), |qualifier| function.qualified(qualifier));
+    let (zip, image) = match &definition.content {
+        Content::Zip(zip) => (Some(zip), None),
+        Content::Image(image) => (None, Some(image)),
+    };
     types::FunctionConfiguration {
         function_name: Some(function.name.to_string()),
         function_arn: Some(arn.to_string()),
-        runtime: Some(definition.runtime.to_string()),
+        runtime: zip.map(|zip| zip.runtime.to_string()),
         role: Some(definition.role.clone()),
-        handler: Some(definition.handler.clone()),
-        code_size: i64::try_from(definition.code_size).ok(),
+        handler: zip.map(|zip| zip.handler.clone()),
+        code_size: i64::try_from(definition.content.code_size()).ok(),
         description: Some(view.description.to_owned()),
         timeout: Some(i64::from(definition.timeout_s)),
         memory_size: Some(i64::from(definition.memory.as_mib())),
         last_modified: Some(view.last_modified.to_owned()),
-        code_sha256: Some(sha256(definition.code)),
+        code_sha256: Some(sha256(&definition.content)),
         version: Some(view.version.clone()),
         vpc_config: kept.vpc_config.as_ref().map(|vpc| types::VpcConfigResponse {
             subnet_ids: Some(vpc.subnet_ids.clone().unwrap_or_default()),
@@ -175,7 +183,8 @@ fn listed(view: &View<'_>, qualifier: Option<&str>) -> types::FunctionConfigurat
         revision_id: Some(view.revision_id.to_owned()),
         layers: Some(layers(definition)).filter(|layers| !layers.is_empty()),
         file_system_configs: kept.file_system_configs.clone(),
-        package_type: Some("Zip".to_owned()),
+        package_type: Some(if image.is_some() { "Image" } else { "Zip" }.to_owned()),
+        image_config_response: image.and_then(|content| image_config(&content.image_overrides)),
         architectures: Some(vec![definition.architecture.as_str().to_owned()]),
         ephemeral_storage: Some(types::EphemeralStorage {
             size: Some(i64::from(definition.ephemeral_storage.as_mib())),
@@ -196,7 +205,7 @@ fn layers(definition: &Definition) -> Vec<types::Layer> {
         code_size: i64::try_from(layer.code_size).ok(),
         ..types::Layer::default()
     };
-    definition.layers.iter().map(layer).collect()
+    definition.content.layers().iter().map(layer).collect()
 }
 
 fn logging(function: &Function, definition: &Definition) -> types::LoggingConfig {
@@ -209,8 +218,45 @@ fn logging(function: &Function, definition: &Definition) -> types::LoggingConfig
     }
 }
 
-/// `CodeSha256` of a zip.
-pub fn sha256(code: CodeHash) -> String {
+/// What was replaced of what the image says; absent when nothing was.
+fn image_config(overrides: &ImageOverrides) -> Option<types::ImageConfigResponse> {
+    let image_config = types::ImageConfig {
+        entry_point: overrides.entry_point.clone(),
+        command: overrides.command.clone(),
+        working_directory: overrides.working_directory.clone(),
+    };
+    let replaced = *overrides != ImageOverrides::default();
+    replaced.then_some(types::ImageConfigResponse { image_config: Some(image_config), error: None })
+}
+
+/// Where the code is to be had.
+pub fn location(content: &Content, location: impl FnOnce(CodeHash) -> String) -> types::FunctionCodeLocation {
+    match content {
+        Content::Zip(zip) => types::FunctionCodeLocation {
+            repository_type: Some("S3".to_owned()),
+            location: Some(location(zip.code)),
+            resolved_s3_object: zip.reference.as_ref().map(|reference| reference.shown()),
+            ..types::FunctionCodeLocation::default()
+        },
+        Content::Image(content) => types::FunctionCodeLocation {
+            // AWS takes images from nowhere else, and clients look for the word.
+            repository_type: Some("ECR".to_owned()),
+            image_uri: Some(content.image.uri.clone()),
+            resolved_image_uri: Some(content.image.resolved_uri()),
+            ..types::FunctionCodeLocation::default()
+        },
+    }
+}
+
+/// `CodeSha256`: of a zip in base64, of an image in hexadecimal digits.
+pub fn sha256(content: &Content) -> String {
+    match content {
+        Content::Zip(zip) => sha256_of_zip(zip.code),
+        Content::Image(content) => content.image.digest.to_hex(),
+    }
+}
+
+pub fn sha256_of_zip(code: CodeHash) -> String {
     STANDARD.encode(code.0)
 }
 

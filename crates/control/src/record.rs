@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_model::{
-    AccountId, Architecture, CodeHash, FunctionArn, FunctionName, FunctionVersion, JsonLogs, LogGroup, LogLevel,
-    Memory, Region, Runtime, Secret, Version, VersionKey,
+    AccountId, Architecture, CodeHash, FunctionArn, FunctionName, FunctionVersion, Image, ImageOverrides, ImageProgram,
+    JsonLogs, LogGroup, LogLevel, Memory, Program, Region, Runtime, Secret, Version, VersionKey, ZipProgram,
 };
 use hearth_store::Key;
 use hearth_wire_lambda::types;
@@ -133,8 +133,8 @@ pub enum Update {
 pub struct Definition {
     /// Grows with every update, and from one function to the next of the same name.
     pub generation: u64,
-    pub runtime: Runtime,
-    pub handler: String,
+    #[serde(flatten)]
+    pub content: Content,
     pub role: String,
     pub description: String,
     pub timeout_s: u32,
@@ -144,6 +144,22 @@ pub struct Definition {
     /// By key. Not the same as no variables: those are none.
     pub environment: Option<Vec<(String, Secret)>>,
     pub logging: Logging,
+    /// Absent when no such member was given: most functions have none.
+    pub kept: Option<Box<Kept>>,
+}
+
+/// What is to run. The two have no member in common, by which they are told apart on disk.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Content {
+    Zip(ZipContent),
+    Image(ImageContent),
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct ZipContent {
+    pub runtime: Runtime,
+    pub handler: String,
     pub code: CodeHash,
     /// Bytes of the zip.
     pub code_size: u64,
@@ -153,8 +169,44 @@ pub struct Definition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Box<StoredAt>>,
     pub layers: Vec<LayerUse>,
-    /// Absent when no such member was given: most functions have none.
-    pub kept: Option<Box<Kept>>,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageContent {
+    pub image: Arc<Image>,
+    pub image_overrides: ImageOverrides,
+}
+
+impl Content {
+    pub fn layers(&self) -> &[LayerUse] {
+        match self {
+            Content::Zip(zip) => &zip.layers,
+            Content::Image(_) => &[],
+        }
+    }
+
+    /// Bytes that count in the account's storage. Images lie elsewhere.
+    pub fn code_size(&self) -> u64 {
+        match self {
+            Content::Zip(zip) => zip.code_size,
+            Content::Image(_) => 0,
+        }
+    }
+
+    fn program(&self) -> Program {
+        match self {
+            Content::Zip(zip) => Program::Zip(ZipProgram {
+                runtime: zip.runtime,
+                handler: zip.handler.clone(),
+                code: zip.code,
+                layers: zip.layers.iter().map(|layer| layer.code).collect(),
+            }),
+            Content::Image(content) => {
+                let (image, overrides) = (content.image.clone(), content.image_overrides.clone());
+                Program::Image(ImageProgram { image, overrides })
+            }
+        }
+    }
 }
 
 impl Definition {
@@ -175,10 +227,7 @@ impl Definition {
                 version,
                 generation: self.generation,
             },
-            runtime: self.runtime,
-            handler: self.handler.clone(),
-            code: self.code,
-            layers: self.layers.iter().map(|layer| layer.code).collect(),
+            program: self.content.program(),
             architecture: self.architecture,
             memory: self.memory,
             timeout: Duration::from_secs(u64::from(self.timeout_s)),
@@ -193,7 +242,11 @@ impl Definition {
 
     /// Packages that it needs.
     pub fn codes(&self) -> impl Iterator<Item = CodeHash> {
-        std::iter::once(self.code).chain(self.layers.iter().map(|layer| layer.code))
+        let own = match &self.content {
+            Content::Zip(zip) => Some(zip.code),
+            Content::Image(_) => None,
+        };
+        own.into_iter().chain(self.content.layers().iter().map(|layer| layer.code))
     }
 }
 

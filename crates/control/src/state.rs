@@ -339,7 +339,10 @@ impl State {
 impl Function {
     /// What the account's sums hold of it. Each version is counted (spec 1.4).
     pub fn counted(&self) -> Counted {
-        let published = self.versions.values().map(|published| published.record.definition.code_size);
-        Counted { code_size: self.record.intent.code_size + published.sum::<u64>(), reserved: self.record.set_aside() }
+        let published = self.versions.values().map(|published| published.record.definition.content.code_size());
+        Counted {
+            code_size: self.record.intent.content.code_size() + published.sum::<u64>(),
+            reserved: self.record.set_aside(),
+        }
     }
 }

@@ -34,7 +34,7 @@ impl VersionsApi for Control {
         let _turn = self.turn(&arn).await;
         let function = self.to_update(&arn, input.revision_id.as_deref())?;
         publishable(&function)?;
-        let current = present::sha256(function.record.intent.code);
+        let current = present::sha256(&function.record.intent.content);
         if let Some(given) = input.code_sha256.filter(|given| *given != current) {
             return Err(invalid(format!(
                 "CodeSHA256 ({given}) is different from current CodeSHA256 in $LATEST ({current}). Please try again with \
@@ -43,7 +43,7 @@ impl VersionsApi for Control {
         }
         let mut changes = function.changes();
         let function = if is_news(&function, &changes) {
-            let _room = self.room(&function.owner, function.record.intent.code_size)?;
+            let _room = self.room(&function.owner, function.record.intent.content.code_size())?;
             publish(&mut changes, input.description, Readiness::Ready);
             if let Some(root) = &mut changes.root {
                 root.revision_id = revision();

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
-use hearth_model::{Functions, LookupError, Quotas, Version};
+use hearth_model::{Functions, LookupError, Program, Quotas, Version};
 use hearth_store::{Blobs, MemoryRecords};
 use hearth_wire_lambda::types::*;
 use hearth_wire_lambda::{
@@ -318,7 +318,8 @@ async fn functions_go_on_with_a_layer_version_that_was_deleted() {
     assert_eq!((status, text), (400, format!("Layer version {layer_arn} does not exist.")));
     let world = world.restarted().await;
     let function = world.control.find(&arn("f")).ok().unwrap().primary;
-    assert!(world.blobs.list().await.unwrap().contains(&function.layers[0].into()));
+    let Program::Zip(zip) = &function.program else { panic!("it is of a zip") };
+    assert!(world.blobs.list().await.unwrap().contains(&zip.layers[0].into()));
     assert_eq!(world.layer("l", "PK-layer").await.ok().unwrap().version, Some(2));
     world.delete("f").await.ok().unwrap();
     let delete = DeleteLayerVersionRequest { layer_name: named("l"), version_number: Some(2) };

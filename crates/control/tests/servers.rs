@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hearth_model::{BoxFuture, Functions, Qualifier};
+use hearth_model::{BoxFuture, Functions, Program, Qualifier};
 use hearth_store::{Change, Feed, Follower, MemoryBlobs, MemoryRecords, RecordsError};
 use hearth_wire_lambda::types::*;
 use hearth_wire_lambda::{AliasesApi, LayersApi, VersionsApi};
@@ -41,7 +41,11 @@ async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
 fn runs(world: &World, name: &str, qualifier: Option<&str>) -> Option<String> {
     let arn = arn(name).unqualified();
     let arn = qualifier.map_or(arn.clone(), |qualifier| arn.qualified(Qualifier::new(qualifier)));
-    world.control.find(&arn).ok().map(|target| target.primary.code.to_hex())
+    let found = world.control.find(&arn).ok()?;
+    match &found.primary.program {
+        Program::Zip(zip) => Some(zip.code.to_hex()),
+        Program::Image(_) => None,
+    }
 }
 
 async fn code_of(world: &World, name: &str) -> String {

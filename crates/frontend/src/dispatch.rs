@@ -2,7 +2,7 @@
 
 use http::header::{AUTHORIZATION, CONNECTION, HOST};
 use http::request;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use hearth_identity::{Caller, Identified, IdentifyError, Presented, identify};
@@ -63,8 +63,14 @@ pub async fn answer(
                 region: caller.region.to_string(),
                 ..LogsRequest::default()
             };
-            let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-            return stamped(operator::answer(&services.operator, path, query, request).await, &request_id);
+            let response = match head.method {
+                Method::GET | Method::HEAD => {
+                    let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+                    operator::answer(&services.operator, path, query, request).await
+                }
+                _ => change(services, inside, &head, body).await,
+            };
+            return stamped(response, &request_id);
         }
         Ok(caller) => serve(services, inside, &caller, &head, body, &request_id).await,
     };
@@ -89,6 +95,17 @@ fn one_host(head: &mut request::Parts) -> Result<(), TwoHosts> {
             Ok(())
         }
         _ => Ok(()),
+    }
+}
+
+/// What Hearth itself is to do otherwise: nothing for functions, whoever they say they are.
+async fn change(services: &Services, inside: Option<&Inside>, head: &request::Parts, body: Incoming) -> Response<Body> {
+    if inside.is_some() {
+        return operator::refused(403, "AccessDenied", "Functions change nothing here.");
+    }
+    match body::read(body, operator::CHANGE_MAX, body::Patience::Limited).await {
+        Ok(body) => operator::change(&services.operator, &head.method, head.uri.path(), &body).await,
+        Err(_) => operator::refused(400, "BadRequest", "The request is too long, or not whole."),
     }
 }
 

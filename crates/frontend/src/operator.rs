@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -28,8 +29,37 @@ pub trait Operator: Send + Sync + 'static {
     /// A function's log.
     async fn logs(&self, request: LogsRequest) -> Result<Lines, OperatorError>;
 
+    /// Changes what a runtime is made of: lines of progress, then one that says how it ended.
+    async fn change_runtime(&self, change: RuntimeChange) -> Result<Lines, OperatorError>;
+
     /// The package that a token of `Code.Location` leads to.
     async fn code(&self, token: &str) -> Result<Code, OperatorError>;
+}
+
+/// What is to become of a runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeChange {
+    /// It is made of an image.
+    Add {
+        runtime: String,
+        image: String,
+    },
+    /// It is made anew of what the name of its image means now.
+    Update {
+        runtime: String,
+    },
+    Remove {
+        runtime: String,
+    },
+}
+
+/// Longest request to change something, bytes.
+pub const CHANGE_MAX: usize = 64 * 1024;
+
+#[derive(Deserialize)]
+struct NewRuntime {
+    runtime: String,
+    image: String,
 }
 
 /// `functions/NAME/logs?since=&grep=&request=&follow=true`.
@@ -98,6 +128,33 @@ pub async fn answer(operator: &Arc<dyn Operator>, path: &str, query: &str, mut l
         },
         _ => not_found(path),
     }
+}
+
+/// Answers a request below `/_hearth/` that changes something.
+pub async fn change(operator: &Arc<dyn Operator>, method: &Method, path: &str, body: &[u8]) -> Response<Body> {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').skip(1).collect();
+    let plain = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let change = match (method, parts.as_slice()) {
+        (&Method::POST, ["v1", "runtimes"]) => match serde_json::from_slice(body) {
+            Ok(NewRuntime { runtime, image }) => RuntimeChange::Add { runtime, image },
+            Err(error) => {
+                let message = format!("The request is not {{\"runtime\", \"image\"}}: {error}.");
+                return failure(&OperatorError { status: 400, code: "BadRequest", message });
+            }
+        },
+        (&Method::POST, ["v1", "runtimes", runtime, "update"]) => RuntimeChange::Update { runtime: plain(runtime) },
+        (&Method::DELETE, ["v1", "runtimes", runtime]) => RuntimeChange::Remove { runtime: plain(runtime) },
+        _ => return not_found(path),
+    };
+    match operator.change_runtime(change).await {
+        Ok(lines) => pieces("application/x-ndjson", lines),
+        Err(error) => failure(&error),
+    }
+}
+
+/// A request that is refused as a whole.
+pub fn refused(status: u16, code: &'static str, message: &str) -> Response<Body> {
+    failure(&OperatorError { status, code, message: message.to_owned() })
 }
 
 fn not_found(path: &str) -> Response<Body> {

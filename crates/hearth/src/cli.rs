@@ -95,7 +95,7 @@ pub fn run(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Logs(command) => logs::run(global, &client, command).await,
             Command::List => list::run(global, &client).await,
             Command::Delete { name } => delete::run(global, &client, &name).await,
-            Command::Runtimes => runtimes::run(global, &client).await,
+            Command::Runtimes { command } => runtimes::run(global, &client, command.unwrap_or_default()).await,
             Command::Serve(_)
             | Command::Coverage { .. }
             | Command::Doctor(_)

@@ -239,7 +239,11 @@ impl Client {
 
     /// An answer to be read as it comes, for `--follow`.
     pub async fn stream(&self, path: &str) -> Result<Pieces, ClientError> {
-        let (response, connection) = self.open("lambda", Method::GET, path, &[], Bytes::new()).await?;
+        self.send_and_stream(Method::GET, path, Bytes::new()).await
+    }
+
+    pub async fn send_and_stream(&self, method: Method, path: &str, body: Bytes) -> Result<Pieces, ClientError> {
+        let (response, connection) = self.open("lambda", method, path, &[], body).await?;
         let (parts, body) = response.into_parts();
         if parts.status.is_success() {
             return Ok(Pieces { body, connection });

@@ -21,18 +21,18 @@ pub struct RuntimeRow {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub digest: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sdk: Option<String>,
 }
 
 pub fn runtimes(installed: Vec<InstalledRuntime>) -> Runtimes {
-    let row = |InstalledRuntime { runtime, version, source, digest, sdk }| RuntimeRow {
-        runtime: Runtime::as_str(runtime),
-        version,
-        source: Source::as_str(source),
-        digest,
-        sdk,
-    };
-    Runtimes { runtimes: installed.into_iter().map(row).collect() }
+    Runtimes { runtimes: installed.into_iter().map(runtime).collect() }
+}
+
+pub fn runtime(installed: InstalledRuntime) -> RuntimeRow {
+    let InstalledRuntime { runtime, version, source, digest, image, sdk } = installed;
+    RuntimeRow { runtime: Runtime::as_str(runtime), version, source: Source::as_str(source), digest, image, sdk }
 }
 
 #[derive(Serialize)]

@@ -162,6 +162,10 @@ settings! {
         "Runs a function whose runtime is not installed on the nearest one that is, and says so in its log.";
     runtimes_fetch: bool = "runtimes.fetch", Default::Text("true"),
         "Fetches from package registries what a runtime lacks.";
+    registries_credentials: Option<PathBuf> = "registries.credentials", Default::OfHost {
+        said: "none as root, else `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`",
+        find: |host| Ok(host.docker_credentials()),
+    }, "The file with names and passwords for registries of images, as `docker login` writes it; read for each image that is fetched. Credential helpers are not built.";
     iam_check_roles: bool = "iam.check_roles", Default::Text("false"),
         "Refuses a function whose role does not exist or cannot be assumed by Lambda, as AWS does.";
     auth_local_secret: LocalSecret = "auth.local_secret", Default::Text("test"),

@@ -1,4 +1,4 @@
-//! The room's front: implements the ports `Packages` and `Materials`.
+//! The room's front: implements the ports `Packages`, `ContainerImages` and `Materials`.
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File};
@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hearth_model::{
-    AdmitError, Admitted, BoxFuture, Checked, CodeHash, CodeTree, Family, Materials, MaterialsError, Package, Packages,
-    Pieces, Runtime, RuntimeTree,
+    AdmitError, Admitted, Architecture, BoxFuture, Checked, CodeHash, CodeTree, ContainerImages, Family, Image,
+    ImageError, ImageTree, Materials, MaterialsError, Package, Packages, Pieces, Root, Runtime, RuntimeTree,
 };
-use hearth_store::{Blobs, BlobsError, Draft, Naming};
+use hearth_store::{Blobs, BlobsError, Draft, Naming, Records, RecordsError};
 use rustix::fs::MemfdFlags;
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::added::{Added, AddedRuntimes};
 use crate::host::Closed;
 use crate::layers;
-use crate::runtimes::{self, Found, InstalledRuntime, Ready};
+use crate::oci::{self, Progress, Registries};
+use crate::runtimes::{self, Found, InstalledRuntime, Ready, RuntimeError};
 use crate::trees::{Tree, Trees};
 use crate::unpacker::{self, What};
 
@@ -36,6 +38,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const CODE_MAX: u64 = 20 << 30;
 /// Interpreters, SDKs and roots in the cache, bytes.
 const RUNTIMES_MAX: u64 = 8 << 30;
+/// Images and their layers in the cache, bytes. Those that functions lose here are fetched again when needed.
+const IMAGES_MAX: u64 = 40 << 30;
+/// Images that are fetched at one time.
+const PULLS: usize = 4;
 /// Packages that are read or unpacked at one time: each keeps a core busy.
 const WORKERS: usize = 4;
 
@@ -49,6 +55,22 @@ pub struct Config {
     pub closed: Closed,
     /// Fetch from registries what a runtime lacks: Node.js itself, boto3.
     pub fetch: bool,
+    /// Credentials for registries of images, as `docker login` writes them. The file need not be there.
+    pub registry_credentials: Option<PathBuf>,
+}
+
+#[derive(Clone)]
+pub struct Ports {
+    pub blobs: Arc<dyn Blobs>,
+    pub records: Arc<dyn Records>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot open the cache folder: {0}")]
+    Cache(#[from] io::Error),
+    #[error("cannot read which runtimes were added: {0}")]
+    Records(#[from] RecordsError),
 }
 
 /// A cheap handle.
@@ -57,39 +79,98 @@ pub struct Images {
     inner: Arc<Inner>,
 }
 
+/// A runtime, and the image that it is made of; `None`: the host's own.
+type MadeOf = (Runtime, Option<CodeHash>);
+
 struct Inner {
     config: Config,
     blobs: Arc<dyn Blobs>,
     code: Trees,
     runtimes: Trees,
+    images: Trees,
     found: Vec<Found>,
-    ready: Mutex<HashMap<Runtime, Arc<OnceCell<Ready>>>>,
+    added: AddedRuntimes,
+    registries: Arc<Registries>,
+    ready: Mutex<HashMap<MadeOf, Arc<OnceCell<Ready>>>>,
     workers: Semaphore,
+    pulls: Semaphore,
     /// A folder with nothing in it: all that a process sees which only checks a package.
     empty: Arc<File>,
 }
 
 impl Images {
-    /// Opens the cache and looks for runtimes on the host. Blocking; runs each interpreter that it finds once.
-    pub fn open(config: Config, blobs: Arc<dyn Blobs>) -> io::Result<Self> {
-        let code = Trees::open(&config.cache_dir.join("code"), CODE_MAX)?;
-        let runtimes = Trees::open(&config.cache_dir.join("runtimes"), RUNTIMES_MAX)?;
-        let found = runtimes::find(config.fetch, &config.closed);
-        let workers = Semaphore::new(WORKERS);
+    /// Opens the cache and looks for runtimes, which takes a moment: each interpreter of the host is run once.
+    pub async fn open(config: Config, ports: Ports) -> Result<Self, OpenError> {
+        let added = AddedRuntimes::open(ports.records).await?;
+        let opened = tokio::task::spawn_blocking(move || Self::begin(config, ports.blobs, added));
+        Ok(opened.await.unwrap_or_else(|e| Err(io::Error::other(e)))?)
+    }
+
+    fn begin(config: Config, blobs: Arc<dyn Blobs>, added: AddedRuntimes) -> io::Result<Self> {
         let empty = config.cache_dir.join("empty");
         DirBuilder::new().recursive(true).mode(0o500).create(&empty)?;
-        let empty = Arc::new(File::open(empty)?);
-        let inner = Inner { config, blobs, code, runtimes, found, ready: Mutex::default(), workers, empty };
+        let inner = Inner {
+            code: Trees::open(&config.cache_dir.join("code"), CODE_MAX)?,
+            runtimes: Trees::open(&config.cache_dir.join("runtimes"), RUNTIMES_MAX)?,
+            images: Trees::open(&config.cache_dir.join("images"), IMAGES_MAX)?,
+            found: runtimes::find(config.fetch, &config.closed),
+            added,
+            registries: Arc::new(Registries::new(config.registry_credentials.clone())),
+            ready: Mutex::default(),
+            workers: Semaphore::new(WORKERS),
+            pulls: Semaphore::new(PULLS),
+            empty: Arc::new(File::open(empty)?),
+            blobs,
+            config,
+        };
         Ok(Images { inner: Arc::new(inner) })
     }
 
     /// What can run here, newest first within a family.
     pub fn installed(&self) -> Vec<InstalledRuntime> {
+        let added = self.inner.added.all();
         let describe = |found: &Found| {
-            let cell = self.inner.cell(found.runtime);
+            let cell = self.inner.cell(found.runtime, None);
             found.describe(cell.get().and_then(|ready| ready.sdk.clone()))
         };
-        self.inner.found.iter().map(describe).collect()
+        let hosts = self.inner.found.iter().filter(|found| !added.iter().any(|(runtime, _)| *runtime == found.runtime));
+        let mut all: Vec<_> = hosts.map(describe).collect();
+        all.extend(added.iter().map(|(runtime, added)| runtimes::describe_added(*runtime, &added.image)));
+        runtimes::sort(&mut all, |installed| installed.runtime);
+        all
+    }
+
+    /// Makes a runtime of what an image's name means now, in place of what it was made of before.
+    pub async fn add(
+        &self,
+        runtime: Runtime,
+        uri: String,
+        progress: Arc<Progress>,
+    ) -> Result<InstalledRuntime, RuntimeError> {
+        let architecture = Architecture::of_host().ok_or(RuntimeError::OtherHost)?;
+        let image = Arc::new(oci::resolve(&self.inner.registries, &uri, architecture).await?);
+        let tree = self.inner.pull(image.clone(), progress).await?;
+        runtimes::require_bootstrap(runtime, &image, &tree.path)?;
+        let before = self.inner.added.get(runtime);
+        self.inner.added.put(runtime, Some(Added { image: image.clone() })).await?;
+        self.inner.forget(runtime, before.filter(|before| before.image.digest != image.digest));
+        tracing::info!(%runtime, image = image.resolved_uri(), "a runtime was added");
+        Ok(runtimes::describe_added(runtime, &image))
+    }
+
+    /// The same for a runtime that was added, with the name that it was added by.
+    pub async fn update(&self, runtime: Runtime, progress: Arc<Progress>) -> Result<InstalledRuntime, RuntimeError> {
+        let added = self.inner.added.get(runtime).ok_or(RuntimeError::NotAdded(runtime))?;
+        self.add(runtime, added.image.uri.clone(), progress).await
+    }
+
+    /// Environments that run go on; what comes next finds the host's own runtime, or none.
+    pub async fn remove(&self, runtime: Runtime) -> Result<(), RuntimeError> {
+        let added = self.inner.added.get(runtime).ok_or(RuntimeError::NotAdded(runtime))?;
+        self.inner.added.put(runtime, None).await?;
+        self.inner.forget(runtime, Some(added));
+        tracing::info!(%runtime, "a runtime was removed");
+        Ok(())
     }
 
     /// Makes runtimes ready ahead of need, one after another: those that lie open on the host, and the newest of each
@@ -100,7 +181,8 @@ impl Images {
             self.inner.found.iter().find(|other| other.runtime.family() == found.runtime.family()).map(|f| f.runtime)
                 == Some(found.runtime)
         };
-        for found in at_hand.into_iter().chain(others.into_iter().filter(is_newest)) {
+        let is_used = |found: &&Found| self.inner.added.get(found.runtime).is_none();
+        for found in at_hand.into_iter().chain(others.into_iter().filter(is_newest)).filter(is_used) {
             if let Err(error) = self.inner.ready(found).await {
                 tracing::warn!(runtime = %found.runtime, %error, "a runtime could not be made ready");
             }
@@ -109,28 +191,65 @@ impl Images {
 }
 
 impl Inner {
-    fn find(&self, asked: Runtime) -> Result<&Found, MaterialsError> {
-        let same = self.found.iter().find(|found| found.runtime == asked);
+    /// The runtime itself, or the nearest where that is allowed.
+    async fn runtime(&self, asked: Runtime) -> Result<Arc<RuntimeTree>, MaterialsError> {
+        if let Some(ready) = self.installed(asked).await {
+            return ready;
+        }
         let nearest = || {
             if !self.config.substitute || asked.family() == Family::Provided {
                 return None;
             }
-            let family = self.found.iter().filter(|found| found.runtime.family() == asked.family());
-            family.min_by_key(|found| distance(found.runtime, asked))
+            let family = self.found.iter().map(|found| found.runtime).filter(|known| known.family() == asked.family());
+            family.chain(self.added.of_family(asked.family())).min_by_key(|known| distance(*known, asked))
         };
-        let found = same.or_else(nearest).ok_or(MaterialsError::RuntimeMissing(asked))?;
-        if found.runtime != asked {
-            tracing::warn!(%asked, running = %found.runtime, "a runtime is substituted");
-        }
-        Ok(found)
+        let running = nearest().ok_or(MaterialsError::RuntimeMissing(asked))?;
+        tracing::warn!(%asked, %running, "a runtime is substituted");
+        self.installed(running).await.unwrap_or(Err(MaterialsError::RuntimeMissing(asked)))
     }
 
-    fn cell(&self, runtime: Runtime) -> Arc<OnceCell<Ready>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).entry(runtime).or_default().clone()
+    /// What was added counts before what the host has.
+    async fn installed(&self, runtime: Runtime) -> Option<Result<Arc<RuntimeTree>, MaterialsError>> {
+        if let Some(added) = self.added.get(runtime) {
+            return Some(self.ready_added(runtime, added.image).await);
+        }
+        let found = self.found.iter().find(|found| found.runtime == runtime)?;
+        Some(self.ready(found).await)
+    }
+
+    fn cell(&self, runtime: Runtime, image: Option<CodeHash>) -> Arc<OnceCell<Ready>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).entry((runtime, image)).or_default().clone()
+    }
+
+    /// Its tree may go from the cache when nobody uses it any more.
+    fn forget(&self, runtime: Runtime, added: Option<Added>) {
+        let Some(added) = added else { return };
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).remove(&(runtime, Some(added.image.digest)));
+    }
+
+    async fn ready_added(&self, runtime: Runtime, image: Arc<Image>) -> Result<Arc<RuntimeTree>, MaterialsError> {
+        let cell = self.cell(runtime, Some(image.digest));
+        let made = cell.get_or_try_init(|| async {
+            let tree = self.pull(image.clone(), Arc::default()).await?;
+            Ok::<_, MaterialsError>(runtimes::of_image(runtime, &image, tree))
+        });
+        Ok(made.await?.tree.clone())
+    }
+
+    /// The tree of an image, fetched where it is not in the cache.
+    async fn pull(&self, image: Arc<Image>, progress: Arc<Progress>) -> Result<Tree, ImageError> {
+        if let Some(tree) = self.images.held(&oci::tree_name(&image.layers)) {
+            return Ok(tree);
+        }
+        let failed = |reason: String| ImageError::Unavailable { uri: image.uri.clone(), reason };
+        let _turn = self.pulls.acquire().await.map_err(|e| failed(e.to_string()))?;
+        let (trees, registries, fetched) = (self.images.clone(), self.registries.clone(), image.clone());
+        let pulled = tokio::task::spawn_blocking(move || oci::pull(&trees, &registries, &fetched, &progress));
+        pulled.await.map_err(|e| failed(e.to_string()))?
     }
 
     async fn ready(&self, found: &Found) -> Result<Arc<RuntimeTree>, MaterialsError> {
-        let cell = self.cell(found.runtime);
+        let cell = self.cell(found.runtime, None);
         let made = cell.get_or_try_init(|| async {
             let (found, trees, fetch) = (found.clone(), self.runtimes.clone(), self.config.fetch);
             let runtime = found.runtime;
@@ -327,6 +446,24 @@ impl Materials for Images {
     }
 
     fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
-        Box::pin(async move { self.inner.ready(self.inner.find(runtime)?).await })
+        Box::pin(self.inner.runtime(runtime))
+    }
+
+    fn image(&self, image: Arc<Image>) -> BoxFuture<'_, Result<ImageTree, MaterialsError>> {
+        Box::pin(async move {
+            let tree = self.inner.pull(image, Arc::default()).await?;
+            let root = Root { skeleton: tree.path, binds: Vec::new(), whole: true };
+            Ok(ImageTree { root: Arc::new(root), lease: tree.lease })
+        })
+    }
+}
+
+impl ContainerImages for Images {
+    fn resolve(&self, uri: String, architecture: Architecture) -> BoxFuture<'_, Result<Image, ImageError>> {
+        Box::pin(async move { oci::resolve(&self.inner.registries, &uri, architecture).await })
+    }
+
+    fn fetch(&self, image: Arc<Image>) -> BoxFuture<'_, Result<(), ImageError>> {
+        Box::pin(async move { self.inner.pull(image, Arc::default()).await.map(drop) })
     }
 }

@@ -18,10 +18,21 @@ pub fn name(layers: &[CodeHash]) -> String {
 
 /// Lays trees one over another in an empty folder.
 pub fn merge(layers: &[PathBuf], folder: &Path) -> io::Result<()> {
-    layers.iter().try_for_each(|layer| lay(layer, folder))
+    layers.iter().try_for_each(|layer| lay(layer, folder, &|_, _| Ok(None)))
 }
 
-fn lay(from: &Path, to: &Path) -> io::Result<()> {
+/// Where a folder is to be laid that meets a link: its path, and the folder that is laid. `None`: in the link's place.
+pub type Through<'a> = dyn Fn(&Path, &Path) -> io::Result<Option<PathBuf>> + 'a;
+
+/// Most folders below one another, with those that the cache lies in: each is a step of recursion, here and where a tree
+/// is removed.
+const DEPTH_MAX: usize = 300;
+
+/// Lays one tree over another.
+pub fn lay(from: &Path, to: &Path, through: &Through<'_>) -> io::Result<()> {
+    if to.components().count() > DEPTH_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its folders lie too deep in one another"));
+    }
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (kind, source, target) = (entry.file_type()?, entry.path(), to.join(entry.file_name()));
@@ -31,15 +42,19 @@ fn lay(from: &Path, to: &Path) -> io::Result<()> {
             Err(e) => return Err(e),
         };
         if kind.is_dir() {
+            let mut place = target;
             match beneath {
                 Some(found) if found.is_dir() => {}
-                Some(_) => {
-                    fs::remove_file(&target)?;
-                    fs::create_dir(&target)?;
-                }
-                None => fs::create_dir(&target)?,
+                Some(found) => match through(&place, &source)?.filter(|_| found.is_symlink()) {
+                    Some(behind) => place = behind,
+                    None => {
+                        fs::remove_file(&place)?;
+                        fs::create_dir(&place)?;
+                    }
+                },
+                None => fs::create_dir(&place)?,
             }
-            lay(&source, &target)?;
+            lay(&source, &place, through)?;
             continue;
         }
         match beneath {

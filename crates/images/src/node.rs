@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use hearth_model::Runtime;
+use hearth_model::{Runtime, RuntimeEntry};
 
 use crate::fetch;
 use crate::host::Interpreter;
@@ -85,7 +85,7 @@ pub fn add(skeleton: &mut Skeleton<'_>, trees: &Trees, runtime: Runtime, node: &
         "/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules:/var/runtime:/var/task"
     );
     Ok(Entry {
-        command: ["/var/lang/bin/node", "/var/runtime/bootstrap.cjs"].map(str::to_owned).into(),
+        start: RuntimeEntry::Hearths(["/var/lang/bin/node", "/var/runtime/bootstrap.cjs"].map(str::to_owned).into()),
         variables: vec![("NODE_PATH", path)],
         version: format!("nodejs:{}", node.version()),
         leases,

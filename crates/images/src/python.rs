@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hearth_model::Runtime;
+use hearth_model::{Runtime, RuntimeEntry};
 
 use crate::copy::{copy_tree, link_tree};
 use crate::host::Interpreter;
@@ -73,7 +73,7 @@ pub fn add<'a>(
         skeleton.finish(fact, |root| link_tree(&sdk.path, &root.join("var/runtime")));
     }
     Ok(Entry {
-        command: vec![format!("/var/lang/bin/{name}"), "/var/runtime/bootstrap.py".to_owned()],
+        start: RuntimeEntry::Hearths(vec![format!("/var/lang/bin/{name}"), "/var/runtime/bootstrap.py".to_owned()]),
         variables: vec![
             ("PYTHONPATH", "/var/runtime".to_owned()),
             ("LC_CTYPE", "C.UTF-8".to_owned()),

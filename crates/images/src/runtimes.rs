@@ -1,16 +1,19 @@
 //! Runtimes that can run here, and how each becomes a tree (decision 13): interpreters of the host or of packages with
-//! Hearth's bootstraps, and packages that bring a bootstrap themselves.
+//! Hearth's bootstraps, images with their own, and packages that bring a bootstrap themselves.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
-use hearth_model::{CodeHash, Family, RUNTIMES, Runtime, RuntimeTree};
+use hearth_model::{CodeHash, Family, Image, ImageError, RUNTIMES, Root, Runtime, RuntimeEntry, RuntimeTree};
+use hearth_store::RecordsError;
 use sha2::{Digest, Sha256};
 
 use crate::host::{self, Closed, Interpreter};
 use crate::node::{self, Node};
 use crate::skeleton::Skeleton;
-use crate::trees::{Lease, Trees};
+use crate::trees::{Lease, Tree, Trees};
 use crate::{fetch, python, sdk};
 
 /// Where a runtime comes from.
@@ -20,6 +23,8 @@ pub enum Source {
     Host,
     /// A package of a registry, fetched when it is needed first.
     Package,
+    /// An image, with its own bootstrap.
+    Oci,
     /// The function's package brings it.
     Custom,
 }
@@ -30,6 +35,7 @@ impl Source {
         match self {
             Source::Host => "host",
             Source::Package => "package",
+            Source::Oci => "oci",
             Source::Custom => "custom",
         }
     }
@@ -39,11 +45,13 @@ impl Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstalledRuntime {
     pub runtime: Runtime,
-    /// As the interpreter itself says: `3.11.2`. Empty where the package brings it.
+    /// As the interpreter itself says: `3.11.2`. Empty where package or image bring it.
     pub version: String,
     pub source: Source,
-    /// Hexadecimal SHA-256 of what makes it: interpreter and bootstrap.
+    /// Hexadecimal SHA-256 of what makes it: interpreter and bootstrap, or the image's manifest.
     pub digest: String,
+    /// The name of the image.
+    pub image: Option<String>,
     /// The AWS SDK that functions find: `boto3 1.44.8`. Known once the runtime was made ready.
     pub sdk: Option<String>,
 }
@@ -71,7 +79,7 @@ pub struct Ready {
 
 /// What a family adds to a root.
 pub struct Entry {
-    pub command: Vec<String>,
+    pub start: RuntimeEntry,
     pub variables: Vec<(&'static str, String)>,
     pub version: String,
     pub leases: Vec<Arc<Lease>>,
@@ -94,7 +102,7 @@ pub fn find(fetch: bool, closed: &Closed) -> Vec<Found> {
     if fetch && !found.iter().any(|found| found.runtime.family() == Family::NodeJs) {
         found.extend(fetch::NODE.and_then(packaged));
     }
-    found.sort_by_key(|found| std::cmp::Reverse(RUNTIMES.iter().position(|known| *known == found.runtime.as_str())));
+    sort(&mut found, |found| found.runtime);
     for name in ["provided.al2023", "provided.al2"] {
         found.extend(Runtime::parse(name).ok().map(|runtime| Found { runtime, kind: Kind::Custom }));
     }
@@ -125,7 +133,7 @@ impl Found {
             Kind::Node(node @ Node::Package(_)) => (node.version().to_owned(), Source::Package),
             Kind::Custom => (String::new(), Source::Custom),
         };
-        InstalledRuntime { runtime: self.runtime, version, source, digest: self.digest(), sdk }
+        InstalledRuntime { runtime: self.runtime, version, source, digest: self.digest(), image: None, sdk }
     }
 
     fn digest(&self) -> String {
@@ -157,7 +165,7 @@ impl Found {
         let tree = RuntimeTree {
             runtime: self.runtime,
             root: Arc::new(made.root),
-            command: entry.command,
+            entry: entry.start,
             variables,
             version_digest: hash(self.runtime.as_str()),
             version: entry.version,
@@ -183,13 +191,84 @@ impl Found {
     }
 }
 
-fn custom(runtime: Runtime) -> Entry {
-    Entry {
-        command: Vec::new(),
-        variables: Vec::new(),
-        version: runtime.as_str().replacen('.', ":", 1),
-        leases: Vec::new(),
+/// Newest first within a family; families as AWS lists them, backwards. Custom runtimes come last.
+pub fn sort<T>(all: &mut [T], of: impl Fn(&T) -> Runtime) {
+    all.sort_by_key(|one| {
+        let place = RUNTIMES.iter().position(|known| *known == of(one).as_str());
+        (of(one).family() == Family::Provided, std::cmp::Reverse(place))
+    });
+}
+
+/// The program that a runtime's image must have, inside it.
+const BOOTSTRAP: &str = "var/runtime/bootstrap";
+
+/// Why a runtime was not added, updated or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error("{image} is no image of a runtime: it has no program at /{BOOTSTRAP}")]
+    NoBootstrap { image: String },
+    #[error("no runtime has an architecture such as this host's")]
+    OtherHost,
+    #[error("{0} was not added from an image")]
+    NotAdded(Runtime),
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+}
+
+/// Whether an image can be the runtime: a custom one is a system without a bootstrap, which packages bring.
+pub fn require_bootstrap(runtime: Runtime, image: &Image, tree: &Path) -> Result<(), RuntimeError> {
+    // A link may lead out of the tree here, and is none of AWS's.
+    let program = std::fs::symlink_metadata(tree.join(BOOTSTRAP));
+    let is_program = program.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    if runtime.family() == Family::Provided || is_program {
+        Ok(())
+    } else {
+        Err(RuntimeError::NoBootstrap { image: image.uri.clone() })
     }
+}
+
+pub fn describe_added(runtime: Runtime, image: &Image) -> InstalledRuntime {
+    InstalledRuntime {
+        runtime,
+        version: String::new(),
+        source: Source::Oci,
+        digest: image.digest.to_hex(),
+        image: Some(image.uri.clone()),
+        sdk: None,
+    }
+}
+
+/// A runtime whose root and bootstrap are an image's.
+pub fn of_image(runtime: Runtime, image: &Image, tree: Tree) -> Ready {
+    let entry = match runtime.family() {
+        Family::Provided => RuntimeEntry::OfPackage,
+        _ => RuntimeEntry::Own(vec![format!("/{BOOTSTRAP}")]),
+    };
+    let variables = image.process.environment.iter();
+    let made = RuntimeTree {
+        runtime,
+        root: Arc::new(Root { skeleton: tree.path, binds: Vec::new(), whole: true }),
+        entry,
+        variables: variables.map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect(),
+        version: named(runtime),
+        version_digest: image.digest.to_hex(),
+    };
+    Ready { tree: Arc::new(made), sdk: None, _leases: vec![tree.lease] }
+}
+
+/// `python:3.12` of `python3.12`.
+fn named(runtime: Runtime) -> String {
+    let text = runtime.as_str();
+    match (runtime.language_version(), text.find(|c: char| c.is_ascii_digit())) {
+        (Some(version), Some(digits)) => format!("{}:{version}", &text[..digits]),
+        _ => text.replacen('.', ":", 1),
+    }
+}
+
+fn custom(runtime: Runtime) -> Entry {
+    Entry { start: RuntimeEntry::OfPackage, variables: Vec::new(), version: named(runtime), leases: Vec::new() }
 }
 
 /// Hexadecimal SHA-256.

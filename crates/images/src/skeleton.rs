@@ -39,13 +39,17 @@ const FOLDERS: &[&str] = &[
 const FILES: &[(&str, &str)] = &[
     ("etc/passwd", "root:x:0:0:root:/root:/sbin/nologin\nsbx_user1051:x:1051:1051::/home/sbx_user1051:/sbin/nologin\n"),
     ("etc/group", "root:x:0:\nsbx_user1051:x:1051:\n"),
-    ("etc/hosts", "127.0.0.1 localhost localhost.localdomain sandbox sandbox.localdomain\n"),
-    ("etc/resolv.conf", ""),
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
     (
         "etc/os-release",
         "NAME=\"Amazon Linux\"\nVERSION=\"2023\"\nID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\n",
     ),
+];
+
+/// What every root says of the network, whoever made the rest of it.
+pub const NETWORK: &[(&str, &str)] = &[
+    ("etc/hosts", "127.0.0.1 localhost localhost.localdomain sandbox sandbox.localdomain\n"),
+    ("etc/resolv.conf", ""),
 ];
 
 const LINKS: &[(&str, &str)] = &[
@@ -96,7 +100,7 @@ impl<'a> Skeleton<'a> {
     pub fn new() -> Self {
         let file = |(path, text): &(&str, &str)| (PathBuf::from(path), text.as_bytes().to_vec());
         let mut skeleton = Skeleton {
-            files: FILES.iter().map(file).collect(),
+            files: FILES.iter().chain(NETWORK).map(file).collect(),
             links: BTreeMap::new(),
             binds: Vec::new(),
             facts: Vec::new(),
@@ -165,7 +169,7 @@ impl<'a> Skeleton<'a> {
         let name = self.name();
         let binds = self.binds.clone();
         let tree = trees.make(&name, |folder| self.fill(folder))?;
-        Ok(Made { root: Root { skeleton: tree.path, binds }, leases: vec![programs.lease, tree.lease] })
+        Ok(Made { root: Root { skeleton: tree.path, binds, whole: false }, leases: vec![programs.lease, tree.lease] })
     }
 
     fn name(&self) -> String {

@@ -5,14 +5,20 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use hearth_model::Packing;
 use hearth_sandbox::errand::{self, Errand, Given};
 
+use crate::oci::layer;
 use crate::package;
 
+/// What is read at once of the input, bytes.
+const BUFFER: usize = 64 * 1024;
 /// Name under which the re-executed binary knows its role.
 const ROLE: &str = "hearth-unpacker";
 /// CPU time of one package. The largest takes some seconds.
 const TIME_MAX: Duration = Duration::from_secs(60);
+/// CPU time of one layer, which may be forty times as large.
+const LAYER_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// What became of a package.
 #[derive(Debug, thiserror::Error)]
@@ -32,11 +38,42 @@ impl From<io::Error> for Error {
     }
 }
 
-/// What is to be done with a zip.
+/// What is to be done with the input.
 #[derive(Clone, Copy)]
 pub enum What {
+    /// Look into a zip.
     Check,
+    /// Unpack a zip.
     Unpack,
+    /// Unpack a layer of an image.
+    Layer(Packing),
+}
+
+impl What {
+    const ALL: [What; 5] = [
+        What::Check,
+        What::Unpack,
+        What::Layer(Packing::Plain),
+        What::Layer(Packing::Gzip),
+        What::Layer(Packing::Zstd),
+    ];
+
+    fn verb(self) -> &'static str {
+        match self {
+            What::Check => "check",
+            What::Unpack => "unpack",
+            What::Layer(Packing::Plain) => "layer",
+            What::Layer(Packing::Gzip) => "layer-gzip",
+            What::Layer(Packing::Zstd) => "layer-zstd",
+        }
+    }
+
+    fn time_max(self) -> Duration {
+        match self {
+            What::Check | What::Unpack => TIME_MAX,
+            What::Layer(_) => LAYER_TIME_MAX,
+        }
+    }
 }
 
 /// Called early in `main`, while the process has one thread: when it was started to read a package, it does that and
@@ -45,16 +82,12 @@ pub fn main_if_asked() {
     errand::main_if_asked(ROLE, |given| reply(given).into_bytes());
 }
 
-/// Reads a zip to its end; answers the sum of its files' sizes. The folder is empty, and stays so when it is only
+/// Reads a package to its end; answers the sum of its files' sizes. The folder is empty, and stays so when it is only
 /// checked. What fails leaves a part behind, for the caller to remove. Blocking.
-pub fn read(what: What, zip: &File, folder: &File, limit: u64) -> Result<u64, Error> {
-    let verb = match what {
-        What::Check => "check",
-        What::Unpack => "unpack",
-    };
-    let argument = format!("{verb} {limit}");
-    let (input, folder) = (zip.as_fd(), folder.as_fd());
-    let errand = Errand { role: ROLE, argument: &argument, input, folder, file_max: limit + 1, time_max: TIME_MAX };
+pub fn read(what: What, packed: &File, folder: &File, limit: u64) -> Result<u64, Error> {
+    let argument = format!("{} {limit}", what.verb());
+    let (input, folder, time_max) = (packed.as_fd(), folder.as_fd(), what.time_max());
+    let errand = Errand { role: ROLE, argument: &argument, input, folder, file_max: limit + 1, time_max };
     match errand.run() {
         Ok(said) => understand(&String::from_utf8_lossy(&said), limit),
         Err(error) if error.is_of_the_input() => {
@@ -69,16 +102,41 @@ pub fn read(what: What, zip: &File, folder: &File, limit: u64) -> Result<u64, Er
 fn reply(Given { argument, input, folder }: Given) -> String {
     let Some((verb, limit)) = argument.split_once(' ') else { return String::new() };
     let limit = limit.parse().unwrap_or(0);
-    let zip = io::BufReader::new(input);
-    let done = match verb {
-        "check" => package::check(zip, limit),
-        _ => package::unpack(zip, folder.as_fd(), limit),
-    };
-    match done {
+    let Some(what) = What::ALL.into_iter().find(|what| what.verb() == verb) else { return String::new() };
+    let packed = io::BufReader::with_capacity(BUFFER, input);
+    match what {
+        What::Check => said(package::check(packed, limit)),
+        What::Unpack => said(package::unpack(packed, folder.as_fd(), limit)),
+        What::Layer(packing) => said(layer::unpack(packed, packing, folder.as_fd(), limit)),
+    }
+}
+
+fn said<E: Into<Error>>(done: Result<u64, E>) -> String {
+    match done.map_err(Into::into) {
         Ok(total) => format!("whole {total}"),
-        Err(package::Error::TooLarge { .. }) => "large ".to_owned(),
-        Err(package::Error::Io(error)) => format!("failed {error}"),
-        Err(refused) => format!("refused {refused}"),
+        Err(Error::TooLarge { .. }) => "large ".to_owned(),
+        Err(Error::Io(error)) => format!("failed {error}"),
+        Err(Error::Refused(reason)) => format!("refused {reason}"),
+    }
+}
+
+impl From<package::Error> for Error {
+    fn from(error: package::Error) -> Self {
+        match error {
+            package::Error::TooLarge { limit } => Error::TooLarge { limit },
+            package::Error::Io(error) => error.into(),
+            refused => Error::Refused(refused.to_string()),
+        }
+    }
+}
+
+impl From<layer::Error> for Error {
+    fn from(error: layer::Error) -> Self {
+        match error {
+            layer::Error::TooLarge { limit } => Error::TooLarge { limit },
+            layer::Error::Io(error) => error.into(),
+            refused => Error::Refused(refused.to_string()),
+        }
     }
 }
 

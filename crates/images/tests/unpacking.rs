@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_images::{Closed, Config, Images};
+use hearth_images::{Closed, Config, Images, Ports};
 use hearth_model::{AdmitError, CodeTree, Materials, Package, Packages};
-use hearth_store::{Blobs, Files};
+use hearth_store::{Blobs, Files, MemoryRecords};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -46,9 +46,11 @@ impl World {
             substitute: false,
             fetch: false,
             closed: Closed::default(),
+            registry_credentials: None,
         };
-        let images = Images::open(config, blobs.clone()).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let ports = Ports { blobs: blobs.clone(), records: Arc::new(MemoryRecords::default()) };
+        let images = runtime.block_on(Images::open(config, ports)).unwrap();
         World { images, blobs, folder, runtime }
     }
 

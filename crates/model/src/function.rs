@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{AccountId, FunctionArn, FunctionName, JsonLogs, LogGroup, Memory, Qualifier, Region, Runtime, Secret};
+use crate::{
+    AccountId, FunctionArn, FunctionName, Image, ImageOverrides, JsonLogs, LogGroup, Memory, Qualifier, Region,
+    Runtime, Secret,
+};
 
 /// SHA-256 of a package's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,15 +109,53 @@ pub struct VersionKey {
     pub generation: u64,
 }
 
-/// Everything needed to run one version of a function. Immutable; an update makes a new one.
-pub struct FunctionVersion {
-    pub key: VersionKey,
+/// What a version runs.
+#[derive(Clone)]
+pub enum Program {
+    /// A package on one of the host's runtimes.
+    Zip(ZipProgram),
+    /// An image, which brings all that it needs.
+    Image(ImageProgram),
+}
+
+#[derive(Clone)]
+pub struct ZipProgram {
     pub runtime: Runtime,
     /// Free text for `provided` runtimes, where it may be empty.
     pub handler: String,
     pub code: CodeHash,
     /// Packages that appear merged at `/opt`: later ones over earlier ones.
     pub layers: Vec<CodeHash>,
+}
+
+#[derive(Clone)]
+pub struct ImageProgram {
+    pub image: Arc<Image>,
+    pub overrides: ImageOverrides,
+}
+
+impl Program {
+    /// As extensions are told it; an image has none.
+    pub fn handler(&self) -> &str {
+        match self {
+            Program::Zip(zip) => &zip.handler,
+            Program::Image(_) => "",
+        }
+    }
+
+    /// Where code is told that its Runtime API is (spec 3.2).
+    pub fn runtime_api_address(&self) -> &'static str {
+        match self {
+            Program::Zip(zip) => zip.runtime.runtime_api_address(),
+            Program::Image(_) => "127.0.0.1:9001",
+        }
+    }
+}
+
+/// Everything needed to run one version of a function. Immutable; an update makes a new one.
+pub struct FunctionVersion {
+    pub key: VersionKey,
+    pub program: Program,
     pub architecture: Architecture,
     pub memory: Memory,
     pub timeout: Duration,
@@ -243,10 +284,12 @@ mod tests {
                 version: Version::Number(number),
                 generation: 1,
             },
-            runtime: Runtime::parse("provided.al2023").unwrap(),
-            handler: String::new(),
-            code: CodeHash([0; 32]),
-            layers: Vec::new(),
+            program: Program::Zip(ZipProgram {
+                runtime: Runtime::parse("provided.al2023").unwrap(),
+                handler: String::new(),
+                code: CodeHash([0; 32]),
+                layers: Vec::new(),
+            }),
             architecture: Architecture::X86_64,
             memory: Memory::mib(128),
             timeout: Duration::from_secs(3),

@@ -8,6 +8,7 @@ mod bucket;
 mod clock;
 mod function;
 mod id;
+mod image;
 mod invoke;
 mod limits;
 mod logs;
@@ -24,10 +25,11 @@ pub use arn::{FunctionArn, FunctionRef, RefError};
 pub use bucket::Bucket;
 pub use clock::{Clock, SystemClock};
 pub use function::{
-    Architecture, CodeHash, FunctionVersion, Functions, LookupError, Provision, Provisioned, Provisioning, Reservation,
-    Target, Version, VersionKey, draw,
+    Architecture, CodeHash, FunctionVersion, Functions, ImageProgram, LookupError, Program, Provision, Provisioned,
+    Provisioning, Reservation, Target, Version, VersionKey, ZipProgram, draw,
 };
 pub use id::{AccountId, FunctionName, LogStreamId, Qualifier, Region, RequestId};
+pub use image::{Image, ImageLayer, ImageOverrides, ImageProcess, Packing};
 pub use invoke::{
     Body, BodyError, BoxFuture, FunctionError, Head, Invocation, Invoke, InvokeError, Outcome, Response, ResponseMode,
     ThrottleReason, TooLarge,
@@ -35,11 +37,13 @@ pub use invoke::{
 pub use limits::{ASYNC_PAYLOAD_MAX, CLIENT_CONTEXT_MAX, Quotas, RESPONSE_PAYLOAD_MAX, STREAM_MAX, SYNC_PAYLOAD_MAX};
 pub use logs::{JsonLogs, LogEvent, LogGroup, LogLevel, LogStreamName};
 pub use materials::{
-    AdmitError, Admitted, Checked, CodeTree, Materials, MaterialsError, Package, Packages, Pieces, Root, RootBind,
-    RuntimeTree, StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages,
+    AdmitError, Admitted, Checked, CodeTree, ContainerImages, ImageError, ImageTree, Materials, MaterialsError,
+    Package, Packages, Pieces, Root, RootBind, RuntimeEntry, RuntimeTree, StoredPackage, StoredPackageError,
+    StoredPackageRef, StoredPackages,
 };
 pub use report::{
-    ErrorType, InitPhase, InitReport, InitStart, Initialization, PlatformRecord, Report, RuntimeDone, Span, Status,
+    ErrorType, InitPhase, InitReport, InitStart, Initialization, PlatformRecord, Report, RuntimeDone, RuntimeVersion,
+    Span, Status,
 };
 pub use resource::{LayerArn, ResourceArn};
 pub use runtime::{Family, RUNTIMES, Runtime, UnknownRuntime};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::{AccountId, BoxFuture, CodeHash, Region, Runtime};
+use crate::{AccountId, Architecture, BoxFuture, CodeHash, Image, Region, Runtime};
 
 /// A read-only directory that appears at `/var/task` or `/opt`. It stays on disk at least while the value lives.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct RootBind {
 pub struct Root {
     pub skeleton: PathBuf,
     pub binds: Vec<RootBind>,
+    /// It is a whole system, and cannot be lived in without being the root.
+    pub whole: bool,
 }
 
 /// A runtime that can run here: a directory tree and a bootstrap (decision 13).
@@ -38,14 +40,31 @@ pub struct Root {
 pub struct RuntimeTree {
     pub runtime: Runtime,
     pub root: Arc<Root>,
-    /// Program and arguments inside the root; empty for `provided`, whose entry is the package's `bootstrap`.
-    pub command: Vec<String>,
+    pub entry: RuntimeEntry,
     /// Variables that belong to this runtime (spec 3.2: `PYTHONPATH`, `NODE_PATH`, …).
     pub variables: Vec<(String, String)>,
     /// For INIT_START: `python:3.11.2`.
     pub version: String,
     /// For the ARN in INIT_START, as `RuntimeVersionArn` of a function's configuration has it.
     pub version_digest: String,
+}
+
+/// What is started first on a runtime. Commands are a program and its arguments, inside the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeEntry {
+    /// The package's `bootstrap` (`provided`).
+    OfPackage,
+    /// Hearth's bootstrap, which Hearth gives to a wrapper where a function asks for one (spec 3.1).
+    Hearths(Vec<String>),
+    /// The bootstrap that came with the runtime, which starts a wrapper itself.
+    Own(Vec<String>),
+}
+
+/// An image ready to be a root. It stays on disk at least while the value lives.
+#[derive(Clone, Debug)]
+pub struct ImageTree {
+    pub root: Arc<Root>,
+    pub lease: Arc<dyn std::any::Any + Send + Sync>,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -56,6 +75,31 @@ pub enum MaterialsError {
     Code { code: CodeHash, reason: Arc<str> },
     #[error("runtime {runtime} cannot be made ready: {reason}")]
     Runtime { runtime: Runtime, reason: Arc<str> },
+    #[error(transparent)]
+    Image(#[from] ImageError),
+}
+
+/// What keeps an image from being used. The texts are for its user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// Its name is none, or names no registry.
+    #[error("{uri:?} names no image: {reason}")]
+    Name { uri: String, reason: &'static str },
+    #[error("there is no image {uri}")]
+    Missing { uri: String },
+    #[error("{uri} must not be read: {reason}")]
+    Denied { uri: String, reason: String },
+    /// It is there, but nothing that can run here.
+    #[error("{uri} cannot be used: {reason}")]
+    Unsupported { uri: String, reason: String },
+    /// It is not what its digests say, or not well-formed.
+    #[error("{uri} is damaged: {reason}")]
+    Damaged { uri: String, reason: String },
+    #[error("the files of {uri} are larger than {limit} bytes")]
+    TooLarge { uri: String, limit: u64 },
+    /// The registry, the network or the disk: it may work later.
+    #[error("{uri} cannot be fetched: {reason}")]
+    Unavailable { uri: String, reason: String },
 }
 
 /// Trees ready to mount. Calls are cheap when the tree is already there.
@@ -67,6 +111,18 @@ pub trait Materials: Send + Sync + 'static {
 
     /// The tree for `runtime`, or with `runtimes.substitute` the nearest installed one.
     fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>>;
+
+    /// The tree of an image; fetched again where the cache has lost it.
+    fn image(&self, image: Arc<Image>) -> BoxFuture<'_, Result<ImageTree, MaterialsError>>;
+}
+
+/// Images on their way in.
+pub trait ContainerImages: Send + Sync + 'static {
+    /// What a name means now, for an architecture: reads the manifest, and no layer.
+    fn resolve(&self, uri: String, architecture: Architecture) -> BoxFuture<'_, Result<Image, ImageError>>;
+
+    /// Makes the tree, so that the first invocation finds it.
+    fn fetch(&self, image: Arc<Image>) -> BoxFuture<'_, Result<(), ImageError>>;
 }
 
 /// A package that was looked into.

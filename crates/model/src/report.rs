@@ -36,6 +36,7 @@ impl ErrorType {
     pub const RUNTIME_UNKNOWN: ErrorType = ErrorType(Cow::Borrowed("Runtime.Unknown"));
     pub const OUT_OF_MEMORY: ErrorType = ErrorType(Cow::Borrowed("Runtime.OutOfMemory"));
     pub const INVALID_ENTRYPOINT: ErrorType = ErrorType(Cow::Borrowed("Runtime.InvalidEntrypoint"));
+    pub const INVALID_WORKING_DIRECTORY: ErrorType = ErrorType(Cow::Borrowed("Runtime.InvalidWorkingDir"));
     pub const TRUNCATED_RESPONSE: ErrorType = ErrorType(Cow::Borrowed("Runtime.TruncatedResponse"));
     pub const INVALID_RESPONSE_MODE: ErrorType = ErrorType(Cow::Borrowed("Runtime.InvalidResponseModeHeader"));
     pub const RESPONSE_TOO_LARGE: ErrorType = ErrorType(Cow::Borrowed("Function.ResponseSizeTooLarge"));
@@ -141,9 +142,8 @@ impl InitPhase {
 pub struct InitStart {
     pub initialization: Initialization,
     pub phase: InitPhase,
-    /// Such as `python:3.11.2`.
-    pub runtime_version: String,
-    pub runtime_version_arn: String,
+    /// An image has none.
+    pub runtime_version: Option<RuntimeVersion>,
     pub function_name: String,
     pub function_version: String,
     /// Unqualified.
@@ -151,6 +151,14 @@ pub struct InitStart {
     /// Name of the log stream.
     pub instance: String,
     pub memory: Memory,
+}
+
+/// Which runtime it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeVersion {
+    /// Such as `python:3.11.2`.
+    pub name: String,
+    pub arn: String,
 }
 
 /// A part of an invocation's time.

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 use std::time::SystemTime;
 
-use hearth_model::{InitReport, Millis, PlatformRecord, Report, Source, Status};
+use hearth_model::{InitReport, Millis, PlatformRecord, Report, RuntimeVersion, Source, Status};
 
 /// One event's line, without a newline at its end; `None` for what has none.
 pub fn render(record: &PlatformRecord) -> Option<String> {
     Some(match record {
         PlatformRecord::InitStart(start) => {
-            let (version, arn) = (&start.runtime_version, &start.runtime_version_arn);
-            format!("INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}")
+            let RuntimeVersion { name, arn } = start.runtime_version.as_ref()?;
+            format!("INIT_START Runtime Version: {name}\tRuntime Version ARN: {arn}")
         }
         PlatformRecord::Extension { name, state, events, error_type } => {
             let mut line = format!("EXTENSION\tName: {name}\tState: {state}\tEvents: [{}]", events.join(", "));

@@ -83,8 +83,8 @@ fn of_telemetry(record: &PlatformRecord) -> Option<(&'static str, Value)> {
             json!({
                 "initializationType": start.initialization.as_str(),
                 "phase": start.phase.as_str(),
-                "runtimeVersion": start.runtime_version,
-                "runtimeVersionArn": start.runtime_version_arn,
+                "runtimeVersion": start.runtime_version.as_ref().map(|version| &version.name),
+                "runtimeVersionArn": start.runtime_version.as_ref().map(|version| &version.arn),
                 "functionName": start.function_name,
                 "functionVersion": start.function_version,
                 "functionArn": start.function_arn,

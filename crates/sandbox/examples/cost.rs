@@ -117,7 +117,8 @@ fn class(folder: &Path) -> Result<Class> {
     }
     let bind = |name: &str| RootBind { source: Path::new("/").join(name), target: name.into() };
     let binds = ["bin", "lib", "lib64", "usr"].map(bind).into();
-    Ok(Class { root: Arc::new(Root { skeleton, binds }), ephemeral_storage: Memory::mib(512), listeners: Vec::new() })
+    let root = Arc::new(Root { skeleton, binds, whole: false });
+    Ok(Class { root, ephemeral_storage: Memory::mib(512), listeners: Vec::new() })
 }
 
 /// The program as it starts without a sandbox.
@@ -154,7 +155,7 @@ impl Variant {
 
     async fn bind(&self, prepared: Box<dyn Prepared>) -> Result<Box<dyn Sandbox>> {
         let code = CodeTree { path: self.code.clone(), lease: Arc::new(()) };
-        Ok(prepared.bind(Identity { memory: Memory::mib(1769), code, opt: None }).await?)
+        Ok(prepared.bind(Identity { memory: Memory::mib(1769), code: Some(code), opt: None }).await?)
     }
 
     /// From nothing to the program's first words.

@@ -121,6 +121,7 @@ mod tests {
         let root = Root {
             skeleton: "/cache/root".into(),
             binds: vec![bind("/usr/bin/python3.11", "var/lang/bin/python3.11"), bind("/usr/lib64", "usr/lib64")],
+            whole: false,
         };
         let places = Places { root: Arc::new(root), code: "/cache/code".into(), scratch: "/data/scratch/1".into() };
         for (inside, host) in [

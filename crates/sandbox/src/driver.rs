@@ -21,8 +21,8 @@ pub struct Class {
 #[derive(Clone)]
 pub struct Identity {
     pub memory: Memory,
-    /// Appears at `/var/task`, read-only.
-    pub code: CodeTree,
+    /// Appears at `/var/task`, read-only; what the root has there, when there is none.
+    pub code: Option<CodeTree>,
     /// Appears at `/opt`, read-only.
     pub opt: Option<CodeTree>,
 }

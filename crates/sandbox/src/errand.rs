@@ -38,7 +38,7 @@ const REPLY_MAX: u64 = 64 * 1024;
 #[rustfmt::skip]
 const ALLOWED: &[c_long] = &[
     SYS_read, SYS_pread64, SYS_readv, SYS_write, SYS_writev, SYS_lseek, SYS_close, SYS_fstat, SYS_statx, SYS_fcntl,
-    SYS_openat2, SYS_mkdirat, SYS_symlinkat, SYS_fchmod, SYS_utimensat,
+    SYS_openat2, SYS_mkdirat, SYS_symlinkat, SYS_linkat, SYS_unlinkat, SYS_fchmod, SYS_utimensat,
     SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_futex, SYS_getrandom, SYS_clock_gettime,
     SYS_sigaltstack, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_yield, SYS_exit, SYS_exit_group,
 ];

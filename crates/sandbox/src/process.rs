@@ -42,6 +42,9 @@ pub struct ProcessDriver {
     shared: Arc<Shared>,
 }
 
+/// A root, and the inode of its folder: a tree that the cache lost and has again is another one.
+type Composed = (Arc<Root>, u64);
+
 struct Shared {
     launcher: Launcher,
     isolation: Isolation,
@@ -50,7 +53,7 @@ struct Shared {
     scratch: Scratch,
     next: AtomicU64,
     /// Numbers of the roots that the launcher has composed.
-    roots: Mutex<HashMap<Arc<Root>, Arc<OnceCell<u32>>>>,
+    roots: Mutex<HashMap<Composed, Arc<OnceCell<u32>>>>,
     runtime: tokio::runtime::Handle,
     /// Sandboxes, and what is left of some.
     alive: watch::Sender<usize>,
@@ -238,9 +241,12 @@ impl Shared {
         if !self.standing.namespaces {
             return Ok(0);
         }
-        let cell = self.roots.lock().unwrap_or_else(PoisonError::into_inner).entry(root.clone()).or_default().clone();
+        let skeleton = open_path(&root.skeleton)?;
+        // What was composed of a tree that is gone is empty now.
+        let inode = rustix::fs::fstat(&skeleton).map_err(|e| step("look at a root")(e.into()))?.st_ino;
+        let key = (root.clone(), inode);
+        let cell = self.roots.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
         let number = cell.get_or_try_init(|| async {
-            let skeleton = open_path(&root.skeleton)?;
             let mut binds = Vec::new();
             for bind in &root.binds {
                 binds.push((open_path(&bind.source)?, bind.target.as_os_str().as_bytes().to_vec()));

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hearth_model::{ErrorType, Family, InvokeError, LogStreamName, Source};
+use hearth_model::{ErrorType, InvokeError, LogStreamName, Source};
 use hearth_runtime_api::{EXTENSIONS_MAX, Server, ShutdownReason};
 use hearth_sandbox::{Command, Error, Exit};
 use tokio::time::{sleep_until, timeout};
@@ -22,6 +22,7 @@ use crate::machine::Input;
 use crate::make::{self, Made, internal};
 use crate::output::{Output, Pipe, Pumped};
 use crate::state::{Shared, Work};
+use crate::variables;
 
 use processes::{Happened, Processes, Running, Tap, Who};
 
@@ -38,7 +39,6 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 const CHUNKS_MAX: usize = 4;
 
 const LATE: &str = "a process did not start in time";
-const EXEC_WRAPPER: &str = "AWS_LAMBDA_EXEC_WRAPPER";
 
 pub(crate) async fn drive(worker: Worker, shared: Arc<Shared>, stream: LogStreamName) {
     let made = tokio::select! {
@@ -48,7 +48,7 @@ pub(crate) async fn drive(worker: Worker, shared: Arc<Shared>, stream: LogStream
     match made.unwrap_or_else(|_| Err(internal("the sandbox was not ready in time"))) {
         Ok(made) => {
             let start = make::init_start(&shared, &made, &stream);
-            shared.made(made.sandbox.clone(), make::substituted(&shared, &made), start);
+            shared.made(made.sandbox.clone(), made.entry.substituted(), start);
             let (address, processes) = (None, Processes::default());
             let mut driver = Driver { shared: shared.clone(), made, server: None, address, processes };
             driver.run().await;
@@ -177,10 +177,11 @@ impl Driver {
     }
 
     async fn start_bootstrap(&mut self) -> Result<(), Unstarted> {
-        let commands = self.commands();
+        let commands = self.made.entry.commands(&self.made.variables);
+        let directory = self.made.entry.working_directory().into_owned();
         for command in &commands {
             let environment = self.made.variables.clone();
-            match self.spawn(Who::Runtime, command.clone(), environment, "/var/task").await {
+            match self.spawn(Who::Runtime, command.clone(), environment, &directory).await {
                 Ok(()) => return Ok(()),
                 Err(Error::Exec { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 Err(Error::Exec { program, source }) => {
@@ -190,7 +191,7 @@ impl Driver {
                 Err(error) => return Err(Unstarted::Sandbox(internal(error))),
             }
         }
-        Err(Unstarted::Function(self.nothing_to_execute(&commands)))
+        Err(Unstarted::Function(self.made.entry.nothing_to_execute(&commands, &self.made.variables)))
     }
 
     /// Starts a process; its output is known to the environment before it can have written any.
@@ -203,7 +204,7 @@ impl Driver {
     ) -> Result<(), Error> {
         let (pipe, output) = pipe()?;
         // Runtimes of Hearth's own frame their records; whatever a custom one does, it is not told of the pipe.
-        let framed = who == Who::Runtime && self.shared.function.runtime.family() != Family::Provided;
+        let framed = who == Who::Runtime && variables::frames_logs(&self.shared.function.program);
         let (frames, log) = if framed { Some(self::pipe()?) } else { None }.unzip();
         if let Some(address) = self.address {
             let told = environment.iter_mut().find(|(key, _)| key == "AWS_LAMBDA_RUNTIME_API");
@@ -240,30 +241,6 @@ impl Driver {
                 Err(error)
             }
         }
-    }
-
-    /// Commands to try, in order, while the program is not there.
-    fn commands(&self) -> Vec<Vec<String>> {
-        if self.shared.function.runtime.family() == Family::Provided {
-            return vec![vec!["/var/task/bootstrap".to_owned()], vec!["/opt/bootstrap".to_owned()]];
-        }
-        let wrapper = self.wrapper().map(str::to_owned);
-        vec![wrapper.into_iter().chain(self.made.tree.command.iter().cloned()).collect()]
-    }
-
-    /// A managed runtime's command line is executed by this program, if there is one (spec 3.1).
-    fn wrapper(&self) -> Option<&str> {
-        let variable = self.made.variables.iter().find(|(key, _)| key == EXEC_WRAPPER);
-        variable.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
-    }
-
-    fn nothing_to_execute(&self, tried: &[Vec<String>]) -> Cause {
-        if self.shared.function.runtime.family() != Family::Provided && self.wrapper().is_some() {
-            // AWS starts a wrapper from a shell, which ends like this.
-            return Cause::exit(Exit::Code(127));
-        }
-        let programs: Vec<String> = tried.iter().filter_map(|command| command.first().cloned()).collect();
-        Cause::no_bootstrap(&programs)
     }
 
     /// RESET: every process ends, `/tmp` stays.

@@ -43,10 +43,8 @@ pub(crate) async fn list(opt: &CodeTree) -> io::Result<Vec<String>> {
 
 /// The environment of an extension's process: the runtime's without what is the runtime's alone.
 pub(crate) fn variables(made: &Made) -> Vec<(String, String)> {
-    let of_language =
-        |key: &str, value: &str| made.tree.variables.iter().any(|(k, v)| (k.as_str(), v.as_str()) == (key, value));
     let kept = made.variables.iter().filter(|(key, value)| {
-        !key.starts_with('_') && !RUNTIME_ONLY.contains(&key.as_str()) && !of_language(key, value)
+        !key.starts_with('_') && !RUNTIME_ONLY.contains(&key.as_str()) && !made.entry.is_of_language(key, value)
     });
     kept.cloned().collect()
 }

@@ -20,6 +20,7 @@
 
 mod drive;
 mod ending;
+mod entry;
 mod environment;
 mod extension;
 mod failure;

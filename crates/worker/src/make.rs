@@ -5,11 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hearth_model::{
-    Architecture, InitPhase, InitStart, InvokeError, LogStreamName, MaterialsError, Memory, PlatformRecord, RuntimeTree,
+    Architecture, CodeTree, ImageTree, InitPhase, InitStart, InvokeError, LogStreamName, Materials, MaterialsError,
+    Memory, Program, Root, RuntimeVersion,
 };
 use hearth_runtime_api::Server;
 use hearth_sandbox::{Class, Identity, Sandbox};
 
+use crate::entry::Entry;
 use crate::environment::Worker;
 use crate::extension;
 use crate::ports::{Config, EndpointIdentity};
@@ -23,7 +25,7 @@ const RUNTIME_API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED
 /// A sandbox in which nothing runs yet.
 pub(crate) struct Made {
     pub sandbox: Arc<dyn Sandbox>,
-    pub tree: Arc<RuntimeTree>,
+    pub entry: Entry,
     /// The process environment of its runtime.
     pub variables: Vec<(String, String)>,
     /// Names of its external extensions.
@@ -38,14 +40,12 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
         return Err(InvokeError::OtherArchitecture(function.architecture.as_str()));
     }
     let ports = &worker.ports;
-    let tree = ports.materials.runtime(function.runtime).await.map_err(missing)?;
-    let code = ports.materials.code(function.code).await.map_err(missing)?;
-    let opt = ports.materials.layers(function.layers.clone()).await.map_err(missing)?;
-    let extensions = match &opt {
-        Some(opt) => extension::list(opt).await.map_err(internal)?,
+    let Trees { entry, code, opt, extensions } = trees(&*ports.materials, &function.program).await.map_err(missing)?;
+    let extensions = match extensions {
+        Some(folder) => extension::list(&folder).await.map_err(internal)?,
         None => Vec::new(),
     };
-    let class = class(&worker.config, &tree, function.ephemeral_storage);
+    let class = class(&worker.config, entry.root(), function.ephemeral_storage);
     let prepared = ports.driver.prepare(class).await.map_err(unprepared)?;
     let sandbox = prepared.bind(Identity { memory: function.memory, code, opt }).await.map_err(internal)?;
     let sandbox: Arc<dyn Sandbox> = Arc::from(sandbox);
@@ -57,34 +57,61 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
         first.get_or_insert(port);
         endpoints.push(ports.endpoint.serve(listener, caller(shared)).map_err(internal)?);
     }
-    let variables = variables::of_process(shared, &tree, stream, first);
-    Ok(Made { sandbox, tree, variables, extensions, _endpoints: endpoints })
+    let variables = variables::of_process(shared, &entry, stream, first);
+    Ok(Made { sandbox, entry, variables, extensions, _endpoints: endpoints })
 }
 
-/// The same for every function of one runtime with as large a `/tmp`.
-fn class(config: &Config, tree: &RuntimeTree, ephemeral_storage: Memory) -> Class {
+/// The same for every function of one root with as large a `/tmp`.
+fn class(config: &Config, root: &Arc<Root>, ephemeral_storage: Memory) -> Class {
     let listeners = [RUNTIME_API].into_iter().chain(endpoints_at(config)).collect();
-    Class { root: tree.root.clone(), ephemeral_storage, listeners }
+    Class { root: root.clone(), ephemeral_storage, listeners }
 }
 
 fn endpoints_at(config: &Config) -> impl Iterator<Item = SocketAddr> {
     config.endpoint_ports.iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
 }
 
-/// Said when a runtime other than the one asked for runs the function.
-pub(crate) fn substituted(shared: &Shared, made: &Made) -> Option<PlatformRecord> {
-    let (asked, running) = (shared.function.runtime, made.tree.runtime);
-    (asked != running).then_some(PlatformRecord::Substituted { asked, running })
+/// What is mounted, and what is started in it.
+struct Trees {
+    entry: Entry,
+    code: Option<CodeTree>,
+    opt: Option<CodeTree>,
+    /// What lies at `/opt`, whether it is mounted or of the root.
+    extensions: Option<CodeTree>,
+}
+
+async fn trees(materials: &dyn Materials, program: &Program) -> Result<Trees, MaterialsError> {
+    match program {
+        Program::Zip(zip) => {
+            let tree = materials.runtime(zip.runtime).await?;
+            let code = materials.code(zip.code).await?;
+            let opt = materials.layers(zip.layers.clone()).await?;
+            let entry = Entry::Runtime { asked: zip.runtime, tree };
+            Ok(Trees { entry, code: Some(code), extensions: opt.clone(), opt })
+        }
+        Program::Image(program) => {
+            let ImageTree { root, lease } = materials.image(program.image.clone()).await?;
+            let extensions = Some(CodeTree { path: root.skeleton.join("opt"), lease: lease.clone() });
+            let entry = Entry::Image { program: program.clone(), root, _lease: lease };
+            Ok(Trees { entry, code: None, opt: None, extensions })
+        }
+    }
 }
 
 pub(crate) fn init_start(shared: &Shared, made: &Made, stream: &LogStreamName) -> InitStart {
     let function = &shared.function;
-    let (region, digest) = (&function.key.region, &made.tree.version_digest);
+    let region = &function.key.region;
+    let runtime_version = match &made.entry {
+        Entry::Runtime { tree, .. } => Some(RuntimeVersion {
+            name: tree.version.clone(),
+            arn: format!("arn:{}:lambda:{region}::runtime:{}", region.partition(), tree.version_digest),
+        }),
+        Entry::Image { .. } => None,
+    };
     InitStart {
         initialization: shared.initialization,
         phase: InitPhase::Init,
-        runtime_version: made.tree.version.clone(),
-        runtime_version_arn: format!("arn:{}:lambda:{region}::runtime:{digest}", region.partition()),
+        runtime_version,
         function_name: function.key.name.as_str().to_owned(),
         function_version: function.key.version.to_string(),
         function_arn: function.arn().to_string(),

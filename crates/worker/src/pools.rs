@@ -135,6 +135,10 @@ impl Inner {
 
 impl Driver for Pools {
     fn prepare(&self, class: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>> {
+        if class.root.whole {
+            // An image's tree may leave the cache while nobody's environment lives in it: what is in stock holds no lease.
+            return Box::pin(self.inner.make(class));
+        }
         let taken = self.inner.stock().take(&class, self.inner.clock.now());
         self.inner.wake.notify_one();
         Box::pin(async move {

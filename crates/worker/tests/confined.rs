@@ -73,7 +73,7 @@ async fn confined(started: launcher::Started) -> Confined {
     };
     Confined {
         driver: Arc::new(ProcessDriver::open(started.attach().unwrap(), config).await.unwrap()),
-        root: Root { skeleton, binds: binds.into() },
+        root: Root { skeleton, binds: binds.into(), whole: false },
         _folder: folder,
     }
 }

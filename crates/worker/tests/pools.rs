@@ -153,14 +153,14 @@ impl World {
     }
 
     async fn prepare(&self) -> Result<Box<dyn Prepared>, Error> {
-        let root = Arc::new(Root { skeleton: "/".into(), binds: Vec::new() });
+        let root = Arc::new(Root { skeleton: "/".into(), binds: Vec::new(), whole: false });
         self.pools.prepare(Class { root, ephemeral_storage: Memory::mib(512), listeners: Vec::new() }).await
     }
 
     /// Which sandbox a start got.
     async fn start(&self) -> Result<usize, Error> {
         let code = CodeTree { path: "/".into(), lease: Arc::new(()) };
-        self.prepare().await?.bind(Identity { memory: Memory::mib(128), code, opt: None }).await?;
+        self.prepare().await?.bind(Identity { memory: Memory::mib(128), code: Some(code), opt: None }).await?;
         Ok(*self.host.bound.lock().unwrap().last().unwrap())
     }
 

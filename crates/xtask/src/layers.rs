@@ -33,7 +33,7 @@ const ROWS: &[(&str, u8)] = &[
     ("hearth", 6),
 ];
 
-const MAY_NAME_HTTP: &[&str] = &["wire", "wire-lambda", "frontend", "objects", "runtime-api", "hearth"];
+const MAY_NAME_HTTP: &[&str] = &["wire", "wire-lambda", "frontend", "images", "objects", "runtime-api", "hearth"];
 
 pub fn run() -> Result<()> {
     let mut broken = Vec::new();

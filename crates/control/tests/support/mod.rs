@@ -12,8 +12,9 @@ use bytes::Bytes;
 use hearth_control::{Config, Control, Ports, Shared};
 use hearth_identity::Identity;
 use hearth_model::{
-    AdmitError, Admitted, BoxFuture, Checked, Clock, CodeHash, FunctionArn, FunctionRef, MaterialsError, Package,
-    Packages, Pieces, Quotas, StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages, SystemClock,
+    AdmitError, Admitted, Architecture, BoxFuture, Checked, Clock, CodeHash, ContainerImages, FunctionArn, FunctionRef,
+    Image, ImageError, MaterialsError, Package, Packages, Pieces, Quotas, StoredPackage, StoredPackageError,
+    StoredPackageRef, StoredPackages, SystemClock,
 };
 use hearth_store::{Blobs, Feed, Leases, MemoryBlobs, MemoryRecords, Records};
 use hearth_wire::{Blob, Context, Error};
@@ -35,6 +36,19 @@ impl TestPackages {
         while !self.open.load(Ordering::Acquire) {
             self.opened.notified().await;
         }
+    }
+}
+
+/// No name is one of an image.
+struct NoImages;
+
+impl ContainerImages for NoImages {
+    fn resolve(&self, uri: String, _: Architecture) -> BoxFuture<'_, Result<Image, ImageError>> {
+        Box::pin(std::future::ready(Err(ImageError::Missing { uri })))
+    }
+
+    fn fetch(&self, image: Arc<Image>) -> BoxFuture<'_, Result<(), ImageError>> {
+        Box::pin(std::future::ready(Err(ImageError::Missing { uri: image.uri.clone() })))
     }
 }
 
@@ -279,6 +293,7 @@ async fn open(
         identity: Identity::open(identity).await.unwrap(),
         records: records.clone(),
         packages: packages.clone(),
+        images: Arc::new(NoImages),
         blobs: blobs.clone(),
         stored: stored.clone(),
         clock,

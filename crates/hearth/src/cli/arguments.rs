@@ -11,6 +11,7 @@ use super::doctor::DoctorOptions;
 use super::invoke::InvokeOptions;
 use super::keys::KeysCommand;
 use super::logs::LogsCommand;
+use super::runtimes::RuntimesCommand;
 use crate::settings::{self, TABLE, UNBUILT};
 
 /// AWS Lambda on your own machine.
@@ -63,8 +64,11 @@ pub enum Command {
     },
     /// Print the variables that point AWS's tools at the server
     Env,
-    /// List the runtimes that can run here
-    Runtimes,
+    /// List the runtimes that can run here; add, update and remove those made of images
+    Runtimes {
+        #[command(subcommand)]
+        command: Option<RuntimesCommand>,
+    },
     /// Say what this host enforces and what not
     Doctor(DoctorOptions),
     /// Make and change the key that encrypts a data folder

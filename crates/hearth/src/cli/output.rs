@@ -76,13 +76,19 @@ impl Progress {
         let bar = indicatif::ProgressBar::no_length();
         let shown = bar.clone();
         bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+        bar.set_message(what);
         let ticking = tokio::spawn(async move {
             tokio::time::sleep(PATIENCE).await;
             shown.set_draw_target(indicatif::ProgressDrawTarget::stderr());
-            shown.set_message(what);
             shown.enable_steady_tick(Duration::from_millis(100));
         });
         Progress { ticking, bar }
+    }
+}
+
+impl Progress {
+    pub fn say(&self, how_far: String) {
+        self.bar.set_message(how_far);
     }
 }
 

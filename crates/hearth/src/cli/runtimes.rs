@@ -1,18 +1,135 @@
 //! `hearth runtimes`.
 
-use serde_json::Value;
+use bytes::{Bytes, BytesMut};
+use hyper::Method;
+use serde_json::{Value, json};
 
 use super::{Failure, Global, output};
-use crate::client::Client;
+use crate::client::{Client, ClientError, segment};
 
-pub async fn run(global: &Global, client: &Client) -> Result<(), Failure> {
+/// Longest line of an answer.
+const LINE_MAX: usize = 1 << 20;
+
+#[derive(Default, clap::Subcommand)]
+pub enum RuntimesCommand {
+    /// List the runtimes that can run here
+    #[default]
+    List,
+    /// Make a runtime of a container image, such as AWS's base images, in place of the host's own
+    Add {
+        /// Its name, such as python3.12
+        runtime: String,
+        /// HOST/NAME:TAG, HOST/NAME@sha256:DIGEST, or oci:FOLDER[:TAG] for an OCI layout folder
+        image: String,
+    },
+    /// Make runtimes anew of what the names of their images mean now
+    Update {
+        /// Only this one
+        runtime: Option<String>,
+    },
+    /// Let a runtime be what it is without its image
+    Remove {
+        /// Its name
+        runtime: String,
+    },
+}
+
+pub async fn run(global: &Global, client: &Client, command: RuntimesCommand) -> Result<(), Failure> {
+    match command {
+        RuntimesCommand::List => list(global, client).await,
+        RuntimesCommand::Add { runtime, image } => {
+            let body = json!({ "runtime": runtime, "image": absolute(image)? }).to_string();
+            let made = change(client, Method::POST, "/_hearth/v1/runtimes", body.into()).await?;
+            say(global, &[made])
+        }
+        RuntimesCommand::Update { runtime } => {
+            let mut made = Vec::new();
+            for name in runtime.map_or(added(client).await?, |only| vec![only]) {
+                let path = format!("/_hearth/v1/runtimes/{}/update", segment(&name));
+                made.push(change(client, Method::POST, &path, Bytes::new()).await?);
+            }
+            say(global, &made)
+        }
+        RuntimesCommand::Remove { runtime } => {
+            let path = format!("/_hearth/v1/runtimes/{}", segment(&runtime));
+            change(client, Method::DELETE, &path, Bytes::new()).await?;
+            if global.json { output::document(&json!({ "removed": runtime })) } else { Ok(()) }
+        }
+    }
+}
+
+async fn list(global: &Global, client: &Client) -> Result<(), Failure> {
     let document: Value = client.get("/_hearth/v1/runtimes").await?.json()?;
     if global.json {
         return output::document(&document);
     }
-    let rows =
-        document["runtimes"].as_array().into_iter().flatten().map(|runtime| {
-            ["runtime", "version", "source"].map(|name| runtime[name].as_str().unwrap_or("-").to_owned())
-        });
+    let rows = document["runtimes"].as_array().into_iter().flatten().map(|runtime| {
+        let text = |name: &str| runtime[name].as_str().unwrap_or("-").to_owned();
+        let version = runtime["image"].as_str().map_or_else(|| text("version"), str::to_owned);
+        [text("runtime"), version, text("source")]
+    });
     output::table(["RUNTIME", "VERSION", "SOURCE"], rows)
+}
+
+/// Runtimes that are made of images.
+async fn added(client: &Client) -> Result<Vec<String>, Failure> {
+    let document: Value = client.get("/_hearth/v1/runtimes").await?.json()?;
+    let all = document["runtimes"].as_array().into_iter().flatten();
+    let of_images = all.filter(|runtime| runtime["source"] == "oci");
+    Ok(of_images.filter_map(|runtime| runtime["runtime"].as_str().map(str::to_owned)).collect())
+}
+
+fn say(global: &Global, made: &[Value]) -> Result<(), Failure> {
+    if global.json {
+        return output::document(&json!({ "runtimes": made }));
+    }
+    for runtime in made {
+        let text = |name: &str| runtime[name].as_str().unwrap_or_default();
+        output::line(&format!("{} is {} (sha256:{})", text("runtime"), text("image"), text("digest")))?;
+    }
+    Ok(())
+}
+
+/// The server has a working directory of its own.
+fn absolute(image: String) -> Result<String, Failure> {
+    match image.strip_prefix("oci:") {
+        Some(folder) if !folder.starts_with('/') => {
+            let place = std::path::absolute(folder)?;
+            Ok(format!("oci:{}", place.to_string_lossy()))
+        }
+        _ => Ok(image),
+    }
+}
+
+/// Follows a change to its end; answers the runtime as it is then.
+async fn change(client: &Client, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
+    let progress = output::Progress::begin("fetching the image");
+    let mut pieces = client.send_and_stream(method, path, body).await?;
+    let mut pending = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        pending.extend_from_slice(&piece?);
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Value =
+                serde_json::from_slice(&pending.split_to(end + 1)).map_err(|e| ClientError::Answer(e.to_string()))?;
+            if let Some(error) = line.get("error") {
+                let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+                return Err(Failure::No(format!("{}: {}", text("code"), text("message"))));
+            }
+            if let Some(runtime) = line.get("runtime").or(line.get("removed")) {
+                return Ok(runtime.clone());
+            }
+            let count = |name: &str| line["progress"][name].as_u64().unwrap_or_default();
+            progress.say(format!(
+                "fetching the image: {} of {} layers, {} of {} MB",
+                count("layers"),
+                count("layersTotal"),
+                count("sizeBytes") >> 20,
+                count("sizeBytesTotal") >> 20
+            ));
+        }
+        if pending.len() > LINE_MAX {
+            return Err(Failure::No("the answer cannot be read: a line is too long".to_owned()));
+        }
+    }
+    Err(Failure::No("the server ended before it was done".to_owned()))
 }

@@ -1,12 +1,13 @@
 //! Hearth's own documents, for `/_hearth`.
 
 mod logs;
+mod runtimes;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use hearth_control::{Control, DownloadError};
-use hearth_frontend::{Code, Lines, LogsRequest, Operator, OperatorError};
+use hearth_frontend::{Code, Lines, LogsRequest, Operator, OperatorError, RuntimeChange};
 use hearth_images::Images;
 use hearth_observe::Logs;
 use serde_json::Value;
@@ -52,6 +53,10 @@ impl Operator for ServerOperator {
 
     async fn logs(&self, request: LogsRequest) -> Result<Lines, OperatorError> {
         logs::answer(self, request).await
+    }
+
+    async fn change_runtime(&self, change: RuntimeChange) -> Result<Lines, OperatorError> {
+        runtimes::answer(self, change)
     }
 
     async fn code(&self, token: &str) -> Result<Code, OperatorError> {

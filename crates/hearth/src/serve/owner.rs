@@ -29,7 +29,7 @@ const OF_DATA: &[&str] = &[
     "records.sqlite",
     "scratch",
 ];
-const OF_CACHE: &[&str] = &["code", "runtimes"];
+const OF_CACHE: &[&str] = &["code", "images", "runtimes"];
 
 /// Where instances meet when there is root.
 const RUN: &str = "/run/hearth";

@@ -19,7 +19,7 @@ use hearth_queues::Queues;
 use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_sandbox::{Driver, Isolation, Unavailable};
-use hearth_store::{Blobs, DataDir};
+use hearth_store::{Blobs, DataDir, Records};
 use hearth_worker::{Endpoint, EndpointIdentity, Meminfo, Pools, Worker};
 use tokio::sync::{OnceCell, watch};
 
@@ -99,7 +99,7 @@ impl Rooms {
         let launcher_ended = Box::pin(launcher.ended());
         let driver = driver(settings.isolation, folder, launcher).await;
         let pools = Pools::new(pools_budget(settings), driver.clone(), clock.clone(), Arc::new(Meminfo));
-        let images = images(settings, host.closed, blobs.clone()).await?;
+        let images = images(settings, host.closed, records.clone(), blobs.clone()).await?;
         let ports = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
         let identity = Identity::open(ports).await.map_err(|e| failed("open the identities")(&e))?;
         let queues = match queue {
@@ -112,6 +112,7 @@ impl Rooms {
         let ports = hearth_control::Ports {
             records,
             packages: Arc::new(images.clone()),
+            images: Arc::new(images.clone()),
             blobs: blobs.clone(),
             stored: buckets,
             clock: clock.clone(),
@@ -214,16 +215,21 @@ fn said(isolation: Isolation) -> Option<&'static str> {
 }
 
 /// Looks for runtimes, which takes a moment.
-async fn images(settings: &Settings, closed: Closed, blobs: Arc<dyn Blobs>) -> Result<Images, Failure> {
+async fn images(
+    settings: &Settings,
+    closed: Closed,
+    records: Arc<dyn Records>,
+    blobs: Arc<dyn Blobs>,
+) -> Result<Images, Failure> {
     let config = hearth_images::Config {
         cache_dir: settings.cache_dir.clone(),
         closed,
         substitute: settings.runtimes_substitute,
         fetch: settings.runtimes_fetch,
+        registry_credentials: settings.registries_credentials.clone(),
     };
-    let opened = tokio::task::spawn_blocking(move || Images::open(config, blobs)).await;
-    let opened = opened.map_err(|e| failed("look for runtimes")(&e))?;
-    opened.map_err(|e| failed("open the cache folder")(&e))
+    let opened = Images::open(config, hearth_images::Ports { blobs, records }).await;
+    opened.map_err(|e| failed("make the runtimes ready")(&e))
 }
 
 fn quotas(settings: &Settings) -> Quotas {

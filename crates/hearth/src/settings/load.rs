@@ -42,6 +42,8 @@ pub struct Host {
     pub home: Option<PathBuf>,
     /// `XDG_DATA_HOME` and its like, absolute ones only.
     pub xdg: BTreeMap<&'static str, PathBuf>,
+    /// `DOCKER_CONFIG`, a folder.
+    pub docker: Option<PathBuf>,
     /// Bytes of memory.
     pub memory: Option<u64>,
 }
@@ -53,6 +55,7 @@ impl Host {
             root: rustix::process::geteuid().is_root(),
             home: path("HOME"),
             xdg: ["XDG_DATA_HOME", "XDG_CACHE_HOME"].into_iter().filter_map(|n| Some((n, path(n)?))).collect(),
+            docker: path("DOCKER_CONFIG"),
             memory: std::fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(total_memory),
         }
     }
@@ -65,6 +68,15 @@ impl Host {
             (false, None, None) => return Err(format!("neither {xdg} nor HOME is set")),
         };
         Ok(base.join("hearth").to_string_lossy().into_owned())
+    }
+
+    /// Root's own are not read: the server becomes another.
+    pub(super) fn docker_credentials(&self) -> String {
+        let folder = self.docker.clone().or_else(|| Some(self.home.as_ref()?.join(".docker")));
+        match folder.filter(|_| !self.root) {
+            Some(folder) => folder.join("config.json").to_string_lossy().into_owned(),
+            None => String::new(),
+        }
     }
 
     pub(super) fn memory_percent(&self, percent: u64) -> Result<String, String> {

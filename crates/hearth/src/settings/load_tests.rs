@@ -17,7 +17,7 @@ impl Variables for Fixed {
 }
 
 fn host() -> Host {
-    Host { root: true, home: None, xdg: BTreeMap::new(), memory: Some(10 << 30) }
+    Host { root: true, home: None, xdg: BTreeMap::new(), docker: None, memory: Some(10 << 30) }
 }
 
 fn variables(pairs: &[(&str, &str)]) -> Fixed {

@@ -1,6 +1,6 @@
 use std::time::UNIX_EPOCH;
 
-use hearth_model::{InitPhase, InitReport, InitStart, Initialization, Memory, RequestId, Version};
+use hearth_model::{InitPhase, InitReport, InitStart, Initialization, Memory, RequestId, RuntimeVersion, Version};
 
 use super::*;
 
@@ -42,8 +42,7 @@ fn init_is_told_as_aws_tells_it() {
     let start = InitStart {
         initialization: Initialization::OnDemand,
         phase: InitPhase::Init,
-        runtime_version: "python:3.11.2".to_owned(),
-        runtime_version_arn: "arn".to_owned(),
+        runtime_version: Some(RuntimeVersion { name: "python:3.11.2".to_owned(), arn: "arn".to_owned() }),
         function_name: "f".to_owned(),
         function_version: "$LATEST".to_owned(),
         function_arn: "arn:f".to_owned(),

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hearth_model::{Architecture, Runtime, Target};
+use hearth_model::{Architecture, Program, Runtime, Target};
 use hearth_wire::{Context, Error};
 use hearth_wire_lambda::InvokeApi;
 use hearth_wire_lambda::types::{InvocationRequest, InvocationResponse};
@@ -175,7 +175,10 @@ async fn what_cannot_run_says_why() {
     assert_eq!(error.extra, [("Reason", "ConcurrentInvocationLimitExceeded".into())]);
 
     let world = World::new(config());
-    world.functions.put_changed("net", 128, 1, |function| function.runtime = Runtime::parse("dotnet8").unwrap());
+    world.functions.put_changed("net", 128, 1, |function| {
+        let Program::Zip(zip) = &mut function.program else { panic!("it is a zip") };
+        zip.runtime = Runtime::parse("dotnet8").unwrap();
+    });
     let error = invoke(&world, asks("net", "")).await.err().unwrap();
     let message = "Runtime dotnet8 is not installed on this host; see hearth runtimes.";
     assert_eq!(said(&error), (502, "InvalidRuntimeException", message));

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 use hearth_identity::Sessions;
 use hearth_model::{
     AccountId, Architecture, BoxFuture, Clock, CodeHash, CodeTree, FunctionArn, FunctionName, FunctionVersion,
-    Functions, LogGroup, LookupError, Materials, MaterialsError, Memory, Provision, Region, Reservation, Root, Runtime,
-    RuntimeTree, Secret, SystemClock, Target, Version, VersionKey,
+    Functions, Image, ImageError, ImageTree, LogGroup, LookupError, Materials, MaterialsError, Memory, Program,
+    Provision, Region, Reservation, Root, Runtime, RuntimeEntry, RuntimeTree, Secret, SystemClock, Target, Version,
+    VersionKey, ZipProgram,
 };
 use hearth_observe::Logs;
 use hearth_sandbox::{
@@ -177,10 +178,12 @@ fn function(name: &str, memory: u32, generation: u64) -> FunctionVersion {
     let name = FunctionName::parse(name).unwrap();
     FunctionVersion {
         key: VersionKey { account, region, name, version: Version::Latest, generation },
-        runtime: Runtime::parse("provided.al2023").unwrap(),
-        handler: "h".to_owned(),
-        code: CodeHash([0; 32]),
-        layers: Vec::new(),
+        program: Program::Zip(ZipProgram {
+            runtime: Runtime::parse("provided.al2023").unwrap(),
+            handler: "h".to_owned(),
+            code: CodeHash([0; 32]),
+            layers: Vec::new(),
+        }),
         architecture: Architecture::of_host().unwrap(),
         memory: Memory::mib(memory),
         timeout: PATIENCE,
@@ -251,14 +254,18 @@ impl Materials for Double {
     fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
         let tree = RuntimeTree {
             runtime,
-            root: Arc::new(Root { skeleton: "/".into(), binds: Vec::new() }),
-            command: Vec::new(),
+            root: Arc::new(Root { skeleton: "/".into(), binds: Vec::new(), whole: false }),
+            entry: RuntimeEntry::OfPackage,
             variables: Vec::new(),
             version: "provided:al2023".to_owned(),
             version_digest: "0".to_owned(),
         };
         let missing = runtime.as_str() == "dotnet8";
         Box::pin(async move { if missing { Err(MaterialsError::RuntimeMissing(runtime)) } else { Ok(Arc::new(tree)) } })
+    }
+
+    fn image(&self, image: Arc<Image>) -> BoxFuture<'_, Result<ImageTree, MaterialsError>> {
+        Box::pin(async move { Err(ImageError::Missing { uri: image.uri.clone() }.into()) })
     }
 }
 

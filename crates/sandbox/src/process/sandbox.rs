@@ -45,9 +45,12 @@ impl PreparedProcess {
         confined.memory = Some(identity.memory);
         confined.group()?.limit(identity.memory).map_err(step("limit memory"))?;
         let Identity { code, opt, .. } = identity;
-        let code_path = code.path.clone();
+        if confined.root.whole && !confined.shared.standing.namespaces {
+            return Err(step("use an image without namespaces")(io::ErrorKind::Unsupported.into()));
+        }
+        let code_path = code.as_ref().map(|code| code.path.clone()).unwrap_or_default();
         let (mut parts, mut descriptors, mut leases) = (0, Vec::new(), Vec::new());
-        for (tree, part) in [(Some(code), part::TASK), (opt, part::OPT)] {
+        for (tree, part) in [(code, part::TASK), (opt, part::OPT)] {
             let Some(CodeTree { path, lease }) = tree else { continue };
             if confined.shared.standing.namespaces {
                 let opened = open_path(&path)?;
@@ -78,6 +81,7 @@ pub(super) struct ProcessSandbox {
     oom_kills: AtomicU64,
     /// Of its listening sockets: without a network namespace, the only ones that it may connect to.
     ports: Mutex<Vec<u16>>,
+    /// Of who has no root of its own.
     code: PathBuf,
     /// What is mounted stays on disk.
     _trees: Vec<Arc<dyn std::any::Any + Send + Sync>>,

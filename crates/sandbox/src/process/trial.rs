@@ -22,15 +22,17 @@ pub async fn probe(driver: &ProcessDriver) -> Result<Vec<Promise>, Error> {
     let mut promises = driver.promises();
     let folder = tempfile::tempdir_in(driver.shared.scratch.path()).map_err(step("make a folder"))?;
     let (skeleton, marker) = probe::lay_out(folder.path()).map_err(step("make a root"))?;
-    let root = Arc::new(Root { skeleton, binds: Vec::new() });
+    let root = Arc::new(Root { skeleton, binds: Vec::new(), whole: false });
     let class = Class { root: root.clone(), ephemeral_storage: Memory::mib(probe::TMP_MIB), listeners: Vec::new() };
     let confined = driver.shared.clone().confine(class).await?;
     let code = CodeTree { path: folder.path().join("code"), lease: Arc::new(()) };
-    let identity = Identity { memory: Memory::mib(probe::MEMORY_MIB), code, opt: None };
+    let identity = Identity { memory: Memory::mib(probe::MEMORY_MIB), code: Some(code), opt: None };
     let sandbox = PreparedProcess { confined }.attach(identity).await?;
     let tried = try_all(&sandbox, &marker, &mut promises).await;
     drop(sandbox);
-    driver.shared.roots.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&root);
+    let mut roots = driver.shared.roots.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    roots.retain(|(composed, _), _| *composed != root);
+    drop(roots);
     fs::remove_dir_all(folder.path()).map_err(step("remove a folder"))?;
     tried.map(|()| promises)
 }

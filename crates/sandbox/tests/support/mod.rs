@@ -97,7 +97,7 @@ impl Ground {
             driver: ProcessDriver::open(started.attach().unwrap(), config).await.unwrap(),
             instance,
             class: Class {
-                root: Arc::new(Root { skeleton, binds }),
+                root: Arc::new(Root { skeleton, binds, whole: false }),
                 ephemeral_storage: Memory::mib(512),
                 listeners: Vec::new(),
             },
@@ -108,7 +108,7 @@ impl Ground {
 
     pub async fn sandbox(&self, memory: u32) -> Box<dyn Sandbox> {
         let prepared = self.driver.prepare(self.class.clone()).await.unwrap();
-        let identity = Identity { memory: Memory::mib(memory), code: self.code.clone(), opt: None };
+        let identity = Identity { memory: Memory::mib(memory), code: Some(self.code.clone()), opt: None };
         prepared.bind(identity).await.unwrap()
     }
 

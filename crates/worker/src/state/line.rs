@@ -137,7 +137,7 @@ impl Runtime for Line {
             id,
             function_name: function.key.name.as_str().to_owned(),
             function_version: function.key.version.to_string(),
-            handler: function.handler.clone(),
+            handler: function.program.handler().to_owned(),
             account_id: function.key.account.as_str().to_owned(),
         })
     }

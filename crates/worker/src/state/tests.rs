@@ -4,8 +4,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use hearth_identity::Sessions;
 use hearth_model::{
-    AccountId, Architecture, CodeHash, FunctionName, LogGroup, LogStreamName, Memory, Region, Runtime as Identifier,
-    Version, VersionKey,
+    AccountId, Architecture, CodeHash, FunctionName, LogGroup, LogStreamName, Memory, Program, Region,
+    Runtime as Identifier, Version, VersionKey, ZipProgram,
 };
 use hearth_observe::Logs;
 use hearth_runtime_api::{Next, Refusal, Runtime, Streamed};
@@ -53,10 +53,12 @@ fn function() -> FunctionVersion {
     let log_group = LogGroup { account: account.clone(), region: region.clone(), name: "g".into() };
     FunctionVersion {
         key: VersionKey { account, region, name, version: Version::Latest, generation: 1 },
-        runtime: Identifier::parse("provided.al2023").unwrap(),
-        handler: String::new(),
-        code: CodeHash([0; 32]),
-        layers: Vec::new(),
+        program: Program::Zip(ZipProgram {
+            runtime: Identifier::parse("provided.al2023").unwrap(),
+            handler: String::new(),
+            code: CodeHash([0; 32]),
+            layers: Vec::new(),
+        }),
         architecture: Architecture::X86_64,
         memory: Memory::mib(128),
         timeout: Duration::from_secs(3),

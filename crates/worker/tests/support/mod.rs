@@ -15,9 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth_identity::Sessions;
 use hearth_model::{
-    AccountId, Architecture, BoxFuture, CodeHash, CodeTree, FunctionName, FunctionVersion, Head, Initialization,
-    Invocation, InvokeError, LogGroup, Materials, MaterialsError, Memory, Outcome, Region, RequestId, ResponseMode,
-    Root, Runtime, RuntimeTree, Secret, SystemClock, Version, VersionKey,
+    AccountId, Architecture, BoxFuture, CodeHash, CodeTree, FunctionName, FunctionVersion, Head, Image, ImageError,
+    ImageTree, Initialization, Invocation, InvokeError, LogGroup, Materials, MaterialsError, Memory, Outcome, Program,
+    Region, RequestId, ResponseMode, Root, Runtime, RuntimeEntry, RuntimeTree, Secret, SystemClock, Version,
+    VersionKey, ZipProgram,
 };
 use hearth_observe::{Logs, Position, Query};
 use hearth_sandbox::{
@@ -94,7 +95,10 @@ impl World {
     }
 
     pub fn without_bootstrap() -> Self {
-        World::over(|host| Arc::new(Double(host.clone())), Root { skeleton: "/".into(), binds: Vec::new() })
+        World::over(
+            |host| Arc::new(Double(host.clone())),
+            Root { skeleton: "/".into(), binds: Vec::new(), whole: false },
+        )
     }
 
     /// How long the init phase may take.
@@ -222,10 +226,12 @@ fn function() -> FunctionVersion {
     let log_group = LogGroup { account: account.clone(), region: region.clone(), name: "/aws/lambda/f".into() };
     FunctionVersion {
         key: VersionKey { account, region, name, version: Version::Latest, generation: 1 },
-        runtime: Runtime::parse("provided.al2023").unwrap(),
-        handler: "h".to_owned(),
-        code: CodeHash([0; 32]),
-        layers: Vec::new(),
+        program: Program::Zip(ZipProgram {
+            runtime: Runtime::parse("provided.al2023").unwrap(),
+            handler: "h".to_owned(),
+            code: CodeHash([0; 32]),
+            layers: Vec::new(),
+        }),
         architecture: Architecture::of_host().unwrap(),
         memory: Memory::mib(128),
         timeout: Duration::from_secs(20),
@@ -351,12 +357,16 @@ impl Materials for Double {
         let tree = RuntimeTree {
             runtime,
             root: self.0.root.clone(),
-            command: Vec::new(),
+            entry: RuntimeEntry::OfPackage,
             variables: Vec::new(),
             version: "provided:al2023".to_owned(),
             version_digest: "0".to_owned(),
         };
         Box::pin(async move { if missing { Err(MaterialsError::RuntimeMissing(runtime)) } else { Ok(Arc::new(tree)) } })
+    }
+
+    fn image(&self, image: Arc<Image>) -> BoxFuture<'_, Result<ImageTree, MaterialsError>> {
+        Box::pin(async move { Err(ImageError::Missing { uri: image.uri.clone() }.into()) })
     }
 }
 
@@ -410,7 +420,7 @@ impl Prepared for Place {
         self.host.sandboxes.fetch_add(1, Ordering::Relaxed);
         let sandbox = Unconfined {
             host: self.host.clone(),
-            code: identity.code.path,
+            code: identity.code.unwrap().path,
             listening: Mutex::default(),
             groups: Mutex::default(),
         };
