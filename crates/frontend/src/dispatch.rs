@@ -62,7 +62,8 @@ pub async fn answer(
                 ..LogsRequest::default()
             };
             let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-            return stamped(operator::answer(&services.operator, path, query, request).await, &request_id);
+            let response = operator::answer(&services.operator, &head.method, path, query, request).await;
+            return stamped(response, &request_id);
         }
         Ok(caller) => serve(services, inside, &caller, &head, body, &request_id).await,
     };

@@ -83,8 +83,9 @@ pub fn coverage() -> CoverageList {
 /// What is implemented of a service.
 fn implemented(service: &str) -> Vec<&'static Coverage> {
     let own =
-        [("lambda", hearth_control::COVERAGE), ("lambda", hearth_placement::COVERAGE), ("logs", hearth_logs::COVERAGE)];
-    let all = own.iter().chain(hearth_identity::COVERAGE).filter(|(of, _)| *of == service);
+        [hearth_control::COVERAGE, hearth_events::COVERAGE, hearth_placement::COVERAGE].map(|own| ("lambda", own));
+    let own = own.iter().chain(&[("logs", hearth_logs::COVERAGE)]);
+    let all = own.chain(hearth_identity::COVERAGE).filter(|(of, _)| *of == service);
     all.flat_map(|(_, covered)| covered.iter()).collect()
 }
 

@@ -6,6 +6,7 @@
 mod arn;
 mod bucket;
 mod clock;
+mod event;
 mod function;
 mod id;
 mod invoke;
@@ -23,6 +24,7 @@ mod units;
 pub use arn::{FunctionArn, FunctionRef, RefError};
 pub use bucket::Bucket;
 pub use clock::{Clock, SystemClock};
+pub use event::{AcceptError, AcceptEvents, NewEvent};
 pub use function::{
     Architecture, CodeHash, FunctionVersion, Functions, LookupError, Provision, Provisioned, Provisioning, Reservation,
     Target, Version, VersionKey, draw,

@@ -1,12 +1,16 @@
 //! Hearth's own documents, for `/_hearth`.
 
+mod asked;
+mod events;
 mod logs;
+mod metrics;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use hearth_control::{Control, DownloadError};
-use hearth_frontend::{Code, Lines, LogsRequest, Operator, OperatorError};
+use hearth_events::Events;
+use hearth_frontend::{Code, EventsRequest, Lines, LogsRequest, Operator, OperatorError};
 use hearth_images::Images;
 use hearth_observe::Logs;
 use serde_json::Value;
@@ -19,6 +23,7 @@ use hearth_sandbox::{Driver, Isolation};
 pub struct ServerOperator {
     pub images: Images,
     pub control: Control,
+    pub events: Events,
     pub logs: Logs,
     pub isolation: Isolation,
     /// How this server runs, as it was before it gave up privileges.
@@ -52,6 +57,14 @@ impl Operator for ServerOperator {
 
     async fn logs(&self, request: LogsRequest) -> Result<Lines, OperatorError> {
         logs::answer(self, request).await
+    }
+
+    async fn events(&self, request: EventsRequest) -> Result<Value, OperatorError> {
+        events::answer(&self.events, request).await
+    }
+
+    fn metrics(&self) -> String {
+        metrics::text(&self.events.counted())
     }
 
     async fn code(&self, token: &str) -> Result<Code, OperatorError> {

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
+use hearth_events::Events;
 use hearth_frontend::{Frontend, Services};
 use hearth_identity::{Identity, Verifier};
 use hearth_images::{Closed, Images};
@@ -22,6 +23,8 @@ use hearth_store::{Blobs, DataDir};
 use hearth_worker::{Endpoint, EndpointIdentity, Meminfo, Pools, Worker};
 use tokio::sync::{OnceCell, watch};
 
+use super::courier::{Buckets, Buses, Courier, Destination, Publisher, Topics};
+use super::dependents::Kept;
 use super::failed;
 use super::operator::ServerOperator;
 use super::probe::Probe;
@@ -73,6 +76,7 @@ pub struct Rooms {
     pub control: Control,
     pub worker: Worker,
     pub placement: Placement,
+    pub events: Events,
     pub frontend: Frontend,
 }
 
@@ -85,7 +89,7 @@ impl Rooms {
         ended: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let Store { records, packages: blobs, buckets, shared, objects } =
+        let Store { records, queue, packages: blobs, buckets, shared, objects } =
             Store::open(settings, folder, &clock).await?;
         let log_config = hearth_observe::Config {
             retention: settings.logs_retention,
@@ -100,11 +104,13 @@ impl Rooms {
         let images = images(settings, host.closed, blobs.clone()).await?;
         let ports = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
         let identity = Identity::open(ports).await.map_err(|e| failed("open the identities")(&e))?;
+        let dependents = Arc::new(Kept::default());
         let ports = hearth_control::Ports {
-            records,
+            records: records.clone(),
             packages: Arc::new(images.clone()),
             blobs: blobs.clone(),
             stored: buckets,
+            dependents: dependents.clone(),
             clock: clock.clone(),
             identity: identity.clone(),
             shared,
@@ -129,13 +135,29 @@ impl Rooms {
             },
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
-        let placement = Placement::new(placement(settings), worker.clone(), functions.clone(), clock.clone());
+        let ports = hearth_events::Ports {
+            queue,
+            records,
+            functions: functions.clone(),
+            couriers: Arc::new(courier(settings, objects.as_ref(), &clock)),
+            clock: clock.clone(),
+        };
+        let events = Events::open(events(settings), ports).await.map_err(|e| failed("open the events")(&e))?;
+        dependents.keep(events.clone());
+        let ports = hearth_placement::Ports {
+            worker: worker.clone(),
+            functions: functions.clone(),
+            events: Arc::new(events.clone()),
+            clock: clock.clone(),
+        };
+        let placement = Placement::new(placement(settings), ports);
         control.provisioned_by(Arc::new(placement.clone()));
         let destinations = Destinations { functions, invoke: Arc::new(placement.clone()) };
         let cloudwatch = CloudWatch::new(logs.clone(), destinations, clock.clone());
         let operator = ServerOperator {
             images: images.clone(),
             control: control.clone(),
+            events: events.clone(),
             logs: logs.clone(),
             isolation: settings.isolation,
             way: host.way,
@@ -145,7 +167,7 @@ impl Rooms {
             ended,
         };
         frontend.open(Services {
-            lambda: lambda(&control, &placement),
+            lambda: lambda(&control, &placement, &events),
             iam: identity.iam(),
             sts: identity.sts(),
             logs: cloudwatch.service(),
@@ -170,6 +192,7 @@ impl Rooms {
             control,
             worker,
             placement,
+            events,
             frontend,
         })
     }
@@ -242,13 +265,38 @@ fn endpoint_ports(address: SocketAddr) -> Vec<u16> {
     ports
 }
 
-fn lambda(control: &Control, placement: &Placement) -> hearth_wire_lambda::Service {
+/// What takes records of events to other services.
+fn courier(settings: &Settings, objects: Option<&Objects>, clock: &Arc<dyn Clock>) -> Courier {
+    let other = |endpoint: &Option<_>| endpoint.clone().map(|endpoint| Publisher { endpoint, clock: clock.clone() });
+    let topics = other(&settings.endpoints_sns).map(|sns| Arc::new(Topics(sns)) as Arc<dyn Destination>);
+    let buses = other(&settings.endpoints_events).map(|events| Arc::new(Buses(events)) as Arc<dyn Destination>);
+    let buckets = objects.map(|objects| Arc::new(Buckets(objects.clone())) as Arc<dyn Destination>);
+    Courier {
+        queues: Err("SQS"),
+        topics: topics.ok_or("SNS without the setting endpoints.sns"),
+        buses: buses.ok_or("EventBridge without the setting endpoints.events"),
+        buckets: buckets.ok_or("S3 where servers share their records"),
+    }
+}
+
+fn events(settings: &Settings) -> hearth_events::Config {
+    hearth_events::Config {
+        retry_base_delay: settings.async_retry_base_delay,
+        retention: settings.events_retention,
+        under_way_max: settings.account_concurrent_executions as usize,
+        // A quarter is left for who waits.
+        memory_share: settings.environments_memory_budget.0 / 4 * 3,
+    }
+}
+
+fn lambda(control: &Control, placement: &Placement, events: &Events) -> hearth_wire_lambda::Service {
     let own = Arc::new(control.clone());
     hearth_wire_lambda::Service {
         account: Some(own.clone()),
         aliases: Some(own.clone()),
         code: Some(own.clone()),
         code_signing: Some(own.clone()),
+        event_invoke_configs: Some(Arc::new(events.clone())),
         functions: Some(own.clone()),
         function_urls: Some(own.clone()),
         invoke: Some(Arc::new(placement.clone())),
