@@ -13,9 +13,12 @@ from conftest import Functions, make_client
 from hearth import eventually
 from packages import python
 
+# The long form has 1000.
 KILLS = int(os.environ.get("HEARTH_E2E_EVENT_KILLS", "50"))
 GONE = (OSError, http.client.HTTPException)
 SENDERS = 3
+# Longest life of a server, s.
+LIFE = 0.8
 
 
 class Sender(threading.Thread):
@@ -71,7 +74,7 @@ def test_no_acknowledged_event_is_lost_whenever_the_server_is_killed(start):
     for kill in range(KILLS):
         senders = [Sender(server, [good, bad], acknowledged, chance.random()) for _ in range(SENDERS)]
         [sender.start() for sender in senders]
-        time.sleep(chance.random() * 1.5)
+        time.sleep(chance.random() * LIFE)
         server.kill()
         [sender.join() for sender in senders]
         assert not any(sender.fault for sender in senders), [sender.fault for sender in senders]
