@@ -91,6 +91,7 @@ impl Rooms {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let Store { records, queue, packages: blobs, buckets, shared, objects } =
             Store::open(settings, folder, &clock).await?;
+        let is_shared = shared.is_some();
         let log_config = hearth_observe::Config {
             retention: settings.logs_retention,
             bytes_max: settings.logs_size.0,
@@ -167,7 +168,7 @@ impl Rooms {
             ended,
         };
         frontend.open(Services {
-            lambda: lambda(&control, &placement, &events),
+            lambda: lambda(&control, &placement, (!is_shared).then_some(&events)),
             iam: identity.iam(),
             sts: identity.sts(),
             logs: cloudwatch.service(),
@@ -289,14 +290,15 @@ fn events(settings: &Settings) -> hearth_events::Config {
     }
 }
 
-fn lambda(control: &Control, placement: &Placement, events: &Events) -> hearth_wire_lambda::Service {
+/// Event-invoke configurations are not followed yet where other servers write them, and refused there.
+fn lambda(control: &Control, placement: &Placement, events: Option<&Events>) -> hearth_wire_lambda::Service {
     let own = Arc::new(control.clone());
     hearth_wire_lambda::Service {
         account: Some(own.clone()),
         aliases: Some(own.clone()),
         code: Some(own.clone()),
         code_signing: Some(own.clone()),
-        event_invoke_configs: Some(Arc::new(events.clone())),
+        event_invoke_configs: events.map(|events| Arc::new(events.clone()) as _),
         functions: Some(own.clone()),
         function_urls: Some(own.clone()),
         invoke: Some(Arc::new(placement.clone())),
