@@ -172,10 +172,6 @@ def test_the_tail_goes_to_stderr(hearth, deployed):
     assert "START RequestId: " in done.stderr and "got 1" in done.stderr and "REPORT RequestId: " in done.stderr
 
 
-def test_asynchronous_invocations_are_refused_by_name(hearth, deployed):
-    assert "async" in hearth("invoke", deployed, "--async", status=1).stderr.lower()
-
-
 def test_logs_are_followed_live(server, hearth, deployed):
     follow = subprocess.Popen(
         [BINARY, "logs", deployed, "--follow"],

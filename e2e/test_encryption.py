@@ -8,7 +8,7 @@ import subprocess
 import zipfile
 
 from conftest import Functions, caller, make_client
-from hearth import BINARY, Server, environment
+from hearth import BINARY, Server, environment, eventually
 from packages import python
 
 HANDLER = "import os\nreturn os.environ['SECRET']"
@@ -47,6 +47,9 @@ def test_a_planted_secret_is_found_nowhere_in_the_data_folder(start, data, cache
     name = Functions(client).make(stored, Environment={"Variables": {"SECRET": planted}})
     assert caller(client)(name).payload == planted
     client.publish_version(FunctionName=name)
+    client.invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps(planted))
+    succeeded = "/_hearth/v1/events?state=succeeded"
+    eventually("an event", lambda: json.loads(server.request("GET", succeeded)[2])["events"])
     server.stop()
     assert (data / "key").stat().st_mode & 0o777 == 0o600
     assert found(data, planted) == []

@@ -151,11 +151,6 @@ def test_a_dry_run_runs_nothing(client, make, call):
         client.invoke(FunctionName="missing", InvocationType="DryRun")
 
 
-def test_asynchronous_invocations_are_refused_by_name(client, make):
-    with refused("NotImplementedException", 501, re.compile("InvocationType")):
-        client.invoke(FunctionName=make(HEALTHY), InvocationType="Event")
-
-
 def test_a_python_exception_is_a_function_error(make, call):
     name = make(python("raise ValueError('no good')"))
     for _ in range(2):

@@ -62,6 +62,27 @@ def test_the_aws_cli_creates_invokes_and_deletes_from_a_zip_made_by_hand(aws):
     assert json.loads(aws("sts", "get-caller-identity").stdout)["Account"] == "000000000000"
 
 
+def test_the_aws_cli_queues_an_event_and_says_how_it_is_tried(aws):
+    (aws.folder / "package.zip").write_bytes(zipped(python("return event")))
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    create = "lambda create-function --runtime python3.11 --handler index.handler --zip-file fileb://package.zip"
+    aws(*create.split(), "--role", "arn:aws:iam::000000000000:role/hearth", "--function-name", name)
+    aws("lambda", "wait", "function-active-v2", "--function-name", name)
+    put = ["lambda", "put-function-event-invoke-config", "--function-name", name, "--maximum-retry-attempts", "0"]
+    config = json.loads(aws(*put).stdout)
+    assert config["FunctionArn"].endswith(f":{name}:$LATEST") and config["MaximumRetryAttempts"] == 0
+    assert config["DestinationConfig"] == {"OnSuccess": {}, "OnFailure": {}}
+    listed = json.loads(aws("lambda", "list-function-event-invoke-configs", "--function-name", name).stdout)
+    assert [item["MaximumRetryAttempts"] for item in listed["FunctionEventInvokeConfigs"]] == [0]
+    invoke = ["lambda", "invoke", "--function-name", name, "--invocation-type", "Event", "--payload", "{}", "out.json"]
+    assert json.loads(aws(*invoke).stdout) == {"StatusCode": 202}
+    assert (aws.folder / "out.json").read_bytes() == b""
+    aws("lambda", "delete-function-event-invoke-config", "--function-name", name)
+    get = ["lambda", "get-function-event-invoke-config", "--function-name", name]
+    assert "doesn't have an EventInvokeConfig" in aws(*get, status=(254, 255)).stderr
+    aws("lambda", "delete-function", "--function-name", name)
+
+
 @pytest.mark.timeout(300)
 def test_the_aws_cli_makes_a_role_and_takes_it_on(aws):
     statement = {"Effect": "Allow", "Principal": {"AWS": "000000000000"}, "Action": "sts:AssumeRole"}

@@ -11,15 +11,15 @@ use hearth_wire_lambda::errors::{
     invalid_parameter_value_exception as invalid, resource_conflict_exception as conflict,
     resource_not_found_exception as not_found,
 };
+use hearth_wire_lambda::page::{MANY, Page};
 use hearth_wire_lambda::types::*;
 
 use crate::access::same_revision;
 use crate::control::{Control, revision};
 use crate::coverage::COVERAGE;
 use crate::names;
-use crate::page::{MANY, Page};
 use crate::provisioned::{NO_WEIGHTS, PUBLISHED_ONLY, alias_may_cover};
-use crate::record::{AliasRecord, Definition};
+use crate::record::AliasRecord;
 use crate::state::function::{Function, number};
 
 #[async_trait]
@@ -117,8 +117,11 @@ impl AliasesApi for Control {
             if function.urls.contains_key(&name) {
                 changes.urls.insert(name.clone(), None);
             }
+            let alias = function.qualified(&name);
             changes.aliases.insert(name, None);
+            changes.beside = self.inner.ports.dependents.removal(&alias);
             self.commit(&function, changes).await?;
+            self.inner.ports.dependents.removed(&alias);
         }
         Ok(Nothing {})
     }
@@ -185,7 +188,7 @@ fn compatible(function: &Function, alias: &AliasRecord) -> Result<(), Error> {
     if primary.role != additional.role {
         return Err(invalid("Alias with weights can not be used with versions that have different execution roles."));
     }
-    if dead_letters(primary) != dead_letters(additional) {
+    if primary.dead_letters() != additional.dead_letters() {
         return Err(invalid(
             "Alias with weights can not be used with versions that have different dead-letter queues.",
         ));
@@ -200,10 +203,6 @@ fn provisioned(function: &Function, name: &str, alias: &AliasRecord) -> Result<(
         (None, None) => Err(invalid(PUBLISHED_ONLY)),
         (None, Some(version)) => alias_may_cover(function, name, version),
     }
-}
-
-fn dead_letters(definition: &Definition) -> Option<&str> {
-    definition.kept.as_ref()?.dead_letter_config.as_ref()?.target_arn.as_deref()
 }
 
 fn presented(function: &Function, name: &str, record: &AliasRecord) -> AliasConfiguration {

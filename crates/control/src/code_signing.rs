@@ -13,12 +13,12 @@ use hearth_wire_lambda::errors::{
     code_signing_config_not_found_exception, code_verification_failed_exception,
     resource_conflict_exception as conflict, resource_not_found_exception as not_found,
 };
+use hearth_wire_lambda::page::{MANY, Page};
 use hearth_wire_lambda::types::*;
 
 use crate::access::stored_resource;
 use crate::control::Control;
 use crate::coverage::COVERAGE;
-use crate::page::{MANY, Page};
 use crate::record::{CODE_SIGNING, CodeSigningRecord, Owner};
 use crate::{check, names};
 

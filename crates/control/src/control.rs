@@ -10,7 +10,7 @@ use hearth_model::{
     AccountId, Clock, CodeHash, ContainerImages, FunctionArn, FunctionName, Functions, ImageError, LookupError,
     MaterialsError, Packages, Provision, Provisioning, Quotas, Reservation, StoredPackages, Target, VersionKey,
 };
-use hearth_store::{Blobs, Feed, Follower, Lease, Leases, Records, shared_secret};
+use hearth_store::{Blobs, Feed, Follower, Lease, Leases, Records, Write, shared_secret};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -38,6 +38,15 @@ pub struct Config {
     pub check_roles: bool,
 }
 
+/// What other rooms keep of functions, versions and aliases, and what goes with them. A qualifier names one of the latter.
+pub trait Dependents: Send + Sync + 'static {
+    /// To be written in the transaction that removes it.
+    fn removal(&self, arn: &FunctionArn) -> Vec<Write>;
+
+    /// It is removed.
+    fn removed(&self, arn: &FunctionArn);
+}
+
 #[derive(Clone)]
 pub struct Ports {
     pub records: Arc<dyn Records>,
@@ -46,6 +55,7 @@ pub struct Ports {
     /// Packages that lie in buckets.
     pub stored: Arc<dyn StoredPackages>,
     pub blobs: Arc<dyn Blobs>,
+    pub dependents: Arc<dyn Dependents>,
     pub clock: Arc<dyn Clock>,
     pub identity: Identity,
     /// Where other servers use the same records and packages.

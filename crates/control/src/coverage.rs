@@ -14,7 +14,6 @@ pub const COVERAGE: &[Coverage] = &[
         operation: "CreateFunction",
         parameters: &[
             stored("VpcConfig"),
-            stored("DeadLetterConfig"),
             stored("KMSKeyArn"),
             stored("TracingConfig"),
             stored("FileSystemConfigs"),
@@ -36,7 +35,6 @@ pub const COVERAGE: &[Coverage] = &[
         operation: "UpdateFunctionConfiguration",
         parameters: &[
             stored("VpcConfig"),
-            stored("DeadLetterConfig"),
             stored("KMSKeyArn"),
             stored("TracingConfig"),
             stored("FileSystemConfigs"),

@@ -9,12 +9,12 @@ use hearth_wire_lambda::FunctionsApi;
 use hearth_wire_lambda::errors::{
     invalid_parameter_value_exception as invalid, resource_conflict_exception as conflict,
 };
+use hearth_wire_lambda::page::{MOST, Page, bad_marker};
 use hearth_wire_lambda::types::*;
 
 use crate::access::{Found, Source, no_function, stored};
 use crate::control::{Control, revision};
 use crate::coverage::COVERAGE;
-use crate::page::{MOST, Page, bad_marker};
 use crate::parameters::Parameters;
 use crate::record::{CODE_SIGNING, Definition, FunctionRecord, Owner, Readiness, RuntimeManagement, Update};
 use crate::state::WriteError;
@@ -216,8 +216,10 @@ impl FunctionsApi for Control {
                 None => return Err(invalid("Deletion of aliases is not currently supported.")),
             },
         };
-        if let Some(changes) = changes {
+        if let Some(mut changes) = changes {
+            changes.beside = self.inner.ports.dependents.removal(&arn);
             self.commit(&function, changes).await?;
+            self.inner.ports.dependents.removed(&arn);
         }
         drop(turn);
         self.inner.remove_unused_packages(Some(codes)).await;

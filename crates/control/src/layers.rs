@@ -10,12 +10,12 @@ use hearth_wire_lambda::LayersApi;
 use hearth_wire_lambda::errors::{
     invalid_parameter_value_exception as invalid, resource_not_found_exception as not_found,
 };
+use hearth_wire_lambda::page::{MOST, Page, bad_marker};
 use hearth_wire_lambda::types::*;
 
 use crate::access::{Source, denied, same_revision, stored_resource};
 use crate::control::Control;
 use crate::coverage::COVERAGE;
-use crate::page::{MOST, Page, bad_marker};
 use crate::record::{LAYER, LayerRecord, LayerUse, LayerVersionRecord, Owner, PolicyRecord};
 use crate::state::account::Layer;
 use crate::{names, present, statements};

@@ -3,7 +3,7 @@
 //!
 //! - one module a group of operations: `functions`, `code`, `versions`, `aliases`, `concurrency`, `provisioned`, `settings`,
 //!   `tags`, `policies`, `urls`, `layers`, `code_signing`, `account`
-//! - `names`: who a request means, the one parser for all of them; `page`: pages of lists
+//! - `names`: who a request means, the one parser for all of them
 //! - `parameters`, `check`: from members of a request to a definition, by AWS's rules beyond the model's constraints
 //! - `statements`: resource policies as documents
 //! - `present`: functions and versions as AWS answers them
@@ -28,7 +28,6 @@ mod download;
 mod functions;
 mod layers;
 mod names;
-mod page;
 mod parameters;
 mod policies;
 mod present;
@@ -41,7 +40,7 @@ mod tags;
 mod urls;
 mod versions;
 
-pub use control::{Config, Control, Ports, Shared};
+pub use control::{Config, Control, Dependents, Ports, Shared};
 pub use coverage::COVERAGE;
 pub use download::DownloadError;
 pub use record::{InvokeMode, UrlAuth};

@@ -13,6 +13,7 @@ use hearth_wire_lambda::errors::{
     invalid_parameter_value_exception as invalid, provisioned_concurrency_config_not_found_exception as none_found,
     resource_conflict_exception as conflict,
 };
+use hearth_wire_lambda::page::{MOST, Page};
 use hearth_wire_lambda::types::*;
 
 use crate::access::no_function;
@@ -21,7 +22,6 @@ use crate::concurrency::UNRESERVED_MIN;
 use crate::control::{Control, revision};
 use crate::coverage::COVERAGE;
 use crate::names;
-use crate::page::{MOST, Page};
 use crate::record::{FUNCTION, FunctionRecord, Owner, ProvisionedRecord};
 use crate::state::function::{Function, number};
 

@@ -237,7 +237,12 @@ impl Definition {
             custom_log_group: self.logging.group.is_some(),
             json_logs: self.logging.json.as_ref().map(JsonLogging::levels),
             role: self.role.clone(),
+            dead_letters: self.dead_letters().map(str::to_owned),
         }
+    }
+
+    pub fn dead_letters(&self) -> Option<&str> {
+        self.kept.as_ref()?.dead_letter_config.as_ref()?.target_arn.as_deref()
     }
 
     /// Packages that it needs.

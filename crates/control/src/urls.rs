@@ -21,9 +21,9 @@ use hearth_wire_lambda::types::*;
 use crate::control::Control;
 use crate::coverage::COVERAGE;
 use crate::names;
-use crate::page::{MOST, Page};
 use crate::record::{InvokeMode, Owner, UrlAuth, UrlRecord};
 use crate::state::function::{Changes, Function};
+use hearth_wire_lambda::page::{MOST, Page};
 
 pub use allowed::{INVOKE_URL, NotLet};
 pub use id::was_given;

@@ -7,12 +7,12 @@ use hearth_wire_lambda::VersionsApi;
 use hearth_wire_lambda::errors::{
     invalid_parameter_value_exception as invalid, resource_conflict_exception as conflict,
 };
+use hearth_wire_lambda::page::{MOST, Page, bad_marker};
 use hearth_wire_lambda::types::*;
 
 use crate::access::settled;
 use crate::control::{Control, revision};
 use crate::coverage::COVERAGE;
-use crate::page::{MOST, Page, bad_marker};
 use crate::record::{Readiness, Update, VersionRecord};
 use crate::state::function::{Changes, Function};
 use crate::{check, names, present};

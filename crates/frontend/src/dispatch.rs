@@ -2,7 +2,7 @@
 
 use http::header::{AUTHORIZATION, CONNECTION, HOST};
 use http::request;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use hearth_identity::{Caller, Identified, IdentifyError, Presented, identify};
@@ -63,12 +63,11 @@ pub async fn answer(
                 region: caller.region.to_string(),
                 ..LogsRequest::default()
             };
-            let response = match head.method {
-                Method::GET | Method::HEAD => {
-                    let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-                    operator::answer(&services.operator, path, query, request).await
-                }
-                _ => change(services, inside, &head, body).await,
+            let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+            let response = if operator::changes_runtimes(&head.method, path) {
+                change(services, inside, &head, body).await
+            } else {
+                operator::answer(&services.operator, &head.method, path, query, request).await
             };
             return stamped(response, &request_id);
         }

@@ -20,4 +20,6 @@ mod stalled;
 mod url;
 
 pub use door::{Config, Frontend, Services};
-pub use operator::{Code, Lines, LogsRequest, Operator, OperatorError, RuntimeChange};
+pub use operator::{
+    Code, EventsAsked, EventsFilter, EventsRequest, Lines, LogsRequest, Operator, OperatorError, RuntimeChange,
+};

@@ -32,6 +32,12 @@ pub trait Operator: Send + Sync + 'static {
     /// Changes what a runtime is made of: lines of progress, then one that says how it ended.
     async fn change_runtime(&self, change: RuntimeChange) -> Result<Lines, OperatorError>;
 
+    /// Asynchronous events, and what became of them: a document.
+    async fn events(&self, request: EventsRequest) -> Result<Value, OperatorError>;
+
+    /// In Prometheus's text form.
+    fn metrics(&self) -> String;
+
     /// The package that a token of `Code.Location` leads to.
     async fn code(&self, token: &str) -> Result<Code, OperatorError>;
 }
@@ -76,6 +82,36 @@ pub struct LogsRequest {
     pub follow: bool,
 }
 
+/// `events…`, of the caller's account and region.
+#[derive(Clone, Debug)]
+pub struct EventsRequest {
+    /// Twelve digits.
+    pub account: String,
+    pub region: String,
+    pub asked: EventsAsked,
+}
+
+#[derive(Clone, Debug)]
+pub enum EventsAsked {
+    /// `?function=&state=&since=&until=&limit=`; times as in [`LogsRequest::since`].
+    List(EventsFilter),
+    Show(String),
+    Audit,
+    /// A `POST`.
+    Retry(String),
+    /// A `POST`; `?function=`, else all functions.
+    Purge(Option<String>),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct EventsFilter {
+    pub function: Option<String>,
+    pub state: Option<String>,
+    pub since: Option<String>,
+    pub until: Option<String>,
+    pub limit: Option<String>,
+}
+
 /// One JSON object a line, newline included. Ends when the sender does.
 pub type Lines = mpsc::Receiver<Bytes>;
 
@@ -94,7 +130,13 @@ pub struct OperatorError {
 }
 
 /// Answers a path below `/_hearth/`.
-pub async fn answer(operator: &Arc<dyn Operator>, path: &str, query: &str, mut logs: LogsRequest) -> Response<Body> {
+pub async fn answer(
+    operator: &Arc<dyn Operator>,
+    method: &Method,
+    path: &str,
+    query: &str,
+    mut logs: LogsRequest,
+) -> Response<Body> {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').skip(1).collect();
     match parts.as_slice() {
         ["health"] => json_reply(StatusCode::OK, &json!({"status": "ok"})),
@@ -102,12 +144,17 @@ pub async fn answer(operator: &Arc<dyn Operator>, path: &str, query: &str, mut l
             Ok(()) => json_reply(StatusCode::OK, &json!({"ready": true})),
             Err(reasons) => json_reply(StatusCode::SERVICE_UNAVAILABLE, &json!({"ready": false, "reasons": reasons})),
         },
+        ["metrics"] => {
+            let mut reply = Response::new(Body::whole(operator.metrics()));
+            reply.headers_mut().insert("content-type", HeaderValue::from_static("text/plain; version=0.0.4"));
+            reply
+        }
         ["v1", "code", token] => match operator.code(token).await {
             Ok(code) => download(code),
             Err(error) => failure(&error),
         },
         ["v1", "functions", name, "logs"] => {
-            logs.function = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
+            logs.function = decoded(name);
             for (key, value) in form_urlencoded::parse(query.as_bytes()) {
                 match &*key {
                     "since" => logs.since = Some(value.into_owned()),
@@ -122,6 +169,17 @@ pub async fn answer(operator: &Arc<dyn Operator>, path: &str, query: &str, mut l
                 Err(error) => failure(&error),
             }
         }
+        ["v1", "events", rest @ ..] => {
+            let asked = match events_asked(method, rest, query) {
+                Ok(asked) => asked,
+                Err(error) => return failure(&error),
+            };
+            let request = EventsRequest { account: logs.account, region: logs.region, asked };
+            match operator.events(request).await {
+                Ok(document) => json_reply(StatusCode::OK, &document),
+                Err(error) => failure(&error),
+            }
+        }
         ["v1", name] => match operator.document(name).await {
             Some(document) => json_reply(StatusCode::OK, &document),
             None => not_found(path),
@@ -130,10 +188,14 @@ pub async fn answer(operator: &Arc<dyn Operator>, path: &str, query: &str, mut l
     }
 }
 
-/// Answers a request below `/_hearth/` that changes something.
+/// Whether a request is one for [`change`].
+pub fn changes_runtimes(method: &Method, path: &str) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD) && path.starts_with("/_hearth/v1/runtimes")
+}
+
+/// Answers a request that changes what a runtime is made of.
 pub async fn change(operator: &Arc<dyn Operator>, method: &Method, path: &str, body: &[u8]) -> Response<Body> {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').skip(1).collect();
-    let plain = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     let change = match (method, parts.as_slice()) {
         (&Method::POST, ["v1", "runtimes"]) => match serde_json::from_slice(body) {
             Ok(NewRuntime { runtime, image }) => RuntimeChange::Add { runtime, image },
@@ -142,8 +204,8 @@ pub async fn change(operator: &Arc<dyn Operator>, method: &Method, path: &str, b
                 return failure(&OperatorError { status: 400, code: "BadRequest", message });
             }
         },
-        (&Method::POST, ["v1", "runtimes", runtime, "update"]) => RuntimeChange::Update { runtime: plain(runtime) },
-        (&Method::DELETE, ["v1", "runtimes", runtime]) => RuntimeChange::Remove { runtime: plain(runtime) },
+        (&Method::POST, ["v1", "runtimes", runtime, "update"]) => RuntimeChange::Update { runtime: decoded(runtime) },
+        (&Method::DELETE, ["v1", "runtimes", runtime]) => RuntimeChange::Remove { runtime: decoded(runtime) },
         _ => return not_found(path),
     };
     match operator.change_runtime(change).await {
@@ -155,6 +217,43 @@ pub async fn change(operator: &Arc<dyn Operator>, method: &Method, path: &str, b
 /// A request that is refused as a whole.
 pub fn refused(status: u16, code: &'static str, message: &str) -> Response<Body> {
     failure(&OperatorError { status, code, message: message.to_owned() })
+}
+
+fn events_asked(method: &Method, rest: &[&str], query: &str) -> Result<EventsAsked, OperatorError> {
+    let mut filter = EventsFilter::default();
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        let value = Some(value.into_owned());
+        match &*key {
+            "function" => filter.function = value,
+            "state" => filter.state = value,
+            "since" => filter.since = value,
+            "until" => filter.until = value,
+            "limit" => filter.limit = value,
+            _ => {}
+        }
+    }
+    let (asked, changes) = match rest {
+        [] => (EventsAsked::List(filter), false),
+        ["audit"] => (EventsAsked::Audit, false),
+        ["purge"] => (EventsAsked::Purge(filter.function), true),
+        [id] => (EventsAsked::Show(decoded(id)), false),
+        [id, "retry"] => (EventsAsked::Retry(decoded(id)), true),
+        _ => {
+            let message = "There is nothing at this path below events.".to_owned();
+            return Err(OperatorError { status: 404, code: "NotFound", message });
+        }
+    };
+    let right = if changes { Method::POST } else { Method::GET };
+    if *method == right {
+        return Ok(asked);
+    }
+    let message = format!("This is asked for by {right}, not {method}.");
+    Err(OperatorError { status: 405, code: "MethodNotAllowed", message })
+}
+
+/// A segment of a path.
+fn decoded(segment: &str) -> String {
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
 fn not_found(path: &str) -> Response<Body> {

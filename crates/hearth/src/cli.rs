@@ -9,6 +9,7 @@ mod delete;
 mod deploy;
 mod doctor;
 mod env;
+mod events;
 mod invoke;
 mod keys;
 mod list;
@@ -91,9 +92,10 @@ pub fn run(global: &Global, command: Command) -> Result<(), Failure> {
         let client = client(global)?;
         match command {
             Command::Deploy(options) => deploy::run(global, &client, options).await,
-            Command::Invoke(options) => invoke::run(&client, options).await,
+            Command::Invoke(options) => invoke::run(global, &client, options).await,
             Command::Logs(command) => logs::run(global, &client, command).await,
             Command::List => list::run(global, &client).await,
+            Command::Events(command) => events::run(global, &client, command).await,
             Command::Delete { name } => delete::run(global, &client, &name).await,
             Command::Runtimes { command } => runtimes::run(global, &client, command.unwrap_or_default()).await,
             Command::Serve(_)

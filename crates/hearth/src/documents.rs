@@ -86,6 +86,7 @@ pub fn coverage() -> CoverageList {
 fn implemented(service: &str) -> Vec<&'static Coverage> {
     let own = [
         ("lambda", hearth_control::COVERAGE),
+        ("lambda", hearth_events::COVERAGE),
         ("lambda", hearth_placement::COVERAGE),
         ("logs", hearth_logs::COVERAGE),
         ("sqs", hearth_queues::COVERAGE),

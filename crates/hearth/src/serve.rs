@@ -2,22 +2,27 @@
 //!
 //! ```text
 //!   store ──► images ──► worker ──► placement ──┐
-//!     └─────► control ──────────────────────────┴──► frontend (which is also the door inside environments)
+//!     ├─────► control ──────────────────────────┼──► frontend (which is also the door inside environments)
+//!     └─────► events ◄──────────────────────────┘
 //! ```
 //!
 //! The order of the end is written once, in [`Running::end`]: stop accepting, end prepared sandboxes, drain, shut
 //! environments down, flush logs, close.
 
 mod banner;
+mod courier;
+mod dependents;
 mod operator;
 pub mod owner;
 mod probe;
 mod rooms;
 mod s3;
 mod signals;
+mod signer;
 mod store;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_images::Closed;
@@ -162,6 +167,7 @@ impl Running {
         background.spawn(rooms.placement.clone().run());
         background.spawn(rooms.pools.clone().run());
         background.spawn(rooms.cloudwatch.clone().run());
+        background.spawn(rooms.events.clone().run(Arc::new(rooms.placement.clone())));
         let images = rooms.images.clone();
         background.spawn(async move { images.prepare().await });
         let mut door = JoinSet::new();
@@ -177,6 +183,7 @@ impl Running {
         self.rooms.pools.close();
         self.rooms.queues.iter().for_each(Queues::end);
         let deadline = Instant::now() + drain;
+        self.rooms.events.stop();
         tokio::select! {
             () = self.rooms.placement.drain(deadline) => {}
             () = signals.next() => tracing::warn!("ending at once"),
@@ -188,6 +195,8 @@ impl Running {
         let _ = tokio::time::timeout(ENVIRONMENTS_END, self.rooms.worker.closed()).await;
         let _ = tokio::time::timeout(LINGER, self.rooms.driver.closed()).await;
         let _ = tokio::time::timeout(LINGER, async { while self.door.join_next().await.is_some() {} }).await;
+        // What is not written by then is found taken at the next start, and run again.
+        let _ = tokio::time::timeout(LINGER, self.rooms.events.stopped()).await;
         self.background.shutdown().await;
         self.rooms.inside.close();
         self.rooms.logs.close().await;

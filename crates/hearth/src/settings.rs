@@ -19,7 +19,7 @@ use hearth_store::PostgresUrl;
 pub use document::help_of_flag;
 pub use load::{Host, Loaded, ProcessVariables, Sources, load};
 pub use nearest::nearest;
-pub use value::{LocalSecret, LogFormat, LogLevel, S3Bucket, S3Endpoint, Size, UidRange, Value};
+pub use value::{LocalSecret, LogFormat, LogLevel, S3Bucket, ServiceEndpoint, Size, UidRange, Value};
 
 /// One row of the table.
 pub struct Setting {
@@ -153,11 +153,19 @@ settings! {
         said: "none: the data folder",
         find: |_| Ok(String::new()),
     }, "The bucket of another S3 in which servers that share a database keep packages: `https://KEY:SECRET@HOST:PORT/BUCKET`, also with a folder behind it. It must be there. Used with `store.url` only.";
-    endpoints_s3: Option<S3Endpoint> = "endpoints.s3", Default::OfHost {
+    endpoints_s3: Option<ServiceEndpoint> = "endpoints.s3", Default::OfHost {
         said: "none: the embedded S3",
         find: |_| Ok(String::new()),
     },
         "Another S3 than the embedded one, for the code of functions and layers: `http://HOST:PORT` or `https://HOST`, with `KEY:SECRET@` before the host (percent-encoded) where requests are to be signed. Buckets are addressed by path. Trusted are the certificate authorities of the host and those in the file that `AWS_CA_BUNDLE` names.";
+    endpoints_sns: Option<ServiceEndpoint> = "endpoints.sns", Default::OfHost {
+        said: "none",
+        find: |_| Ok(String::new()),
+    }, "An SNS, for topics as destinations of events and as dead-letter queues, written as `endpoints.s3` is. Without it they are refused.";
+    endpoints_events: Option<ServiceEndpoint> = "endpoints.events", Default::OfHost {
+        said: "none",
+        find: |_| Ok(String::new()),
+    }, "An EventBridge, for buses as destinations of events, written as `endpoints.s3` is. Without it they are refused.";
     runtimes_substitute: bool = "runtimes.substitute", Default::Text("false"),
         "Runs a function whose runtime is not installed on the nearest one that is, and says so in its log.";
     runtimes_fetch: bool = "runtimes.fetch", Default::Text("true"),
@@ -174,6 +182,10 @@ settings! {
         "Log events older than this are deleted, in whole days, where their group has no retention policy of its own.";
     logs_size: Size = "logs.size", Default::Text("20GiB"),
         "What logs may take of the disk. Beyond it the oldest day is deleted, whatever the retention says.";
+    async_retry_base_delay: Duration = "async.retry_base_delay", Default::Text("60s"),
+        "How long an event waits before its second attempt when its function failed; before the third it waits twice that.";
+    events_retention: Duration = "events.retention", Default::Text("7d"),
+        "Asynchronous events and what became of them are kept this long after they were accepted, payloads included.";
     log_level: LogLevel = "log.level", Default::Text("info"),
         "The server's own log, on stderr.";
     log_format: LogFormat = "log.format", Default::Text("text"),
@@ -181,15 +193,7 @@ settings! {
 }
 
 /// Keys that are spoken for but have no effect yet: setting one is refused by name.
-pub const UNBUILT: &[&str] = &[
-    "events.retention",
-    "async.retry_base_delay",
-    "guard.all_loops",
-    "egress.allow",
-    "endpoints.sns",
-    "endpoints.events",
-    "endpoints.kinesis",
-];
+pub const UNBUILT: &[&str] = &["guard.all_loops", "egress.allow", "endpoints.kinesis"];
 
 /// Every key that is spelled right, whether it has an effect or is refused by name.
 pub fn keys() -> impl Iterator<Item = &'static str> {

@@ -169,6 +169,8 @@ pub struct FunctionVersion {
     pub json_logs: Option<JsonLogs>,
     /// ARN of the execution role.
     pub role: String,
+    /// ARN of the queue or topic that gets events which came to nothing.
+    pub dead_letters: Option<String>,
 }
 
 impl FunctionVersion {
@@ -298,6 +300,7 @@ mod tests {
             custom_log_group: false,
             json_logs: None,
             role: String::new(),
+            dead_letters: None,
         })
     }
 

@@ -6,6 +6,7 @@
 mod arn;
 mod bucket;
 mod clock;
+mod event;
 mod function;
 mod id;
 mod image;
@@ -24,6 +25,7 @@ mod units;
 pub use arn::{FunctionArn, FunctionRef, RefError};
 pub use bucket::Bucket;
 pub use clock::{Clock, SystemClock};
+pub use event::{AcceptError, AcceptEvents, NewEvent};
 pub use function::{
     Architecture, CodeHash, FunctionVersion, Functions, ImageProgram, LookupError, Program, Provision, Provisioned,
     Provisioning, Reservation, Target, Version, VersionKey, ZipProgram, draw,

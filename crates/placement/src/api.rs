@@ -11,10 +11,11 @@ use hearth_model::{
     AccountId, FunctionArn, FunctionRef, FunctionVersion, Invocation, Invoke, InvokeError, LookupError, Qualifier,
     RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId, Response, ResponseMode, Trace, draw,
 };
-use hearth_wire::coverage::{Coverage, refused};
+use hearth_wire::coverage::{Coverage, refused, works};
 use hearth_wire::{Context, Error, EventStream};
 use hearth_wire_lambda::types::{
-    InvocationRequest, InvocationResponse, InvokeWithResponseStreamRequest, InvokeWithResponseStreamResponse,
+    InvocationRequest, InvocationResponse, InvokeAsyncRequest, InvokeAsyncResponse, InvokeWithResponseStreamRequest,
+    InvokeWithResponseStreamResponse,
 };
 use hearth_wire_lambda::{InvokeApi, errors};
 
@@ -23,14 +24,8 @@ use crate::{Placement, input};
 
 /// The operations of this crate.
 pub const COVERAGE: &[Coverage] = &[
-    Coverage {
-        operation: "Invoke",
-        parameters: &[
-            refused("InvocationType", "Event is refused; RequestResponse and DryRun work"),
-            refused("DurableExecutionName", ""),
-            refused("TenantId", ""),
-        ],
-    },
+    Coverage { operation: "Invoke", parameters: &[refused("DurableExecutionName", ""), refused("TenantId", "")] },
+    works("InvokeAsync"),
     Coverage { operation: "InvokeWithResponseStream", parameters: &[refused("TenantId", "")] },
 ];
 
@@ -42,6 +37,9 @@ impl InvokeApi for Placement {
 
     async fn invoke(&self, cx: &Context, input: InvocationRequest) -> Result<InvocationResponse, Error> {
         refuse_unsupported(&input)?;
+        if input.invocation_type.as_deref() == Some("Event") {
+            return self.accept(cx, input).await;
+        }
         let call = Call {
             function_name: input.function_name.as_deref(),
             qualifier: input.qualifier.as_deref(),
@@ -68,6 +66,10 @@ impl InvokeApi for Placement {
             executed_version: Some(head.executed_version.to_string()),
             durable_execution_arn: None,
         })
+    }
+
+    async fn invoke_async(&self, cx: &Context, input: InvokeAsyncRequest) -> Result<InvokeAsyncResponse, Error> {
+        self.accept_legacy(cx, input).await
     }
 
     async fn invoke_with_response_stream(
@@ -123,7 +125,7 @@ impl Placement {
     /// Runs the function that is meant. Nothing is run, and nothing answered, when the caller only wants to know whether
     /// it could be.
     async fn call(&self, cx: &Context, call: Call<'_>) -> Result<Option<Response>, Error> {
-        let arn = self.arn(cx, &call)?;
+        let arn = self.arn(cx, call.function_name, call.qualifier)?;
         let target = self.inner.functions.find(&arn).map_err(lookup_error)?;
         let function: Arc<FunctionVersion> = target.choose(draw(uuid::Uuid::new_v4().as_u128())).clone();
         if call.invocation_type == Some("DryRun") {
@@ -147,13 +149,13 @@ impl Placement {
     }
 
     /// The function that is meant, also another account's when its policy lets the caller invoke it.
-    fn arn(&self, cx: &Context, call: &Call<'_>) -> Result<FunctionArn, Error> {
+    pub(crate) fn arn(&self, cx: &Context, name: Option<&str>, qualifier: Option<&str>) -> Result<FunctionArn, Error> {
         let caller = AccountId::parse(&cx.account).unwrap_or_else(AccountId::default_account);
         let region = Region::parse(&cx.region).unwrap_or_else(Region::default_region);
-        let reference = FunctionRef::parse(call.function_name.unwrap_or_default());
+        let reference = FunctionRef::parse(name.unwrap_or_default());
         let resolved = reference.and_then(|reference| {
             let account = reference.account.as_deref().and_then(AccountId::parse).unwrap_or_else(|| caller.clone());
-            reference.resolve(&account, &region, call.qualifier)
+            reference.resolve(&account, &region, qualifier)
         });
         let arn = resolved.map_err(|error| match error {
             RefError::NameTooLong { arn } => not_found(&arn),
@@ -173,25 +175,22 @@ impl Placement {
         Err(Error::new(403, "AccessDeniedException", message))
     }
 
-    fn trace(&self, cx: &Context) -> Trace {
+    pub(crate) fn trace(&self, cx: &Context) -> Trace {
         let now = self.inner.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Trace::of(cx.trace.as_deref(), now, uuid::Uuid::new_v4().as_u128())
     }
 }
 
 fn refuse_unsupported(input: &InvocationRequest) -> Result<(), Error> {
-    let refused = [
-        (input.invocation_type.as_deref() == Some("Event"), "InvocationType Event"),
-        (input.durable_execution_name.is_some(), "DurableExecutionName"),
-        (input.tenant_id.is_some(), "TenantId"),
-    ];
+    let refused =
+        [(input.durable_execution_name.is_some(), "DurableExecutionName"), (input.tenant_id.is_some(), "TenantId")];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, name)) => Err(Error::not_supported(format_args!("lambda:Invoke with {name}"))),
         None => Ok(()),
     }
 }
 
-fn lookup_error(error: LookupError) -> Error {
+pub(crate) fn lookup_error(error: LookupError) -> Error {
     match error {
         LookupError::NotFound(arn) => not_found(&arn),
         LookupError::NotReady(_) => errors::resource_conflict_exception(error.to_string()),

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hearth_model::{CLIENT_CONTEXT_MAX, SYNC_PAYLOAD_MAX};
 use hearth_wire::{Error, MessageKey, json};
-use hearth_wire_lambda::errors::invalid_request_content_exception as invalid;
+use hearth_wire_lambda::errors::{invalid_request_content_exception as invalid, request_too_large_exception};
 use serde::de::IgnoredAny;
 
 /// Checked in one pass, without building anything. Nothing at all is `{}`.
@@ -26,6 +26,16 @@ pub fn payload(payload: Bytes) -> Result<Bytes, Error> {
         )));
     }
     Ok(payload)
+}
+
+/// As [`payload`], of an event, whose limit is lower (text seen in the wild).
+pub fn event_payload(payload: Bytes, max: usize) -> Result<Bytes, Error> {
+    if payload.len() > max {
+        let size = payload.len();
+        let message = format!("{size} byte payload is too large for the Event invocation type (limit {max} bytes)");
+        return Err(request_too_large_exception(message));
+    }
+    self::payload(payload)
 }
 
 /// Base64 of JSON, at most 3,583 bytes encoded.

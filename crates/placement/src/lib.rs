@@ -9,12 +9,13 @@
 //! - `provisioned`: environments that are kept initialised; `ledger` decides how many to start and end
 //! - `events`: what environments report
 //! - `api`: the operations Invoke and InvokeWithResponseStream; what they take in is checked in `input`; what the latter
-//!   answers is made in `streaming`
+//!   answers is made in `streaming`; `accept`: Invoke of type Event, and InvokeAsync
 //!
 //! Knows nothing of how an environment is made: that is the worker's.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+mod accept;
 mod api;
 mod cold;
 mod concurrency;
@@ -32,7 +33,7 @@ mod streaming;
 mod tests;
 
 pub use api::COVERAGE;
-pub use placement::{Config, Placement};
+pub use placement::{Config, Placement, Ports};
 
 /// What the locks here guard is whole between any two statements, so a panic of another holder harms nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

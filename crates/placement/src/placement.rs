@@ -11,8 +11,8 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use futures_core::Stream;
 use hearth_model::{
-    AccountId, Architecture, Body, BodyError, BoxFuture, Clock, FunctionName, FunctionVersion, Functions, Invocation,
-    Invoke, InvokeError, LogStreamId, Region, Response, ResponseMode, VersionKey,
+    AcceptEvents, AccountId, Architecture, Body, BodyError, BoxFuture, Clock, FunctionName, FunctionVersion, Functions,
+    Invocation, Invoke, InvokeError, LogStreamId, Region, Response, ResponseMode, VersionKey,
 };
 use hearth_worker::{Environment, Refused, Worker};
 use tokio::sync::{Notify, oneshot};
@@ -47,6 +47,13 @@ pub struct Config {
     pub scaling_rate: u32,
 }
 
+pub struct Ports {
+    pub worker: Worker,
+    pub functions: Arc<dyn Functions>,
+    pub events: Arc<dyn AcceptEvents>,
+    pub clock: Arc<dyn Clock>,
+}
+
 /// A cheap handle.
 #[derive(Clone)]
 pub struct Placement {
@@ -62,6 +69,8 @@ pub(crate) struct Inner {
     pub config: Config,
     pub worker: Worker,
     pub functions: Arc<dyn Functions>,
+    /// What is to run with nobody waiting.
+    pub events: Arc<dyn AcceptEvents>,
     pub clock: Arc<dyn Clock>,
     accounts: DashMap<(AccountId, Region), Arc<Account>>,
     /// Calls that each function has, of all its versions.
@@ -96,12 +105,14 @@ impl Member for Environment {
 }
 
 impl Placement {
-    pub fn new(config: Config, worker: Worker, functions: Arc<dyn Functions>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(config: Config, ports: Ports) -> Self {
+        let Ports { worker, functions, events, clock } = ports;
         let inner = Inner {
             memory: HostMemory::new(config.memory_budget),
             config,
             worker,
             functions,
+            events,
             clock,
             accounts: DashMap::new(),
             running: DashMap::new(),

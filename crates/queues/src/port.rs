@@ -29,11 +29,19 @@ pub enum Sender<'a> {
 pub struct Delivery {
     pub body: String,
     pub trace: Option<String>,
-    /// Text attributes, by name.
-    pub attributes: Vec<(String, String)>,
+    pub attributes: Vec<Attribute>,
     /// For FIFO queues.
     pub group: Option<String>,
     pub deduplication: Option<String>,
+}
+
+/// A message attribute whose value is text.
+#[derive(Clone)]
+pub struct Attribute {
+    pub name: &'static str,
+    /// `String` or `Number`.
+    pub kind: &'static str,
+    pub value: String,
 }
 
 /// A message that was received.
@@ -73,15 +81,18 @@ impl Queues {
     /// Sends a message to a queue; answers its id once it is on disk.
     pub async fn deliver(&self, sender: Sender<'_>, arn: &str, delivery: Delivery) -> Result<String, PortError> {
         let live = self.reached(sender, arn, "SendMessage")?;
-        let attribute = |value: String| hearth_wire_sqs::types::MessageAttributeValue {
-            data_type: Some("String".to_owned()),
-            string_value: Some(value),
-            ..Default::default()
+        let attribute = |Attribute { name, kind, value }: Attribute| {
+            let value = hearth_wire_sqs::types::MessageAttributeValue {
+                data_type: Some(kind.to_owned()),
+                string_value: Some(value),
+                ..Default::default()
+            };
+            (name.to_owned(), value)
         };
         let outgoing = Outgoing {
             body: Some(delivery.body),
             delay: None,
-            attributes: Some(delivery.attributes.into_iter().map(|(name, value)| (name, attribute(value))).collect()),
+            attributes: Some(delivery.attributes.into_iter().map(attribute).collect()),
             system: None,
             deduplication: delivery.deduplication,
             group: delivery.group,

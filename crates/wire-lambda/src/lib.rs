@@ -1,5 +1,7 @@
 //! The API of AWS Lambda: the shapes, constraints and errors of every operation, and one trait an operation group.
 //!
+//! - `page`: pages of lists
+//!
 //! Everything in `generated` is made by `cargo xtask codegen`. Knows nothing of Hearth: a method that nobody implements
 //! refuses by name.
 
@@ -11,6 +13,7 @@ mod generated {
     pub mod shapes;
     pub mod types;
 }
+pub mod page;
 mod route;
 
 pub use generated::api::*;

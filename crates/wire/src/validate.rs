@@ -34,7 +34,10 @@ fn structure(shape: &Shape, value: &Value, path: &str, broken: &mut Vec<String>)
         let path = format!("{path}{}", camel(member.name));
         match value.get(member.name).filter(|value| !value.is_null()) {
             Some(value) => member_value(member, value, &path, broken),
-            None if member.required => report(&Value::Null, &path, "Member must not be null", broken),
+            // A payload is the body itself, which is always there.
+            None if member.required && member.location != Location::Payload => {
+                report(&Value::Null, &path, "Member must not be null", broken)
+            }
             None => {}
         }
     }

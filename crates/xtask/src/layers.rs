@@ -24,6 +24,7 @@ const ROWS: &[(&str, u8)] = &[
     ("runtime-api", 3),
     ("control", 4),
     ("logs", 4),
+    ("events", 4),
     ("objects", 4),
     ("queues", 4),
     ("worker", 4),

@@ -51,6 +51,8 @@ pub struct Changes {
     pub aliases: BTreeMap<String, Option<AliasRecord>>,
     pub policies: BTreeMap<String, Option<PolicyRecord>>,
     pub urls: BTreeMap<String, Option<UrlRecord>>,
+    /// Other rooms' records that go with what is removed.
+    pub beside: Vec<Write>,
 }
 
 impl Changes {
@@ -61,6 +63,7 @@ impl Changes {
             aliases: BTreeMap::new(),
             policies: BTreeMap::new(),
             urls: BTreeMap::new(),
+            beside: Vec::new(),
         }
     }
 }
@@ -103,6 +106,7 @@ impl Function {
             aliases: self.aliases.keys().map(|name| (name.clone(), None)).collect(),
             policies: self.policies.keys().map(|qualifier| (qualifier.clone(), None)).collect(),
             urls: self.urls.keys().map(|alias| (alias.clone(), None)).collect(),
+            beside: Vec::new(),
         }
     }
 
@@ -207,6 +211,7 @@ pub fn writes(
     for (alias, url) in &changes.urls {
         writes.push(write(owner, URL, format!("{name}/{alias}"), Expect::Anything, url.as_ref())?);
     }
+    writes.extend(changes.beside.iter().cloned());
     Ok(writes)
 }
 

@@ -9,20 +9,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_control::{Config, Control, Ports, Shared};
+use hearth_control::{Config, Control, Dependents, Ports, Shared};
 use hearth_identity::Identity;
 use hearth_model::{
     AdmitError, Admitted, Architecture, BoxFuture, Checked, Clock, CodeHash, ContainerImages, FunctionArn, FunctionRef,
     Image, ImageError, MaterialsError, Package, Packages, Pieces, Quotas, StoredPackage, StoredPackageError,
     StoredPackageRef, StoredPackages, SystemClock,
 };
-use hearth_store::{Blobs, Feed, Leases, MemoryBlobs, MemoryRecords, Records};
+use hearth_store::{Blobs, Feed, Leases, MemoryBlobs, MemoryRecords, Records, Write};
 use hearth_wire::{Blob, Context, Error};
 use hearth_wire_lambda::types::*;
 use hearth_wire_lambda::{AliasesApi, CodeApi, FunctionsApi, LayersApi, VersionsApi};
 use sha2::{Digest, Sha256};
 
 pub const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:";
+
+/// Keeps nothing of functions.
+struct Nobody;
+
+impl Dependents for Nobody {
+    fn removal(&self, _: &FunctionArn) -> Vec<Write> {
+        Vec::new()
+    }
+
+    fn removed(&self, _: &FunctionArn) {}
+}
 
 /// Unpacking waits for `open`.
 pub struct TestPackages {
@@ -296,6 +307,7 @@ async fn open(
         images: Arc::new(NoImages),
         blobs: blobs.clone(),
         stored: stored.clone(),
+        dependents: Arc::new(Nobody),
         clock,
         shared,
     };

@@ -8,6 +8,7 @@ use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcom
 use super::Failure;
 use super::deploy::DeployOptions;
 use super::doctor::DoctorOptions;
+use super::events::EventsCommand;
 use super::invoke::InvokeOptions;
 use super::keys::KeysCommand;
 use super::logs::LogsCommand;
@@ -55,6 +56,9 @@ pub enum Command {
     Invoke(InvokeOptions),
     /// Print a function's log, or search logs
     Logs(LogsCommand),
+    /// List asynchronous events and what became of them
+    #[command(subcommand)]
+    Events(EventsCommand),
     /// List the functions
     List,
     /// Delete a function

@@ -5,9 +5,10 @@ use std::io::{IsTerminal, Read};
 use base64::Engine;
 use bytes::Bytes;
 use hyper::Method;
+use serde_json::json;
 
-use super::{Failure, Progress, output};
-use crate::client::{Client, ClientError, segment};
+use super::{Failure, Global, Progress, output};
+use crate::client::{Client, segment};
 
 /// AWS's limit is 6 MB; one byte more is enough for the server to say so.
 const PAYLOAD_MAX: u64 = hearth_model::SYNC_PAYLOAD_MAX as u64 + 1;
@@ -19,7 +20,7 @@ pub struct InvokeOptions {
     /// JSON text, @FILE, or - for stdin
     #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}", allow_hyphen_values = true)]
     payload: String,
-    /// Queue it instead of waiting for the answer (not built yet)
+    /// Queue it instead of waiting for the answer, and print the id of the event
     #[arg(long = "async")]
     asynchronous: bool,
     /// Print the end of the log on stderr
@@ -30,7 +31,7 @@ pub struct InvokeOptions {
     qualifier: Option<String>,
 }
 
-pub async fn run(client: &Client, options: InvokeOptions) -> Result<(), Failure> {
+pub async fn run(global: &Global, client: &Client, options: InvokeOptions) -> Result<(), Failure> {
     let payload = payload(&options.payload)?;
     let mut path = format!("/2015-03-31/functions/{}/invocations", segment(&options.name));
     if let Some(qualifier) = &options.qualifier {
@@ -46,12 +47,11 @@ pub async fn run(client: &Client, options: InvokeOptions) -> Result<(), Failure>
     let progress = Progress::begin("the function is running");
     let answer = client.send(Method::POST, &path, &headers, payload).await;
     drop(progress);
-    let answer = match answer {
-        Err(ClientError::Refused { status: 501, message, .. }) if options.asynchronous => {
-            return Err(Failure::No(format!("--async is not built yet: {message}")));
-        }
-        other => other?,
-    };
+    let answer = answer?;
+    if options.asynchronous {
+        let id = answer.header("x-amzn-requestid").unwrap_or_default();
+        return if global.json { output::document(&json!({"id": id})) } else { output::line(id) };
+    }
     if let Some(log) = answer.header("x-amz-log-result") {
         let log = base64::engine::general_purpose::STANDARD
             .decode(log)

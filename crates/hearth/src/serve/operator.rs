@@ -1,13 +1,17 @@
 //! Hearth's own documents, for `/_hearth`.
 
+mod asked;
+mod events;
 mod logs;
+mod metrics;
 mod runtimes;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use hearth_control::{Control, DownloadError};
-use hearth_frontend::{Code, Lines, LogsRequest, Operator, OperatorError, RuntimeChange};
+use hearth_events::Events;
+use hearth_frontend::{Code, EventsRequest, Lines, LogsRequest, Operator, OperatorError, RuntimeChange};
 use hearth_images::Images;
 use hearth_observe::Logs;
 use serde_json::Value;
@@ -20,6 +24,7 @@ use hearth_sandbox::{Driver, Isolation};
 pub struct ServerOperator {
     pub images: Images,
     pub control: Control,
+    pub events: Events,
     pub logs: Logs,
     pub isolation: Isolation,
     /// How this server runs, as it was before it gave up privileges.
@@ -57,6 +62,14 @@ impl Operator for ServerOperator {
 
     async fn change_runtime(&self, change: RuntimeChange) -> Result<Lines, OperatorError> {
         runtimes::answer(self, change)
+    }
+
+    async fn events(&self, request: EventsRequest) -> Result<Value, OperatorError> {
+        events::answer(&self.events, request).await
+    }
+
+    fn metrics(&self) -> String {
+        metrics::text(&self.events.counted())
     }
 
     async fn code(&self, token: &str) -> Result<Code, OperatorError> {

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
+use hearth_events::Events;
 use hearth_frontend::{Frontend, Services};
 use hearth_identity::{Identity, Verifier};
 use hearth_images::{Closed, Images};
@@ -23,6 +24,8 @@ use hearth_store::{Blobs, DataDir, Records};
 use hearth_worker::{Endpoint, EndpointIdentity, Meminfo, Pools, Worker};
 use tokio::sync::{OnceCell, watch};
 
+use super::courier::{Buckets, Buses, Courier, Destination, Lines, Publisher, Topics};
+use super::dependents::Kept;
 use super::failed;
 use super::operator::ServerOperator;
 use super::probe::Probe;
@@ -75,6 +78,7 @@ pub struct Rooms {
     pub control: Control,
     pub worker: Worker,
     pub placement: Placement,
+    pub events: Events,
     pub frontend: Frontend,
 }
 
@@ -87,8 +91,9 @@ impl Rooms {
         ended: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let Store { records, packages: blobs, buckets, shared, objects, queue } =
+        let Store { records, queue, packages: blobs, buckets, shared, objects } =
             Store::open(settings, folder, &clock).await?;
+        let is_shared = shared.is_some();
         let log_config = hearth_observe::Config {
             retention: settings.logs_retention,
             bytes_max: settings.logs_size.0,
@@ -102,19 +107,21 @@ impl Rooms {
         let images = images(settings, host.closed, records.clone(), blobs.clone()).await?;
         let ports = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
         let identity = Identity::open(ports).await.map_err(|e| failed("open the identities")(&e))?;
-        let queues = match queue {
-            None => None,
-            Some(messages) => {
-                let ports = hearth_queues::Ports { records: records.clone(), messages, clock: clock.clone() };
-                Some(Queues::open(ports).await.map_err(|e| failed("open the queues")(&e))?)
-            }
+        let dependents = Arc::new(Kept::default());
+        let queues = if is_shared {
+            None
+        } else {
+            let ports =
+                hearth_queues::Ports { records: records.clone(), messages: queue.clone(), clock: clock.clone() };
+            Some(Queues::open(ports).await.map_err(|e| failed("open the queues")(&e))?)
         };
         let ports = hearth_control::Ports {
-            records,
+            records: records.clone(),
             packages: Arc::new(images.clone()),
             images: Arc::new(images.clone()),
             blobs: blobs.clone(),
             stored: buckets,
+            dependents: dependents.clone(),
             clock: clock.clone(),
             identity: identity.clone(),
             shared,
@@ -139,13 +146,29 @@ impl Rooms {
             },
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
-        let placement = Placement::new(placement(settings), worker.clone(), functions.clone(), clock.clone());
+        let ports = hearth_events::Ports {
+            queue,
+            records,
+            functions: functions.clone(),
+            couriers: Arc::new(courier(settings, objects.as_ref(), queues.as_ref(), &clock)),
+            clock: clock.clone(),
+        };
+        let events = Events::open(events(settings), ports).await.map_err(|e| failed("open the events")(&e))?;
+        dependents.keep(events.clone());
+        let ports = hearth_placement::Ports {
+            worker: worker.clone(),
+            functions: functions.clone(),
+            events: Arc::new(events.clone()),
+            clock: clock.clone(),
+        };
+        let placement = Placement::new(placement(settings), ports);
         control.provisioned_by(Arc::new(placement.clone()));
         let destinations = Destinations { functions, invoke: Arc::new(placement.clone()) };
         let cloudwatch = CloudWatch::new(logs.clone(), destinations, clock.clone());
         let operator = ServerOperator {
             images: images.clone(),
             control: control.clone(),
+            events: events.clone(),
             logs: logs.clone(),
             isolation: settings.isolation,
             way: host.way,
@@ -155,7 +178,7 @@ impl Rooms {
             ended,
         };
         frontend.open(Services {
-            lambda: lambda(&control, &placement),
+            lambda: lambda(&control, &placement, (!is_shared).then_some(&events)),
             iam: identity.iam(),
             sts: identity.sts(),
             logs: cloudwatch.service(),
@@ -182,6 +205,7 @@ impl Rooms {
             control,
             worker,
             placement,
+            events,
             frontend,
         })
     }
@@ -259,13 +283,40 @@ fn endpoint_ports(address: SocketAddr) -> Vec<u16> {
     ports
 }
 
-fn lambda(control: &Control, placement: &Placement) -> hearth_wire_lambda::Service {
+/// What takes records of events to other services.
+fn courier(settings: &Settings, objects: Option<&Objects>, queues: Option<&Queues>, clock: &Arc<dyn Clock>) -> Courier {
+    let other = |endpoint: &Option<_>| endpoint.clone().map(|endpoint| Publisher { endpoint, clock: clock.clone() });
+    let topics = other(&settings.endpoints_sns).map(|sns| Arc::new(Topics(sns)) as Arc<dyn Destination>);
+    let buses = other(&settings.endpoints_events).map(|events| Arc::new(Buses(events)) as Arc<dyn Destination>);
+    let queues = queues.map(|queues| Arc::new(Lines(queues.clone())) as Arc<dyn Destination>);
+    let buckets = objects.map(|objects| Arc::new(Buckets(objects.clone())) as Arc<dyn Destination>);
+    Courier {
+        queues: queues.ok_or("SQS where servers share their records"),
+        topics: topics.ok_or("SNS without the setting endpoints.sns"),
+        buses: buses.ok_or("EventBridge without the setting endpoints.events"),
+        buckets: buckets.ok_or("S3 where servers share their records"),
+    }
+}
+
+fn events(settings: &Settings) -> hearth_events::Config {
+    hearth_events::Config {
+        retry_base_delay: settings.async_retry_base_delay,
+        retention: settings.events_retention,
+        under_way_max: settings.account_concurrent_executions as usize,
+        // A quarter is left for who waits.
+        memory_share: settings.environments_memory_budget.0 / 4 * 3,
+    }
+}
+
+/// Event-invoke configurations are not followed yet where other servers write them, and refused there.
+fn lambda(control: &Control, placement: &Placement, events: Option<&Events>) -> hearth_wire_lambda::Service {
     let own = Arc::new(control.clone());
     hearth_wire_lambda::Service {
         account: Some(own.clone()),
         aliases: Some(own.clone()),
         code: Some(own.clone()),
         code_signing: Some(own.clone()),
+        event_invoke_configs: events.map(|events| Arc::new(events.clone()) as _),
         functions: Some(own.clone()),
         function_urls: Some(own.clone()),
         invoke: Some(Arc::new(placement.clone())),

@@ -16,7 +16,7 @@ use super::s3::blobs::BucketBlobs;
 use super::s3::packages::OtherBuckets;
 use crate::cli::Failure;
 use crate::keys;
-use crate::settings::{S3Bucket, S3Endpoint, Settings};
+use crate::settings::{S3Bucket, ServiceEndpoint, Settings};
 
 /// Name of the key that packages are sealed with: the same package may be several accounts'.
 const PACKAGES: &str = "packages";
@@ -24,6 +24,8 @@ const PACKAGES: &str = "packages";
 /// Everything is sealed.
 pub struct Store {
     pub records: Arc<dyn Records>,
+    /// This server's own, also where records are shared: who has accepted an event runs it.
+    pub queue: Arc<dyn Queue>,
     /// Of functions and layers.
     pub packages: Arc<dyn Blobs>,
     /// Where packages lie that requests name by bucket and key.
@@ -32,8 +34,6 @@ pub struct Store {
     pub shared: Option<Shared>,
     /// None where servers share their records: contents of objects are not shared yet.
     pub objects: Option<Objects>,
-    /// None where servers share their records: queues are not shared yet.
-    pub queue: Option<Arc<dyn Queue>>,
 }
 
 impl Store {
@@ -58,8 +58,6 @@ impl Store {
         let records: Arc<dyn Records> = Arc::new(SealedRecords::new(bare, keys.clone()));
         let packages = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the packages")(&e))?);
         let packages = sealed(packages, &keys, settings).await?;
-        let queue = Arc::new(SqliteQueue::open(&folder.queue()).map_err(|e| failed("open the queues")(&e))?);
-        let queue: Arc<dyn Queue> = Arc::new(SealedQueue::new(queue, keys.clone()));
         let contents = Files::open(&folder.objects()).map_err(|e| failed("open the contents of objects")(&e))?;
         let contents = Arc::new(contents);
         let ports = hearth_objects::Ports { records: records.clone(), contents, clock: clock.clone() };
@@ -68,7 +66,8 @@ impl Store {
             Some(endpoint) => other_buckets(endpoint, clock),
             None => Arc::new(objects.clone()),
         };
-        Ok(Store { records, packages, buckets, shared: None, objects: Some(objects), queue: Some(queue) })
+        let queue = queue(folder, &keys)?;
+        Ok(Store { records, queue, packages, buckets, shared: None, objects: Some(objects) })
     }
 
     async fn of_servers(
@@ -93,16 +92,23 @@ impl Store {
         let opened = BucketBlobs::open(bucket, clock.clone(), &settings.cache_dir).await;
         let packages = Arc::new(opened.map_err(|e| failed("open the bucket of packages (store.packages)")(&e))?);
         let packages = sealed(packages, &keys, settings).await?;
+        let queue = queue(folder, &keys)?;
         let feed: Arc<dyn Feed> = Arc::new(SealedFeed::new(Arc::new(database), keys));
         let leases = Leases::new(records.clone(), clock.clone());
         tracing::info!(database = %url, bucket = %bucket.bucket, "records and packages are shared with other servers");
         let buckets = other_buckets(settings.endpoints_s3.as_ref().unwrap_or(&bucket.endpoint), clock);
-        Ok(Store { records, packages, buckets, shared: Some(Shared { feed, leases }), objects: None, queue: None })
+        let shared = Some(Shared { feed, leases });
+        Ok(Store { records, queue, packages, buckets, shared, objects: None })
     }
 }
 
-fn other_buckets(endpoint: &S3Endpoint, clock: &Arc<dyn Clock>) -> Arc<dyn StoredPackages> {
+fn other_buckets(endpoint: &ServiceEndpoint, clock: &Arc<dyn Clock>) -> Arc<dyn StoredPackages> {
     Arc::new(OtherBuckets(Client { endpoint: endpoint.clone(), clock: clock.clone() }))
+}
+
+fn queue(folder: &DataDir, keys: &Arc<Keyring>) -> Result<Arc<dyn Queue>, Failure> {
+    let queue = SqliteQueue::open(&folder.queue()).map_err(|e| failed("open the queue")(&e))?;
+    Ok(Arc::new(SealedQueue::new(Arc::new(queue), keys.clone())))
 }
 
 async fn sealed(bare: Arc<dyn Blobs>, keys: &Keyring, settings: &Settings) -> Result<Arc<dyn Blobs>, Failure> {

@@ -100,21 +100,21 @@ impl Value for Option<PathBuf> {
     }
 }
 
-/// Where another S3 is, and who Hearth is there.
+/// Where another service is, and who Hearth is there.
 #[derive(Clone)]
-pub struct S3Endpoint {
+pub struct ServiceEndpoint {
     pub address: Endpoint,
     /// Key id and secret.
     pub credentials: Option<(String, Secret)>,
 }
 
-impl fmt::Debug for S3Endpoint {
+impl fmt::Debug for ServiceEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.address)
     }
 }
 
-impl Value for Option<S3Endpoint> {
+impl Value for Option<ServiceEndpoint> {
     const KIND: &'static str = "URL";
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -131,14 +131,14 @@ impl Value for Option<S3Endpoint> {
         });
         let credentials = credentials.map(|credentials| credentials.ok_or_else(bad)).transpose()?;
         let address = Endpoint::parse(&format!("{scheme}://{address}")).map_err(|_| bad())?;
-        Ok(Some(S3Endpoint { address, credentials }))
+        Ok(Some(ServiceEndpoint { address, credentials }))
     }
 }
 
 /// A bucket of another S3, and where in it.
 #[derive(Clone, Debug)]
 pub struct S3Bucket {
-    pub endpoint: S3Endpoint,
+    pub endpoint: ServiceEndpoint,
     pub bucket: String,
     /// Without slashes at its ends; may be empty.
     pub prefix: String,
@@ -154,7 +154,7 @@ impl Value for Option<S3Bucket> {
         let bad = || "is not a bucket such as https://KEY:SECRET@host/BUCKET".to_owned();
         let from = text.find('@').or_else(|| text.find("://").map(|at| at + 2)).ok_or_else(bad)?;
         let slash = text[from + 1..].find('/').map(|at| from + 1 + at).ok_or_else(bad)?;
-        let endpoint = <Option<S3Endpoint>>::parse(&text[..slash])?.ok_or_else(bad)?;
+        let endpoint = <Option<ServiceEndpoint>>::parse(&text[..slash])?.ok_or_else(bad)?;
         let path = percent_encoding::percent_decode_str(&text[slash + 1..]).decode_utf8().map_err(|_| bad())?;
         let (bucket, prefix) = path.split_once('/').unwrap_or((&path, ""));
         if bucket.is_empty() {
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn another_s3_may_have_credentials() {
-        let parse = <Option<S3Endpoint> as Value>::parse;
+        let parse = <Option<ServiceEndpoint> as Value>::parse;
         assert!(parse("").unwrap().is_none());
         let plain = parse("http://127.0.0.1:9000").unwrap().unwrap();
         assert!(plain.credentials.is_none() && plain.address.to_string() == "http://127.0.0.1:9000");

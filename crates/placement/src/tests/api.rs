@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hearth_model::{Architecture, Program, Runtime, Target};
 use hearth_wire::{Context, Error};
 use hearth_wire_lambda::InvokeApi;
-use hearth_wire_lambda::types::{InvocationRequest, InvocationResponse};
+use hearth_wire_lambda::types::{InvocationRequest, InvocationResponse, InvokeAsyncRequest};
 
 use super::support::{self, World, config};
 
@@ -145,11 +145,36 @@ async fn another_account_invokes_what_its_policy_lets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_checked_and_accepted_and_runs_nothing() {
+    let world = World::new(config());
+    world.functions.put("f", 128, 1);
+    let event = |name, payload| InvocationRequest { invocation_type: Some("Event".to_owned()), ..asks(name, payload) };
+    let cx = context();
+    let answer = InvokeApi::invoke(&world.placement, &cx, event("f", "[1]")).await.unwrap();
+    assert_eq!((answer.status_code, answer.executed_version, &answer.payload[..]), (Some(202), None, &b""[..]));
+    assert!(cx.take_answer_headers().iter().any(|(name, _)| *name == "x-amzn-trace-id"));
+    for (name, payload, status) in [("missing", "1", 404), ("f", "{", 400)] {
+        assert_eq!(invoke(&world, event(name, payload)).await.err().unwrap().status, status);
+    }
+    let large = Bytes::from([b"\"".to_vec(), b"x".repeat(1 << 20), b"\"".to_vec()].concat());
+    let error = invoke(&world, InvocationRequest { payload: large, ..event("f", "") }).await.err().unwrap();
+    let text = "1048578 byte payload is too large for the Event invocation type (limit 1048576 bytes)";
+    assert_eq!(said(&error), (413, "RequestTooLargeException", text));
+    let legacy = InvokeAsyncRequest { function_name: Some("f".to_owned()), invoke_args: Bytes::from_static(b"2") };
+    let answer = InvokeApi::invoke_async(&world.placement, &context(), legacy).await.unwrap();
+    assert_eq!(answer.status, Some(202));
+    let accepted: Vec<Bytes> = world.events.events.lock().unwrap().iter().map(|event| event.payload.clone()).collect();
+    assert_eq!(accepted, ["[1]", "2"]);
+    world.events.is_full.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(invoke(&world, event("f", "1")).await.err().unwrap().status, 500);
+    assert_eq!(world.host.sandboxes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_built_is_refused_by_name() {
     let world = World::new(config());
     let named = Some("x".to_owned());
     for (input, name) in [
-        (InvocationRequest { invocation_type: Some("Event".to_owned()), ..asks("f", "") }, "InvocationType Event"),
         (InvocationRequest { durable_execution_name: named.clone(), ..asks("f", "") }, "DurableExecutionName"),
         (InvocationRequest { tenant_id: named, ..asks("f", "") }, "TenantId"),
     ] {

@@ -3,16 +3,16 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use hearth_identity::Sessions;
 use hearth_model::{
-    AccountId, Architecture, BoxFuture, Clock, CodeHash, CodeTree, FunctionArn, FunctionName, FunctionVersion,
-    Functions, Image, ImageError, ImageTree, LogGroup, LookupError, Materials, MaterialsError, Memory, Program,
-    Provision, Region, Reservation, Root, Runtime, RuntimeEntry, RuntimeTree, Secret, SystemClock, Target, Version,
-    VersionKey, ZipProgram,
+    AcceptError, AcceptEvents, AccountId, Architecture, BoxFuture, Clock, CodeHash, CodeTree, FunctionArn,
+    FunctionName, FunctionVersion, Functions, Image, ImageError, ImageTree, LogGroup, LookupError, Materials,
+    MaterialsError, Memory, NewEvent, Program, Provision, Region, Reservation, Root, Runtime, RuntimeEntry,
+    RuntimeTree, Secret, SystemClock, Target, Version, VersionKey, ZipProgram,
 };
 use hearth_observe::Logs;
 use hearth_sandbox::{
@@ -32,6 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct World {
     pub placement: Placement,
     pub functions: Arc<Catalog>,
+    pub events: Arc<Accepted>,
     pub clock: Arc<Hand>,
     pub host: Arc<Host>,
     _folder: tempfile::TempDir,
@@ -72,8 +73,10 @@ impl World {
         };
         let worker = Worker::new(hearth_worker::Config::default(), ports);
         let functions = Arc::new(Catalog::default());
-        let placement = Placement::new(config, worker, functions.clone(), clock.clone());
-        World { placement, functions, clock, host, _folder: folder }
+        let events = Arc::new(Accepted::default());
+        let ports = crate::Ports { worker, functions: functions.clone(), events: events.clone(), clock: clock.clone() };
+        let placement = Placement::new(config, ports);
+        World { placement, functions, events, clock, host, _folder: folder }
     }
 
     /// Waits until something is so.
@@ -84,6 +87,25 @@ impl World {
             }
         };
         tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("never {what}"));
+    }
+}
+
+/// Events that were accepted, and no more of them once it is full.
+#[derive(Default)]
+pub struct Accepted {
+    pub events: Mutex<Vec<NewEvent>>,
+    pub is_full: AtomicBool,
+}
+
+impl AcceptEvents for Accepted {
+    fn accept(&self, event: NewEvent) -> BoxFuture<'_, Result<(), AcceptError>> {
+        Box::pin(async move {
+            if self.is_full.load(Ordering::Relaxed) {
+                return Err(AcceptError::NotStored);
+            }
+            self.events.lock().unwrap().push(event);
+            Ok(())
+        })
     }
 }
 
@@ -193,6 +215,7 @@ fn function(name: &str, memory: u32, generation: u64) -> FunctionVersion {
         custom_log_group: false,
         json_logs: None,
         role: "arn:aws:iam::000000000000:role/r".to_owned(),
+        dead_letters: None,
     }
 }
 

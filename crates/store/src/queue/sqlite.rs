@@ -1,7 +1,7 @@
 //! Queues in one SQLite file: the embedded engine of [`Queue`].
 //!
 //! Bodies lie in a table of their own, so that a change of state does not write them again. Queues are named by numbers in
-//! every index: a name is long, and there are few.
+//! every index: a name is long, and there are few. `CROSS JOIN` keeps the order of a join as it is written.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -43,6 +43,7 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS held_line ON messages (queue, line) WHERE held = 1;
     CREATE INDEX IF NOT EXISTS due ON messages (queue, due) WHERE due IS NOT NULL;
     CREATE INDEX IF NOT EXISTS held ON messages (queue) WHERE held = 1;
+    CREATE INDEX IF NOT EXISTS resting ON messages (state, number) WHERE due IS NULL;
 ";
 
 const COLUMNS: &str =
@@ -156,27 +157,30 @@ impl Queue for SqliteQueue {
 
     fn look(&self, look: Look) -> BoxFuture<'_, Result<Vec<Message>, QueueError>> {
         let read = move |connection: &Connection| {
+            // Each is found by its own index: the few among many are not looked for in all of them.
             let (which, state) = match &look.state {
-                None => (0, None),
-                Some(Which::Waiting) => (1, None),
-                Some(Which::Taken) => (2, None),
-                Some(Which::Resting(state)) => (3, Some(state)),
+                None => ("?4 IS NULL", None),
+                Some(Which::Waiting) => (
+                    "?4 IS NULL AND m.held = 0 AND m.number IN (SELECT number FROM messages WHERE due IS NOT NULL)",
+                    None,
+                ),
+                Some(Which::Taken) => {
+                    ("?4 IS NULL AND m.held = 1 AND m.number IN (SELECT number FROM messages WHERE held = 1)", None)
+                }
+                Some(Which::Resting(state)) => ("m.due IS NULL AND m.state = ?4", Some(state)),
             };
             connection
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM messages m JOIN queues q USING (queue)
+                    "SELECT {COLUMNS} FROM messages m CROSS JOIN queues q USING (queue)
                      WHERE q.kind = ?1 AND (?2 IS NULL OR q.partition = ?2) AND (?3 IS NULL OR q.name = ?3)
-                         AND CASE ?4 WHEN 0 THEN 1 WHEN 1 THEN m.due IS NOT NULL AND m.held = 0
-                                     WHEN 2 THEN m.held = 1 ELSE m.state = ?5 END
-                         AND m.sent >= ?6 AND m.sent < ?7 AND m.number < ?8
-                     ORDER BY m.number DESC LIMIT ?9"
+                         AND {which} AND m.sent >= ?5 AND m.sent < ?6 AND m.number < ?7
+                     ORDER BY m.number DESC LIMIT ?8"
                 ))?
                 .query_map(
                     params![
                         look.kind,
                         look.partition,
                         look.name,
-                        which,
                         state,
                         signed(look.since),
                         signed(look.until),
@@ -223,7 +227,8 @@ impl Queue for SqliteQueue {
         Box::pin(self.file.write(Outlives::Process, move |connection| {
             let seen: Vec<(i64, bool, bool)> = connection
                 .prepare_cached(
-                    "SELECT m.number, m.sent < ?1, m.due IS NULL AND q.kind = ?2 FROM messages m JOIN queues q USING (queue)
+                    "SELECT m.number, m.sent < ?1, m.due IS NULL AND q.kind = ?2
+                     FROM messages m CROSS JOIN queues q USING (queue)
                      WHERE m.number > ?3 ORDER BY m.number LIMIT ?4",
                 )?
                 .query_map(

@@ -68,6 +68,7 @@ fn function() -> FunctionVersion {
         custom_log_group: false,
         json_logs: None,
         role: String::new(),
+        dead_letters: None,
     }
 }
 

@@ -241,6 +241,7 @@ fn function() -> FunctionVersion {
         custom_log_group: false,
         json_logs: None,
         role: "arn:aws:iam::000000000000:role/r".to_owned(),
+        dead_letters: None,
     }
 }
 

@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hearth_frontend::{Lines, LogsRequest, OperatorError};
-use hearth_model::{AccountId, FunctionArn, FunctionRef, Functions, LogGroup, Region, RequestId};
+use hearth_model::{Functions, LogGroup, RequestId};
 use hearth_observe::{Followed, Follower, Logs, Page, Position, Query, Stored, platform};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::ServerOperator;
-use crate::settings::Value;
+use super::asked::{function, moment};
 
 /// Events of one read.
 const PAGE: usize = 1000;
@@ -30,7 +30,7 @@ struct Line<'a> {
 }
 
 pub async fn answer(operator: &ServerOperator, request: LogsRequest) -> Result<Lines, OperatorError> {
-    let arn = arn(&request)?;
+    let arn = function(&request.account, &request.region, &request.function)?;
     let found = operator.control.find(&arn).ok();
     let group = match &found {
         Some(target) => target.primary.log_group.clone(),
@@ -42,7 +42,7 @@ pub async fn answer(operator: &ServerOperator, request: LogsRequest) -> Result<L
         },
     };
     let mut query = Query::latest(group.clone(), PAGE);
-    query.since = request.since.as_deref().map(since).transpose()?;
+    query.since = request.since.as_deref().map(|text| moment("since", text)).transpose()?;
     query.grep = request.grep;
     query.request = request.request.map(RequestId::new);
     let whole = query.since.is_some() || query.grep.is_some() || query.request.is_some();
@@ -63,28 +63,6 @@ pub async fn answer(operator: &ServerOperator, request: LogsRequest) -> Result<L
     let reader = Reader { logs: operator.logs.clone(), query, seen: 0, sender };
     tokio::spawn(reader.run(first, follower, operator.ended.clone()));
     Ok(lines)
-}
-
-fn arn(request: &LogsRequest) -> Result<FunctionArn, OperatorError> {
-    let refused = |message: String| OperatorError { status: 400, code: "BadRequest", message };
-    let account = AccountId::parse(&request.account).ok_or_else(|| refused("bad account".to_owned()))?;
-    let region = Region::parse(&request.region).ok_or_else(|| refused("bad region".to_owned()))?;
-    FunctionRef::parse(&request.function)
-        .and_then(|function| function.resolve(&account, &region, None))
-        .map_err(|e| refused(e.to_string()))
-}
-
-/// `10m` before now, or an RFC 3339 time.
-fn since(text: &str) -> Result<SystemTime, OperatorError> {
-    if let Ok(before) = Duration::parse(text) {
-        return Ok(SystemTime::now().checked_sub(before).unwrap_or(SystemTime::UNIX_EPOCH));
-    }
-    let at: jiff::Timestamp = text.parse().map_err(|_| OperatorError {
-        status: 400,
-        code: "BadRequest",
-        message: format!("since: {text:?} is neither a duration such as 10m nor an RFC 3339 time"),
-    })?;
-    Ok(at.into())
 }
 
 fn failed(error: &dyn std::fmt::Display) -> OperatorError {

@@ -3,7 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hearth_wire::Error;
-use hearth_wire_lambda::errors::invalid_parameter_value_exception as invalid;
+
+use crate::errors::invalid_parameter_value_exception as invalid;
 
 /// Longest page of most lists, and the length when none is asked for.
 pub const MOST: usize = 50;
