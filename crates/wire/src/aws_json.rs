@@ -1,4 +1,4 @@
-//! AWS-JSON 1.1: the operation is in a header, what is asked and answered in JSON.
+//! AWS-JSON: the operation is in a header, what is asked and answered in JSON.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,7 +10,9 @@ use crate::shape::{Kind, Shape};
 use crate::validate::validate;
 use crate::{Context, Error, Reply, ReplyBody};
 
+/// Of version 1.1, which answers have unless their service says otherwise.
 pub const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
+pub const CONTENT_TYPE_1_0: &str = "application/x-amz-json-1.0";
 
 /// Checks types, checks constraints, and notes unknown members. `invalid` is the service's code of a broken constraint.
 pub fn decode<T: DeserializeOwned>(

@@ -1,5 +1,7 @@
 //! The Query protocol: form parameters in, XML out. Members of structures are dotted paths (`Tags.member.1.Key`).
 
+mod flat;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -9,6 +11,8 @@ use serde_json::{Map, Value};
 use crate::shape::{Kind, Shape};
 use crate::validate::validate;
 use crate::{Context, Error, Reply};
+
+pub use flat::{Flat, Flattened};
 
 /// Parameters of the protocol, and of signatures in a URL, which are no members of a request.
 const NO_MEMBERS: &[&str] = &["Action", "Version", "X-Amz-"];

@@ -28,6 +28,10 @@ enum Protocol {
     AwsJson {
         invalid: &'static str,
     },
+    /// AWS-JSON 1.0, and Query beside it: how the two are answered is not generated.
+    AwsJsonAndQuery {
+        invalid: &'static str,
+    },
 }
 
 /// A service, as far as it is generated.

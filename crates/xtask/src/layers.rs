@@ -16,6 +16,7 @@ const ROWS: &[(&str, u8)] = &[
     ("wire-iam", 2),
     ("wire-lambda", 2),
     ("wire-logs", 2),
+    ("wire-sqs", 2),
     ("wire-sts", 2),
     ("observe", 2),
     ("identity", 3),

@@ -20,7 +20,22 @@ pub fn correct(service: &str, model: &mut Model) -> Result<()> {
     match service {
         "lambda" => lengths(model),
         "iam" => patterns(model),
+        "sqs" => {
+            named_by_handlers(model);
+            Ok(())
+        }
         _ => Ok(()),
+    }
+}
+
+/// What is missing and what is unknown has texts and codes of its own for each operation of SQS.
+fn named_by_handlers(model: &mut Model) {
+    let inputs: Vec<&String> = model.operations.values().filter_map(|o| o.input.as_ref()).map(|i| &i.shape).collect();
+    for (name, shape) in &mut model.shapes {
+        shape.values.clear();
+        if inputs.contains(&name) || name.ends_with("RequestEntry") || name.ends_with("AttributeValue") {
+            shape.required.clear();
+        }
     }
 }
 

@@ -58,6 +58,18 @@ async fn call(&self, cx: &Context, name: &str, body: &[u8]) -> Result<Reply, Err
     match info.operation {
 ";
 
+const CALL_BY_AWS_JSON_AND_QUERY: &str =
+    "/// Decodes, calls and encodes. `name` is the operation's. What is not built refuses by name before anything is read.
+pub(crate) async fn call(&self, cx: &Context, name: &str, body: &[u8]) -> Result<Reply, Error> {
+    let Some(info) = OPERATIONS.iter().find(|info| info.name == name) else {
+        return Err(aws_json::unknown(SERVICE, name, &REFUSED));
+    };
+    let refused = || Error::not_supported(format_args!(\"{SERVICE}:{}\", info.name));
+    if self.coverage(info.operation).is_none() { return Err(refused()); }
+    let Some(shape) = info.input else { return Err(refused()); };
+    match info.operation {
+";
+
 const CALL_BY_REST_JSON: &str =
     "/// Decodes, calls and encodes. What is not built refuses by name before anything is read.
 pub async fn call(&self, cx: &Context, operation: Operation, parts: Parts<'_>) -> Result<Reply, Error> {
@@ -73,7 +85,7 @@ impl Generator {
         let service = self.service.name;
         let imports = match self.service.protocol {
             Protocol::Query => OF_QUERY,
-            Protocol::AwsJson { .. } => OF_AWS_JSON,
+            Protocol::AwsJson { .. } | Protocol::AwsJsonAndQuery { .. } => OF_AWS_JSON,
             Protocol::RestJson => OF_REST_JSON,
         };
         let mut text =
@@ -81,7 +93,7 @@ impl Generator {
         if !self.is_rest() {
             writeln!(text, "const SERVICE: &str = {service:?};")?;
         }
-        if let Protocol::AwsJson { invalid } = self.service.protocol {
+        if let Protocol::AwsJson { invalid } | Protocol::AwsJsonAndQuery { invalid } = self.service.protocol {
             writeln!(text, "/// The code of what breaks a constraint.\nconst INVALID: &str = {invalid:?};")?;
         }
         text.push('\n');
@@ -122,6 +134,7 @@ impl Generator {
         match self.service.protocol {
             Protocol::Query => text.push_str(CALL_BY_QUERY),
             Protocol::AwsJson { .. } => text.push_str(CALL_BY_AWS_JSON),
+            Protocol::AwsJsonAndQuery { .. } => text.push_str(CALL_BY_AWS_JSON_AND_QUERY),
             Protocol::RestJson => text.push_str(&CALL_BY_REST_JSON.replace("SERVICE", self.service.name)),
         }
         for (group, names) in self.service.groups {
@@ -135,13 +148,15 @@ impl Generator {
                     (Protocol::Query, _) => {
                         ("form, cx", format!("Ok(encode(info.name, NAMESPACE, &{called}, &cx.request_id))"))
                     }
-                    (Protocol::AwsJson { .. }, "()") => {
+                    (Protocol::AwsJson { .. } | Protocol::AwsJsonAndQuery { .. }, "()") => {
                         ("body, INVALID, cx", format!("{called};\nOk(aws_json::acknowledge())"))
                     }
                     (Protocol::AwsJson { .. }, output) if self.stream_of(self.shape(output)?)?.is_some() => {
                         ("body, INVALID, cx", format!("Ok(aws_json::stream({called}))"))
                     }
-                    (Protocol::AwsJson { .. }, _) => ("body, INVALID, cx", format!("Ok(encode(&{called}))")),
+                    (Protocol::AwsJson { .. } | Protocol::AwsJsonAndQuery { .. }, _) => {
+                        ("body, INVALID, cx", format!("Ok(encode(&{called}))"))
+                    }
                     (Protocol::RestJson, _) => ("parts, cx", format!("Ok(encode({called}, info.status))")),
                 };
                 writeln!(

@@ -75,7 +75,7 @@ impl Generator {
                 "pub const VERSION: &str = {:?};\npub const NAMESPACE: &str = {:?};",
                 metadata.api_version, metadata.xml_namespace
             )?,
-            Protocol::AwsJson { .. } => writeln!(
+            Protocol::AwsJson { .. } | Protocol::AwsJsonAndQuery { .. } => writeln!(
                 text,
                 "/// What `X-Amz-Target` says before the operation's name.\npub const TARGET: &str = {:?};",
                 metadata.target_prefix

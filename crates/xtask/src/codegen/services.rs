@@ -6,10 +6,13 @@ pub const SERVICES: &[Service] = &[
     Service { name: "lambda", version: "2015-03-31", protocol: Protocol::RestJson, whole: true, groups: LAMBDA },
     Service { name: "logs", version: "2014-03-28", protocol: LOGS_JSON, whole: false, groups: LOGS },
     Service { name: "iam", version: "2010-05-08", protocol: Protocol::Query, whole: false, groups: IAM },
+    Service { name: "sqs", version: "2012-11-05", protocol: SQS_JSON, whole: true, groups: SQS },
     Service { name: "sts", version: "2011-06-15", protocol: Protocol::Query, whole: false, groups: STS },
 ];
 
 const LOGS_JSON: Protocol = Protocol::AwsJson { invalid: "InvalidParameterException" };
+
+const SQS_JSON: Protocol = Protocol::AwsJsonAndQuery { invalid: "InvalidParameterValue" };
 
 /// The trait of `account` is `AccountApi`.
 #[rustfmt::skip]
@@ -72,6 +75,18 @@ const LOGS: &[(&str, &[&str])] = &[
     ("tail", &["StartLiveTail"]),
     ("tags", &["ListTagsForResource", "ListTagsLogGroup", "TagLogGroup", "TagResource", "UntagLogGroup",
         "UntagResource"]),
+];
+
+#[rustfmt::skip]
+const SQS: &[(&str, &[&str])] = &[
+    ("messages", &["ChangeMessageVisibility", "ChangeMessageVisibilityBatch", "DeleteMessage", "DeleteMessageBatch",
+        "PurgeQueue", "ReceiveMessage", "SendMessage", "SendMessageBatch"]),
+    ("moves", &["CancelMessageMoveTask", "ListDeadLetterSourceQueues", "ListMessageMoveTasks",
+        "StartMessageMoveTask"]),
+    ("permissions", &["AddPermission", "RemovePermission"]),
+    ("queues", &["CreateQueue", "DeleteQueue", "GetQueueAttributes", "GetQueueUrl", "ListQueues",
+        "SetQueueAttributes"]),
+    ("tags", &["ListQueueTags", "TagQueue", "UntagQueue"]),
 ];
 
 const STS: &[(&str, &[&str])] = &[("sessions", &["AssumeRole", "GetCallerIdentity", "GetSessionToken"])];
