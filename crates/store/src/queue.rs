@@ -39,6 +39,9 @@ pub type Ms = u64;
 /// Later than any clock says: what is due then waits for nothing but its holder.
 pub const NEVER: Ms = i64::MAX.cast_unsigned();
 
+/// Messages of one queue that a taking in line looks at.
+pub const LOOKED_AT_MAX: usize = 120_000;
+
 /// A queue's address. `partition` is `ACCOUNT/REGION`; `kind` says whose queue it is, such as `event`. Queues need not be
 /// made: one is there while it has messages.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +63,14 @@ pub struct NewMessage {
     /// What its owner keeps beside it and writes anew with each change. Small.
     pub note: Bytes,
     pub body: Bytes,
+}
+
+/// What is sent only once: a second message by that key is refused until a moment, whatever has become of the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    pub key: String,
+    pub now: Ms,
+    pub until: Ms,
 }
 
 /// Names one taking of one message.
@@ -92,12 +103,24 @@ pub struct Message {
     pub state: State,
     /// How often it was taken.
     pub turns: u32,
+    /// When it was taken first.
+    pub first: Option<Ms>,
+    /// Where it stands in a line with others of its queue.
+    pub line: Option<String>,
     pub note: Bytes,
     /// Of its body.
     pub size: u64,
 }
 
 impl Message {
+    /// When it can be taken, but for its line.
+    fn due(&self) -> Option<Ms> {
+        match self.state {
+            State::Waiting(due) | State::Taken(due) => Some(due),
+            State::Resting(_) => None,
+        }
+    }
+
     /// Of the last taking.
     pub fn receipt(&self) -> Receipt {
         Receipt { queue: self.queue.clone(), id: self.id.clone(), turn: self.turns }
@@ -108,6 +131,18 @@ impl Message {
 #[derive(Clone)]
 pub enum Change {
     Send(NewMessage),
+    /// Sends to a queue of lines, for [`Queue::take_in_line`].
+    SendInLine {
+        message: NewMessage,
+        line: String,
+        once: Option<Once>,
+    },
+    /// Puts off, or brings nearer, the moment at which a message that is held is due again. Its holder goes on holding it.
+    Hold {
+        receipt: Receipt,
+        now: Ms,
+        due: Ms,
+    },
     /// Gives a taken message back.
     Return {
         receipt: Receipt,
@@ -171,6 +206,16 @@ pub enum Which {
     Resting(String),
 }
 
+/// What is in one queue, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Can be taken.
+    pub due: u64,
+    /// Will be due, and was not taken yet.
+    pub delayed: u64,
+    pub held: u64,
+}
+
 /// Everything there is of one kind, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
@@ -187,6 +232,9 @@ pub enum QueueError {
     /// Nothing was written.
     #[error("there is a message {0} already")]
     Duplicate(String),
+    /// A message was sent by the same key before ([`Once`]): its id and number. Nothing was written.
+    #[error("the message {id} repeats {first}")]
+    Repeated { id: String, first: String, number: u64 },
     #[error("the store is full")]
     Full,
     #[error("the store failed: {0}")]
@@ -209,6 +257,18 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Takes messages that are due. A loss of power may undo a taking, but nothing that came before it.
     fn take(&self, take: Take) -> BoxFuture<'_, Result<Taken, QueueError>>;
+
+    /// Takes messages of a queue of lines, by the order of their numbers: none of a line of which one is held, none before
+    /// one that came earlier in its line. Looks no further than [`LOOKED_AT_MAX`] messages. `next` is when a line opens, or
+    /// the first moment of those that were left.
+    fn take_in_line(&self, take: Take) -> BoxFuture<'_, Result<Taken, QueueError>>;
+
+    /// `now` tells what is due from what is not.
+    fn counts(&self, queue: QueueName, now: Ms) -> BoxFuture<'_, Result<Counts, QueueError>>;
+
+    /// Of the `limit` oldest messages of a queue, held or not, removes those that were sent before a moment. Answers how
+    /// many they were.
+    fn clear(&self, queue: QueueName, before: Ms, limit: usize) -> BoxFuture<'_, Result<usize, QueueError>>;
 
     /// Gives back what is taken in all queues of a kind, due at `due`: what a process that has died was doing.
     fn recover(&self, kind: &'static str, due: Ms) -> BoxFuture<'_, Result<u64, QueueError>>;

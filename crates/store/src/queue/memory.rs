@@ -1,14 +1,14 @@
 //! Queues without a disk, for tests and simulation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use hearth_model::BoxFuture;
 
 use super::{
-    Census, Change, Look, Message, Ms, NEVER, NewMessage, Queue, QueueError, QueueName, Receipt, State, Take, Taken,
-    Which,
+    Census, Change, Counts, LOOKED_AT_MAX, Look, Message, Ms, NEVER, NewMessage, Once, Queue, QueueError, QueueName,
+    Receipt, State, Take, Taken, Which,
 };
 
 #[derive(Clone, Default)]
@@ -22,6 +22,8 @@ struct All {
     /// By number.
     messages: BTreeMap<u64, (Message, Bytes)>,
     tallies: BTreeMap<(&'static str, String), u64>,
+    /// Until when a key is taken, by which message.
+    once: BTreeMap<(QueueName, String), (Ms, String, u64)>,
 }
 
 impl MemoryQueue {
@@ -33,15 +35,19 @@ impl MemoryQueue {
 impl All {
     fn apply(&mut self, change: Change) -> Result<(), QueueError> {
         match change {
-            Change::Send(NewMessage { queue, id, sent, due, note, body }) => {
-                if self.messages.values().any(|(message, _)| message.id == id) {
-                    return Err(QueueError::Duplicate(id));
+            Change::Send(message) => self.send(message, None)?,
+            Change::SendInLine { message, line, once } => {
+                if let Some(once) = once {
+                    self.once(&message, once)?;
                 }
-                self.last += 1;
-                let (state, size) = (State::Waiting(due), body.len() as u64);
-                let message =
-                    Message { queue: Arc::new(queue), id, number: self.last, sent, state, turns: 0, note, size };
-                self.messages.insert(self.last, (message, body));
+                self.send(message, Some(line))?;
+            }
+            Change::Hold { receipt, now, due } => {
+                let message = self.held(&receipt)?;
+                if message.due().is_none_or(|due| due <= now) {
+                    return Err(QueueError::Stale(receipt.id));
+                }
+                message.state = State::Taken(due);
             }
             Change::Return { receipt, due, note } => {
                 let message = self.held(&receipt)?;
@@ -60,6 +66,30 @@ impl All {
         Ok(())
     }
 
+    fn send(&mut self, message: NewMessage, line: Option<String>) -> Result<(), QueueError> {
+        let NewMessage { queue, id, sent, due, note, body } = message;
+        if self.messages.values().any(|(message, _)| message.id == id) {
+            return Err(QueueError::Duplicate(id));
+        }
+        self.last += 1;
+        let (queue, state, size) = (Arc::new(queue), State::Waiting(due), body.len() as u64);
+        let message = Message { queue, id, number: self.last, sent, state, turns: 0, first: None, line, note, size };
+        self.messages.insert(self.last, (message, body));
+        Ok(())
+    }
+
+    fn once(&mut self, message: &NewMessage, once: Once) -> Result<(), QueueError> {
+        let key = (message.queue.clone(), once.key);
+        if let Some((until, first, number)) = self.once.get(&key)
+            && *until > once.now
+        {
+            let (id, first) = (message.id.clone(), first.clone());
+            return Err(QueueError::Repeated { id, first, number: *number });
+        }
+        self.once.insert(key, (once.until, message.id.clone(), self.last + 1));
+        Ok(())
+    }
+
     fn held(&mut self, receipt: &Receipt) -> Result<&mut Message, QueueError> {
         let held = |message: &Message| {
             message.id == receipt.id && message.turns == receipt.turn && matches!(message.state, State::Taken(_))
@@ -71,20 +101,46 @@ impl All {
     fn take(&mut self, take: &Take) -> Taken {
         let of_queue = |message: &&mut (Message, Bytes)| message.0.queue == take.queue;
         let mut due: Vec<&mut (Message, Bytes)> = self.messages.values_mut().filter(of_queue).collect();
-        due.retain(|(message, _)| due_at(message).is_some_and(|due| due <= take.now));
-        due.sort_by_key(|(message, _)| (due_at(message), message.number));
+        due.retain(|(message, _)| message.due().is_some_and(|due| due <= take.now));
+        due.sort_by_key(|(message, _)| (message.due(), message.number));
         let (mut messages, mut bytes) = (Vec::new(), 0);
         for (message, body) in due.into_iter().take(take.limit) {
             bytes += message.size;
             if !messages.is_empty() && bytes > take.bytes_max {
                 break;
             }
-            (message.state, message.turns) = (State::Taken(take.until), message.turns + 1);
+            taking(message, take);
             messages.push((message.clone(), body.clone()));
         }
         let left = self.messages.values().filter(|(message, _)| message.queue == take.queue);
-        let next = left.filter_map(|(message, _)| due_at(message)).min().filter(|next| *next < NEVER);
+        let next = left.filter_map(|(message, _)| message.due()).min().filter(|next| *next < NEVER);
         Taken { messages, next }
+    }
+
+    fn take_in_line(&mut self, take: &Take) -> Taken {
+        let held = |message: &Message| matches!(message.state, State::Taken(until) if until > take.now);
+        let of_queue = |message: &&Message| message.queue == take.queue;
+        let mut closed: BTreeSet<Option<String>> = BTreeSet::new();
+        let all = self.messages.values().map(|(message, _)| message).filter(of_queue);
+        closed.extend(all.filter(|message| held(message)).map(|message| message.line.clone()));
+        let (mut messages, mut bytes, mut next) = (Vec::new(), 0, None);
+        let lines = self.messages.values_mut().filter(|(message, _)| message.queue == take.queue);
+        for (message, body) in lines.filter(|(message, _)| message.due().is_some()).take(LOOKED_AT_MAX) {
+            let due = message.due().unwrap_or_default();
+            if due > take.now {
+                next = Some(next.map_or(due, |next: Ms| next.min(due)));
+                closed.insert(message.line.clone());
+            } else if !closed.contains(&message.line) {
+                bytes += message.size;
+                if messages.len() == take.limit || (!messages.is_empty() && bytes > take.bytes_max) {
+                    next = Some(due);
+                    break;
+                }
+                taking(message, take);
+                messages.push((message.clone(), body.clone()));
+            }
+        }
+        Taken { messages, next: next.filter(|next| *next < NEVER) }
     }
 
     fn of_kind(&self, kind: &'static str) -> impl DoubleEndedIterator<Item = &(Message, Bytes)> {
@@ -92,11 +148,9 @@ impl All {
     }
 }
 
-fn due_at(message: &Message) -> Option<Ms> {
-    match message.state {
-        State::Waiting(due) | State::Taken(due) => Some(due),
-        State::Resting(_) => None,
-    }
+fn taking(message: &mut Message, take: &Take) {
+    (message.state, message.turns) = (State::Taken(take.until), message.turns + 1);
+    message.first = message.first.or(Some(take.now));
 }
 
 impl Look {
@@ -129,6 +183,39 @@ impl Queue for MemoryQueue {
         Box::pin(async move { Ok(self.all().take(&take)) })
     }
 
+    fn take_in_line(&self, take: Take) -> BoxFuture<'_, Result<Taken, QueueError>> {
+        Box::pin(async move { Ok(self.all().take_in_line(&take)) })
+    }
+
+    fn counts(&self, queue: QueueName, now: Ms) -> BoxFuture<'_, Result<Counts, QueueError>> {
+        Box::pin(async move {
+            let mut counts = Counts::default();
+            let all = self.all();
+            for (message, _) in all.messages.values().filter(|(message, _)| *message.queue == queue) {
+                match message.state {
+                    State::Waiting(due) | State::Taken(due) if due <= now => counts.due += 1,
+                    State::Waiting(_) => counts.delayed += 1,
+                    State::Taken(_) => counts.held += 1,
+                    State::Resting(_) => {}
+                }
+            }
+            Ok(counts)
+        })
+    }
+
+    fn clear(&self, queue: QueueName, before: Ms, limit: usize) -> BoxFuture<'_, Result<usize, QueueError>> {
+        Box::pin(async move {
+            let mut all = self.all();
+            let live = |message: &Message| *message.queue == queue && message.due().is_some();
+            let oldest = all.messages.values().map(|(message, _)| message).filter(|message| live(message)).take(limit);
+            let old: Vec<u64> = oldest.filter(|message| message.sent < before).map(|message| message.number).collect();
+            for number in &old {
+                all.messages.remove(number);
+            }
+            Ok(old.len())
+        })
+    }
+
     fn recover(&self, kind: &'static str, due: Ms) -> BoxFuture<'_, Result<u64, QueueError>> {
         Box::pin(async move {
             let mut recovered = 0;
@@ -146,7 +233,7 @@ impl Queue for MemoryQueue {
         Box::pin(async move {
             let mut queues: BTreeMap<QueueName, Ms> = BTreeMap::new();
             for (message, _) in self.all().of_kind(kind) {
-                if let Some(due) = due_at(message).filter(|due| *due < NEVER) {
+                if let Some(due) = message.due().filter(|due| *due < NEVER) {
                     let first = queues.entry((*message.queue).clone()).or_insert(due);
                     *first = due.min(*first);
                 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hearth_model::BoxFuture;
 
-use super::{Census, Change, Look, Message, Ms, NewMessage, Queue, QueueError, QueueName, Receipt, Take, Taken};
+use super::{
+    Census, Change, Counts, Look, Message, Ms, NewMessage, Queue, QueueError, QueueName, Receipt, Take, Taken,
+};
 use crate::RecordsError;
 use crate::keys::Keyring;
 use crate::sealed::account;
@@ -50,13 +52,26 @@ impl SealedQueue {
         Ok((self.open_message(message).await?, body))
     }
 
+    async fn sealed_message(&self, message: NewMessage) -> Result<NewMessage, QueueError> {
+        let note = self.seal(&message.queue, &message.id, NOTE, &message.note).await?;
+        let body = self.seal(&message.queue, &message.id, BODY, &message.body).await?;
+        Ok(NewMessage { note, body, ..message })
+    }
+
+    async fn opened(&self, Taken { messages, next }: Taken) -> Result<Taken, QueueError> {
+        let mut opened = Vec::with_capacity(messages.len());
+        for message in messages {
+            opened.push(self.open_whole(message).await?);
+        }
+        Ok(Taken { messages: opened, next })
+    }
+
     async fn sealed(&self, change: Change) -> Result<Change, QueueError> {
         let note_of = async |receipt: &Receipt, note: &[u8]| self.seal(&receipt.queue, &receipt.id, NOTE, note).await;
         Ok(match change {
-            Change::Send(message) => {
-                let note = self.seal(&message.queue, &message.id, NOTE, &message.note).await?;
-                let body = self.seal(&message.queue, &message.id, BODY, &message.body).await?;
-                Change::Send(NewMessage { note, body, ..message })
+            Change::Send(message) => Change::Send(self.sealed_message(message).await?),
+            Change::SendInLine { message, line, once } => {
+                Change::SendInLine { message: self.sealed_message(message).await?, line, once }
             }
             Change::Return { note, receipt, due } => {
                 Change::Return { note: note_of(&receipt, &note).await?, receipt, due }
@@ -64,7 +79,7 @@ impl SealedQueue {
             Change::Rest { note, receipt, state } => {
                 Change::Rest { note: note_of(&receipt, &note).await?, receipt, state }
             }
-            other @ (Change::Delete(_) | Change::Tally { .. }) => other,
+            other @ (Change::Hold { .. } | Change::Delete(_) | Change::Tally { .. }) => other,
         })
     }
 }
@@ -89,14 +104,19 @@ impl Queue for SealedQueue {
     }
 
     fn take(&self, take: Take) -> BoxFuture<'_, Result<Taken, QueueError>> {
-        Box::pin(async move {
-            let Taken { messages, next } = self.inner.take(take).await?;
-            let mut opened = Vec::with_capacity(messages.len());
-            for message in messages {
-                opened.push(self.open_whole(message).await?);
-            }
-            Ok(Taken { messages: opened, next })
-        })
+        Box::pin(async move { self.opened(self.inner.take(take).await?).await })
+    }
+
+    fn take_in_line(&self, take: Take) -> BoxFuture<'_, Result<Taken, QueueError>> {
+        Box::pin(async move { self.opened(self.inner.take_in_line(take).await?).await })
+    }
+
+    fn counts(&self, queue: QueueName, now: Ms) -> BoxFuture<'_, Result<Counts, QueueError>> {
+        self.inner.counts(queue, now)
+    }
+
+    fn clear(&self, queue: QueueName, before: Ms, limit: usize) -> BoxFuture<'_, Result<usize, QueueError>> {
+        self.inner.clear(queue, before, limit)
     }
 
     fn recover(&self, kind: &'static str, due: Ms) -> BoxFuture<'_, Result<u64, QueueError>> {

@@ -3,7 +3,7 @@
 //! Bodies lie in a table of their own, so that a change of state does not write them again. Queues are named by numbers in
 //! every index: a name is long, and there are few.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,12 +12,13 @@ use hearth_model::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    Census, Change, Look, Message, Ms, NEVER, NewMessage, Queue, QueueError, QueueName, Receipt, State, Take, Taken,
-    Which,
+    Census, Change, Counts, LOOKED_AT_MAX, Look, Message, Ms, NEVER, NewMessage, Once, Queue, QueueError, QueueName,
+    Receipt, State, Take, Taken, Which,
 };
 use crate::embedded::{Embedded, Outlives};
 
-/// `due` is null while a message rests. `held`: taken, and neither given back nor ended.
+/// `due` is null while a message rests. `held`: taken, and neither given back nor ended. `once`: keys by which a message was
+/// sent, and until when none is sent again.
 const SCHEMA: &str = "
     PRAGMA cache_size = -16384;
     CREATE TABLE IF NOT EXISTS queues (
@@ -26,17 +27,26 @@ const SCHEMA: &str = "
     );
     CREATE TABLE IF NOT EXISTS messages (
         number INTEGER PRIMARY KEY AUTOINCREMENT, queue INTEGER NOT NULL, id TEXT NOT NULL UNIQUE, sent INTEGER NOT NULL,
-        due INTEGER, held INTEGER NOT NULL, turns INTEGER NOT NULL, state TEXT, note BLOB NOT NULL, size INTEGER NOT NULL
+        due INTEGER, held INTEGER NOT NULL, turns INTEGER NOT NULL, state TEXT, note BLOB NOT NULL, size INTEGER NOT NULL,
+        first INTEGER, line TEXT
     );
     CREATE TABLE IF NOT EXISTS bodies (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS tallies (
         kind TEXT NOT NULL, name TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (kind, name)
     ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS once (
+        queue INTEGER NOT NULL, key TEXT NOT NULL, until INTEGER NOT NULL, id TEXT NOT NULL, number INTEGER NOT NULL,
+        PRIMARY KEY (queue, key)
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS once_until ON once (queue, until);
+    CREATE INDEX IF NOT EXISTS place ON messages (queue, number) WHERE due IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS held_line ON messages (queue, line) WHERE held = 1;
     CREATE INDEX IF NOT EXISTS due ON messages (queue, due) WHERE due IS NOT NULL;
     CREATE INDEX IF NOT EXISTS held ON messages (queue) WHERE held = 1;
 ";
 
-const COLUMNS: &str = "q.partition, q.name, m.id, m.number, m.sent, m.due, m.held, m.turns, m.state, m.note, m.size";
+const COLUMNS: &str =
+    "q.partition, q.name, m.id, m.number, m.sent, m.due, m.held, m.turns, m.state, m.note, m.size, m.first, m.line";
 
 /// The embedded engine of [`Queue`]. Dropping the last clone ends the writer after what it had accepted.
 #[derive(Clone)]
@@ -64,6 +74,46 @@ impl Queue for SqliteQueue {
 
     fn take(&self, take: Take) -> BoxFuture<'_, Result<Taken, QueueError>> {
         Box::pin(self.file.write(Outlives::Process, move |connection| taken(connection, &take).map(Ok)))
+    }
+
+    fn take_in_line(&self, take: Take) -> BoxFuture<'_, Result<Taken, QueueError>> {
+        Box::pin(self.file.write(Outlives::Process, move |connection| taken_in_line(connection, &take).map(Ok)))
+    }
+
+    fn counts(&self, queue: QueueName, now: Ms) -> BoxFuture<'_, Result<Counts, QueueError>> {
+        let read = move |connection: &Connection| {
+            let Some(number) = known(connection, &queue)? else { return Ok(Counts::default()) };
+            connection
+                .prepare_cached(
+                    "SELECT COUNT(*) FILTER (WHERE due <= ?2), COUNT(*) FILTER (WHERE due > ?2 AND held = 0),
+                         COUNT(*) FILTER (WHERE due > ?2 AND held = 1)
+                     FROM messages WHERE queue = ?1 AND due IS NOT NULL",
+                )?
+                .query_row(params![number, signed(now)], |row| {
+                    let count = |at| row.get(at).map(unsigned);
+                    Ok(Counts { due: count(0)?, delayed: count(1)?, held: count(2)? })
+                })
+        };
+        Box::pin(async move { Ok(self.file.read(read).await?) })
+    }
+
+    fn clear(&self, queue: QueueName, before: Ms, limit: usize) -> BoxFuture<'_, Result<usize, QueueError>> {
+        Box::pin(self.file.write(Outlives::Everything, move |connection| {
+            let Some(queue) = known(connection, &queue)? else { return Ok(Ok(0)) };
+            let oldest = "SELECT number, sent < ? FROM messages INDEXED BY place WHERE queue = ? AND due IS NOT NULL
+                          ORDER BY number LIMIT ?";
+            let seen: Vec<(i64, bool)> = connection
+                .prepare_cached(oldest)?
+                .query_map(params![signed(before), queue, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            let old = seen.iter().filter(|(_, old)| *old);
+            for (number, _) in old.clone() {
+                remove(connection, *number)?;
+            }
+            Ok(Ok(old.count()))
+        }))
     }
 
     fn recover(&self, kind: &'static str, due: Ms) -> BoxFuture<'_, Result<u64, QueueError>> {
@@ -192,7 +242,27 @@ impl Queue for SqliteQueue {
 
 fn apply(connection: &Connection, change: Change) -> rusqlite::Result<Result<(), QueueError>> {
     match change {
-        Change::Send(message) => send(connection, &message),
+        Change::Send(message) => send(connection, &message, None),
+        Change::SendInLine { message, line, once } => {
+            let sent = match &once {
+                Some(once) => first_by(connection, &message, once)?,
+                None => Ok(()),
+            };
+            if sent.is_err() {
+                return Ok(sent);
+            }
+            let sent = send(connection, &message, Some(&line))?;
+            if let (Ok(()), Some(once)) = (&sent, &once) {
+                keep_once(connection, &message, once)?;
+            }
+            Ok(sent)
+        }
+        Change::Hold { receipt, now, due } => end(
+            connection,
+            &receipt,
+            "UPDATE messages SET due = ?3 WHERE id = ?1 AND turns = ?2 AND held = 1 AND due > ?4",
+            params![receipt.id, receipt.turn, signed(due), signed(now)],
+        ),
         Change::Return { receipt, due, note } => end(
             connection,
             &receipt,
@@ -224,15 +294,44 @@ fn apply(connection: &Connection, change: Change) -> rusqlite::Result<Result<(),
     }
 }
 
-fn send(connection: &Connection, message: &NewMessage) -> rusqlite::Result<Result<(), QueueError>> {
+/// Whether no message was sent by the key before.
+fn first_by(connection: &Connection, message: &NewMessage, once: &Once) -> rusqlite::Result<Result<(), QueueError>> {
+    let queue = number_of(connection, &message.queue)?;
+    let find = "SELECT id, number FROM once WHERE queue = ? AND key = ? AND until > ?";
+    let found = connection
+        .prepare_cached(find)?
+        .query_row(params![queue, once.key, signed(once.now)], |row| Ok((row.get(0)?, row.get(1).map(unsigned)?)))
+        .optional()?;
+    Ok(match found {
+        Some((first, number)) => Err(QueueError::Repeated { id: message.id.clone(), first, number }),
+        None => Ok(()),
+    })
+}
+
+/// Of the message that was sent last. Forgets what is over.
+fn keep_once(connection: &Connection, message: &NewMessage, once: &Once) -> rusqlite::Result<()> {
+    let (number, queue) = (connection.last_insert_rowid(), number_of(connection, &message.queue)?);
+    let over = "DELETE FROM once WHERE queue = ? AND until <= ?";
+    connection.prepare_cached(over)?.execute(params![queue, signed(once.now)])?;
+    connection.prepare_cached("INSERT INTO once VALUES (?, ?, ?, ?, ?)")?.execute(params![
+        queue,
+        once.key,
+        signed(once.until),
+        message.id,
+        number
+    ])?;
+    Ok(())
+}
+
+fn send(connection: &Connection, message: &NewMessage, line: Option<&str>) -> rusqlite::Result<Result<(), QueueError>> {
     let NewMessage { queue, id, sent, due, note, body } = message;
     let queue = number_of(connection, queue)?;
     let sent = connection
         .prepare_cached(
-            "INSERT INTO messages (queue, id, sent, due, held, turns, note, size) VALUES (?, ?, ?, ?, 0, 0, ?, ?)
+            "INSERT INTO messages (queue, id, sent, due, held, turns, note, size, line) VALUES (?, ?, ?, ?, 0, 0, ?, ?, ?)
              ON CONFLICT (id) DO NOTHING",
         )?
-        .execute(params![queue, id, signed(*sent), signed(*due), note.as_ref(), signed(body.len() as u64)])?;
+        .execute(params![queue, id, signed(*sent), signed(*due), note.as_ref(), signed(body.len() as u64), line])?;
     if sent == 0 {
         return Ok(Err(QueueError::Duplicate(id.clone())));
     }
@@ -275,28 +374,80 @@ fn taken(connection: &Connection, take: &Take) -> rusqlite::Result<Taken> {
         numbers.push(row.get::<_, i64>(0)?);
     }
     drop(rows);
-    let mut messages = Vec::with_capacity(numbers.len());
-    for number in numbers {
-        let hold = "UPDATE messages SET held = 1, due = ?, turns = turns + 1 WHERE number = ?";
-        connection.prepare_cached(hold)?.execute(params![signed(take.until), number])?;
-        let read = format!("SELECT {COLUMNS} FROM messages m JOIN queues q USING (queue) WHERE m.number = ?");
-        let mut message = connection.prepare_cached(&read)?.query_row([number], |row| message(row, take.queue.kind))?;
-        message.queue = take.queue.clone();
-        messages.push((message, body(connection, number)?));
-    }
+    let messages = held(connection, take, numbers)?;
     let next = connection
         .prepare_cached("SELECT MIN(due) FROM messages WHERE queue = ? AND due IS NOT NULL")?
         .query_row([queue], |row| row.get::<_, Option<i64>>(0))?;
     Ok(Taken { messages, next: next.map(unsigned).filter(|next| *next < NEVER) })
 }
 
+fn taken_in_line(connection: &Connection, take: &Take) -> rusqlite::Result<Taken> {
+    let queue = number_of(connection, &take.queue)?;
+    let in_order = "SELECT number, size, due, line FROM messages INDEXED BY place WHERE queue = ? AND due IS NOT NULL
+                    ORDER BY number LIMIT ?";
+    let mut in_order = connection.prepare_cached(in_order)?;
+    let mut rows = in_order.query(params![queue, LOOKED_AT_MAX as i64])?;
+    let mut is_held = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM messages WHERE queue = ? AND line IS ? AND held = 1 AND due > ?)",
+    )?;
+    let mut closed: HashMap<Option<String>, bool> = HashMap::new();
+    let (mut numbers, mut bytes, mut next) = (Vec::new(), 0, None);
+    while let Some(row) = rows.next()? {
+        let (due, line) = (unsigned(row.get(2)?), row.get::<_, Option<String>>(3)?);
+        if due > take.now {
+            next = Some(next.map_or(due, |next: Ms| next.min(due)));
+            closed.insert(line, true);
+            continue;
+        }
+        let is_closed = match closed.get(&line) {
+            Some(is_closed) => *is_closed,
+            None => {
+                let is_closed = is_held.query_row(params![queue, line, signed(take.now)], |row| row.get(0))?;
+                closed.insert(line, is_closed);
+                is_closed
+            }
+        };
+        if is_closed {
+            continue;
+        }
+        bytes += unsigned(row.get(1)?);
+        if numbers.len() == take.limit || (!numbers.is_empty() && bytes > take.bytes_max) {
+            next = Some(due);
+            break;
+        }
+        numbers.push(row.get::<_, i64>(0)?);
+    }
+    drop(rows);
+    Ok(Taken { messages: held(connection, take, numbers)?, next: next.filter(|next| *next < NEVER) })
+}
+
+/// Takes what was chosen.
+fn held(connection: &Connection, take: &Take, numbers: Vec<i64>) -> rusqlite::Result<Vec<(Message, Bytes)>> {
+    let mut messages = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let hold =
+            "UPDATE messages SET held = 1, due = ?, turns = turns + 1, first = COALESCE(first, ?) WHERE number = ?";
+        connection.prepare_cached(hold)?.execute(params![signed(take.until), signed(take.now), number])?;
+        let read = format!("SELECT {COLUMNS} FROM messages m JOIN queues q USING (queue) WHERE m.number = ?");
+        let mut message = connection.prepare_cached(&read)?.query_row([number], |row| message(row, take.queue.kind))?;
+        message.queue = take.queue.clone();
+        messages.push((message, body(connection, number)?));
+    }
+    Ok(messages)
+}
+
+fn known(connection: &Connection, queue: &QueueName) -> rusqlite::Result<Option<i64>> {
+    let find = "SELECT queue FROM queues WHERE kind = ? AND partition = ? AND name = ?";
+    let address = params![queue.kind, queue.partition, queue.name];
+    connection.prepare_cached(find)?.query_row(address, |row| row.get(0)).optional()
+}
+
 /// Made when it is first named.
 fn number_of(connection: &Connection, queue: &QueueName) -> rusqlite::Result<i64> {
-    let address = params![queue.kind, queue.partition, queue.name];
-    let find = "SELECT queue FROM queues WHERE kind = ? AND partition = ? AND name = ?";
-    if let Some(number) = connection.prepare_cached(find)?.query_row(address, |row| row.get(0)).optional()? {
+    if let Some(number) = known(connection, queue)? {
         return Ok(number);
     }
+    let address = params![queue.kind, queue.partition, queue.name];
     connection.prepare_cached("INSERT INTO queues (kind, partition, name) VALUES (?, ?, ?)")?.execute(address)?;
     Ok(connection.last_insert_rowid())
 }
@@ -324,6 +475,8 @@ fn message(row: &Row<'_>, kind: &'static str) -> rusqlite::Result<Message> {
         turns: row.get(7)?,
         note: row.get::<_, Vec<u8>>(9)?.into(),
         size: unsigned(row.get(10)?),
+        first: row.get::<_, Option<i64>>(11)?.map(unsigned),
+        line: row.get(12)?,
     })
 }
 

@@ -111,10 +111,48 @@ async fn bodies_bound_a_taking_but_one_always_comes(engine: &dyn Queue) {
     assert!((1..3).contains(&two), "{two}");
 }
 
+fn in_line(id: &str, line: &str, key: Option<&str>, now: Ms) -> Change {
+    let (queue, body) = (queue("lines"), Bytes::from(format!("body of {id}")));
+    let message = NewMessage { queue, id: id.to_owned(), sent: now, due: now, note: Bytes::new(), body };
+    let once = key.map(|key| Once { key: key.to_owned(), now, until: now + 50 });
+    Change::SendInLine { message, line: line.to_owned(), once }
+}
+
+async fn a_line_keeps_its_order_and_waits_for_what_is_held(engine: &dyn Queue) {
+    let all = vec![in_line("l1", "x", Some("k"), 0), in_line("l2", "x", None, 0), in_line("l3", "y", None, 0)];
+    engine.commit(all).await.unwrap();
+    let repeated = engine.commit(vec![in_line("l4", "z", None, 0), in_line("l5", "x", Some("k"), 49)]).await;
+    let number = engine.find("event", "l1".to_owned()).await.unwrap().unwrap().0.number;
+    assert!(
+        matches!(repeated, Err(QueueError::Repeated { id, first, number: n }) if (&*id, &*first, n) == ("l5", "l1", number))
+    );
+    let taken = engine.take_in_line(take("lines", 0, 10, 1)).await.unwrap();
+    assert_eq!(ids(&taken.messages), ["l1"]);
+    assert_eq!((taken.messages[0].0.first, taken.messages[0].0.line.as_deref()), (Some(0), Some("x")));
+    let held = taken.messages[0].0.receipt();
+    let taken = engine.take_in_line(take("lines", 0, 20, 9)).await.unwrap();
+    assert_eq!((ids(&taken.messages), taken.next), (vec!["l3"], Some(10)));
+    assert_eq!(engine.counts(queue("lines"), 0).await.unwrap(), Counts { due: 1, delayed: 0, held: 2 });
+    engine.commit(vec![Change::Hold { receipt: held.clone(), now: 5, due: 30 }]).await.unwrap();
+    assert!(engine.take_in_line(take("lines", 10, 20, 9)).await.unwrap().messages.is_empty());
+    let over = Change::Hold { receipt: held.clone(), now: 30, due: 40 };
+    assert!(matches!(engine.commit(vec![over]).await, Err(QueueError::Stale(_))));
+    engine.commit(vec![Change::Delete(held)]).await.unwrap();
+    assert_eq!(ids(&engine.take_in_line(take("lines", 30, 40, 9)).await.unwrap().messages), ["l2", "l3"]);
+    // What was sent once is not sent again before its time, also when it is gone.
+    assert!(matches!(engine.commit(vec![in_line("l6", "x", Some("k"), 49)]).await, Err(QueueError::Repeated { .. })));
+    engine.commit(vec![in_line("l7", "x", Some("k"), 50)]).await.unwrap();
+    assert_eq!(engine.clear(queue("lines"), 50, 1).await.unwrap(), 1);
+    assert_eq!(engine.clear(queue("lines"), 50, 9).await.unwrap(), 1);
+    assert_eq!(engine.clear(queue("lines"), NEVER, 9).await.unwrap(), 1);
+    assert_eq!(engine.counts(queue("lines"), 50).await.unwrap(), Counts::default());
+}
+
 async fn suite(engine: &dyn Queue) {
     what_is_due_is_taken_in_order_once_until_its_time_is_over(engine).await;
     messages_are_looked_at_counted_and_swept(engine).await;
     bodies_bound_a_taking_but_one_always_comes(engine).await;
+    a_line_keeps_its_order_and_waits_for_what_is_held(engine).await;
 }
 
 async fn sealed(inner: Arc<dyn Queue>) -> SealedQueue {
@@ -171,6 +209,26 @@ enum Step {
         hold: Ms,
         limit: usize,
     },
+    SendInLine {
+        id: u8,
+        line: u8,
+        key: Option<u8>,
+        now: Ms,
+    },
+    TakeInLine {
+        now: Ms,
+        hold: Ms,
+        limit: usize,
+    },
+    Hold {
+        receipt: usize,
+        now: Ms,
+        due: Ms,
+    },
+    Clear {
+        before: Ms,
+        limit: usize,
+    },
     /// Of one of the receipts so far, stale or not.
     Return {
         receipt: usize,
@@ -197,6 +255,12 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..2u8, any::<u8>(), time.clone()).prop_map(|(queue, id, due)| Step::Send { queue, id, due }),
         4 => (0..2u8, time.clone(), 0..20u64, 1..4usize)
             .prop_map(|(queue, now, hold, limit)| Step::Take { queue, now, hold, limit }),
+        4 => (any::<u8>(), 0..3u8, prop::option::of(0..3u8), time.clone())
+            .prop_map(|(id, line, key, now)| Step::SendInLine { id, line, key, now }),
+        4 => (time.clone(), 0..20u64, 1..4usize).prop_map(|(now, hold, limit)| Step::TakeInLine { now, hold, limit }),
+        2 => (any::<usize>(), time.clone(), time.clone())
+            .prop_map(|(receipt, now, due)| Step::Hold { receipt, now, due }),
+        1 => (time.clone(), 1..4usize).prop_map(|(before, limit)| Step::Clear { before, limit }),
         2 => (any::<usize>(), time.clone()).prop_map(|(receipt, due)| Step::Return { receipt, due }),
         2 => any::<usize>().prop_map(|receipt| Step::Rest { receipt }),
         2 => any::<usize>().prop_map(|receipt| Step::Delete { receipt }),
@@ -213,6 +277,20 @@ async fn run(engine: &dyn Queue, step: &Step, receipts: &mut Vec<Receipt>) -> St
         None => String::new(),
     };
     match step {
+        Step::SendInLine { id, line, key, now } => {
+            let key = key.map(|key| key.to_string());
+            commit(Some(in_line(&id.to_string(), &line.to_string(), key.as_deref(), *now))).await
+        }
+        Step::TakeInLine { now, hold, limit } => {
+            let taken = engine.take_in_line(take("lines", *now, now + hold, *limit)).await.unwrap();
+            receipts.extend(taken.messages.iter().map(|(message, _)| message.receipt()));
+            let said = taken.messages.iter().map(|(message, _)| (&message.id, message.turns, &message.line));
+            format!("{:?} {:?}", said.collect::<Vec<_>>(), taken.next)
+        }
+        Step::Hold { receipt, now, due } => {
+            commit(held(receipts, *receipt).map(|receipt| Change::Hold { receipt, now: *now, due: *due })).await
+        }
+        Step::Clear { before, limit } => format!("{:?}", engine.clear(queue("lines"), *before, *limit).await),
         Step::Send { queue, id, due } => commit(Some(send(&queue.to_string(), &id.to_string(), *due))).await,
         Step::Take { queue, now, hold, limit } => {
             let taken = engine.take(take(&queue.to_string(), *now, now + hold, *limit)).await.unwrap();
@@ -235,7 +313,8 @@ async fn everything(engine: &dyn Queue) -> String {
     let messages = engine.look(look()).await.unwrap();
     let said = messages.iter().map(|message| (&message.id, message.turns, &message.state, &message.note));
     let queues = engine.queues("event").await.unwrap();
-    format!("{:?} {:?} {queues:?}", said.collect::<Vec<_>>(), engine.census("event").await.unwrap())
+    let counts = engine.counts(queue("lines"), 20).await.unwrap();
+    format!("{:?} {:?} {queues:?} {counts:?}", said.collect::<Vec<_>>(), engine.census("event").await.unwrap())
 }
 
 proptest! {
