@@ -25,6 +25,7 @@ const ROWS: &[(&str, u8)] = &[
     ("control", 4),
     ("logs", 4),
     ("objects", 4),
+    ("queues", 4),
     ("worker", 4),
     ("images", 4),
     ("frontend", 5),
