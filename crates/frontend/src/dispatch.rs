@@ -24,6 +24,8 @@ use crate::url::{self, Place};
 const REQUEST_MAX: usize = 70_167_211;
 /// Largest request of CloudWatch Logs, bytes: a megabyte of events, escaped, and their frame.
 const LOGS_MAX: usize = 8 * 1024 * 1024;
+/// Largest request of SQS, bytes: a megabyte of messages, escaped, and their frame.
+const SQS_MAX: usize = 8 * 1024 * 1024;
 /// Largest form of the Query protocol, bytes.
 const FORM_MAX: usize = 1024 * 1024;
 /// Most memory that a request of S3 takes, bytes: objects go in pieces, documents are read whole.
@@ -127,6 +129,9 @@ fn unidentified(error: &IdentifyError, request_id: &str) -> Reply {
         IdentifyError::Expired(service) if service == "logs" => {
             Error::new(400, "ExpiredTokenException", text).aws_json(aws_json::CONTENT_TYPE)
         }
+        IdentifyError::Expired(service) if service == "sqs" => {
+            hearth_wire_sqs::in_json(Error::new(403, "ExpiredToken", text))
+        }
         IdentifyError::Expired(_) => Error::new(403, "ExpiredTokenException", text).rest_json(),
     }
 }
@@ -147,6 +152,8 @@ async fn serve(
     let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default());
     match caller.service.as_deref() {
         Some(service) if is_query(service) => answer_query(services, inside, caller, head, body, request_id).await,
+        Some("sqs") => answer_sqs(services, inside, caller, head, body, request_id).await,
+        None if is_sqs(head) => answer_sqs(services, inside, caller, head, body, request_id).await,
         Some("logs") => answer_logs(services, inside, caller, head, body, request_id).await,
         Some("lambda") | None => {
             if let (None, Some((service, _))) = (caller.service.as_deref(), absent::target(&head.headers)) {
@@ -224,6 +231,9 @@ async fn answer_query(
         },
     };
     let cx = context(caller, head, request_id);
+    if caller.service.is_none() && form.version() == Some(hearth_wire_sqs::VERSION) {
+        return answer_queues(services, cx, String::new(), None, form, bytes::Bytes::new(), None).await;
+    }
     let by_version = || form.version() == Some(hearth_wire_iam::VERSION);
     let reply = if caller.service.as_deref().map_or_else(by_version, |service| service == "iam") {
         services.iam.answer(&cx, &form).await
@@ -231,6 +241,71 @@ async fn answer_query(
         services.sts.answer(&cx, &form).await
     };
     told_ignored(reply, &cx)
+}
+
+/// Requests of SQS that are not signed name it, or a queue, which is where their forms are sent.
+fn is_sqs(head: &request::Parts) -> bool {
+    if let Some((service, _)) = absent::target(&head.headers) {
+        return service == hearth_wire_sqs::TARGET;
+    }
+    let mut parts = head.uri.path().trim_start_matches('/').splitn(2, '/');
+    let account = parts.next().unwrap_or_default();
+    let by_version = format!("Version={}", hearth_wire_sqs::VERSION);
+    account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()) && parts.next().is_some()
+        || head.uri.path() == "/" && head.uri.query().is_some_and(|query| query.contains(&by_version))
+}
+
+async fn answer_sqs(
+    services: &Services,
+    inside: Option<&Inside>,
+    caller: &Caller,
+    head: &request::Parts,
+    body: Incoming,
+    request_id: &str,
+) -> Reply {
+    let (body, room) = match door::read(inside, body, SQS_MAX).await {
+        Ok(read) => read,
+        Err(error) => return hearth_wire_sqs::in_json(unread(error, || too_large("RequestEntityTooLarge"))),
+    };
+    let cx = context(caller, head, request_id);
+    let target = absent::target(&head.headers).map(|(_, name)| name.to_owned());
+    let form = match (&target, &head.method) {
+        (Some(_), _) => Form::parse(b""),
+        (None, &http::Method::GET) => Form::parse(head.uri.query().unwrap_or_default().as_bytes()),
+        (None, _) => Form::parse(&body),
+    };
+    answer_queues(services, cx, head.uri.path().to_owned(), target, form, body, room).await
+}
+
+/// What is received by nobody is not received: only that ends when its caller hangs up.
+async fn answer_queues(
+    services: &Services,
+    cx: Context,
+    path: String,
+    target: Option<String>,
+    form: Form,
+    body: bytes::Bytes,
+    room: door::Room,
+) -> Reply {
+    let Some(sqs) = services.sqs.clone() else {
+        return hearth_wire_sqs::in_json(Error::not_supported("sqs where servers share their records"));
+    };
+    let is_receiving = target.as_deref().or(form.action().ok()) == Some("ReceiveMessage");
+    let answering = async move {
+        let reply = match target {
+            Some(name) => sqs.answer(&cx, &name, &body).await,
+            None => sqs.answer_form(&cx, &path, &form).await,
+        };
+        drop((room, body));
+        told_ignored(reply, &cx)
+    };
+    if is_receiving {
+        return answering.await;
+    }
+    tokio::spawn(answering).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "an operation of SQS did not come to its end");
+        hearth_wire_sqs::in_json(Error::new(500, "InternalFailure", "Hearth failed; its log says more."))
+    })
 }
 
 async fn answer_logs(

@@ -69,12 +69,14 @@ pub fn coverage() -> CoverageList {
     let lambda = hearth_wire_lambda::OPERATIONS.iter().map(|info| (info.name, info.input));
     let iam = hearth_wire_iam::OPERATIONS.iter().map(|info| (info.name, info.input));
     let logs = hearth_wire_logs::OPERATIONS.iter().map(|info| (info.name, info.input));
+    let sqs = hearth_wire_sqs::OPERATIONS.iter().map(|info| (info.name, info.input));
     let sts = hearth_wire_sts::OPERATIONS.iter().map(|info| (info.name, info.input));
     let services = vec![
         service("lambda", lambda, &[]),
         service("iam", iam, &hearth_wire_iam::REFUSED),
         service("logs", logs, &hearth_wire_logs::REFUSED),
         Service { service: "s3", operations: s3() },
+        service("sqs", sqs, &hearth_wire_sqs::REFUSED),
         service("sts", sts, &hearth_wire_sts::REFUSED),
     ];
     CoverageList { services }
@@ -83,7 +85,7 @@ pub fn coverage() -> CoverageList {
 /// What is implemented of a service.
 fn implemented(service: &str) -> Vec<&'static Coverage> {
     let own =
-        [("lambda", hearth_control::COVERAGE), ("lambda", hearth_placement::COVERAGE), ("logs", hearth_logs::COVERAGE)];
+        [("lambda", hearth_control::COVERAGE), ("lambda", hearth_placement::COVERAGE), ("logs", hearth_logs::COVERAGE), ("sqs", hearth_queues::COVERAGE)];
     let all = own.iter().chain(hearth_identity::COVERAGE).filter(|(of, _)| *of == service);
     all.flat_map(|(_, covered)| covered.iter()).collect()
 }

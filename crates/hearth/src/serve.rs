@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hearth_images::Closed;
+use hearth_queues::Queues;
 use hearth_sandbox::privilege::Owner;
 use hearth_sandbox::{launcher, process};
 use hearth_store::DataDir;
@@ -155,6 +156,9 @@ impl Running {
         if let Some(objects) = rooms.objects.clone() {
             background.spawn(objects.run());
         }
+        if let Some(queues) = rooms.queues.clone() {
+            background.spawn(queues.run());
+        }
         background.spawn(rooms.placement.clone().run());
         background.spawn(rooms.pools.clone().run());
         background.spawn(rooms.cloudwatch.clone().run());
@@ -171,6 +175,7 @@ impl Running {
         tracing::info!(?drain, "ending: running invocations may finish");
         let _ = self.ending.send(true);
         self.rooms.pools.close();
+        self.rooms.queues.iter().for_each(Queues::end);
         let deadline = Instant::now() + drain;
         tokio::select! {
             () = self.rooms.placement.drain(deadline) => {}

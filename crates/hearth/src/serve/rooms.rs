@@ -13,6 +13,7 @@ use hearth_images::{Closed, Images};
 use hearth_logs::{CloudWatch, Destinations};
 use hearth_model::{BoxFuture, Clock, Functions, Quotas, SystemClock};
 use hearth_objects::Objects;
+use hearth_queues::Queues;
 use hearth_observe::Logs;
 use hearth_placement::Placement;
 use hearth_sandbox::launcher::{Launcher, Started};
@@ -70,6 +71,7 @@ pub struct Rooms {
     /// Ready, with how it ended, when the launcher is gone.
     pub launcher_ended: BoxFuture<'static, ExitStatus>,
     pub objects: Option<Objects>,
+    pub queues: Option<Queues>,
     pub control: Control,
     pub worker: Worker,
     pub placement: Placement,
@@ -85,7 +87,7 @@ impl Rooms {
         ended: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let Store { records, packages: blobs, buckets, shared, objects } =
+        let Store { records, packages: blobs, buckets, shared, objects, queue } =
             Store::open(settings, folder, &clock).await?;
         let log_config = hearth_observe::Config {
             retention: settings.logs_retention,
@@ -100,6 +102,13 @@ impl Rooms {
         let images = images(settings, host.closed, blobs.clone()).await?;
         let ports = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
         let identity = Identity::open(ports).await.map_err(|e| failed("open the identities")(&e))?;
+        let queues = match queue {
+            None => None,
+            Some(messages) => {
+                let ports = hearth_queues::Ports { records: records.clone(), messages, clock: clock.clone() };
+                Some(Queues::open(ports).await.map_err(|e| failed("open the queues")(&e))?)
+            }
+        };
         let ports = hearth_control::Ports {
             records,
             packages: Arc::new(images.clone()),
@@ -149,6 +158,7 @@ impl Rooms {
             iam: identity.iam(),
             sts: identity.sts(),
             logs: cloudwatch.service(),
+            sqs: queues.as_ref().map(Queues::service),
             sessions: identity.sessions().clone(),
             control: control.clone(),
             verifier: verifier(settings, &identity, &clock),
@@ -167,6 +177,7 @@ impl Rooms {
             pools,
             launcher_ended,
             objects,
+            queues,
             control,
             worker,
             placement,
