@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import pathlib
+import re
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
@@ -13,11 +16,15 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from conftest import caller, make_client
-from expect import refused
-from hearth import environment
+import expect
+from conftest import make_client
+from hearth import environment, eventually
 
 NAMESPACE = {"q": "http://queue.amazonaws.com/doc/2012-11-05/"}
+
+
+def refused(code, text="", status=400):
+    return expect.refused(code, status, re.compile(re.escape(text)))
 
 
 def name(suffix=""):
@@ -225,12 +232,12 @@ def test_what_is_received_too_often_is_a_dead_letter_and_comes_back(sqs, make):
     assert letter["Attributes"]["DeadLetterQueueSourceArn"] == arn(sqs, source)
     sqs.start_message_move_task(SourceArn=arn(sqs, dead))
     assert [message["Body"] for message in receive(sqs, source, WaitTimeSeconds=20)] == ["poison"]
-    for _ in range(100):
+
+    def completed():
         (task,) = sqs.list_message_move_tasks(SourceArn=arn(sqs, dead))["Results"]
-        if task["Status"] == "COMPLETED":
-            break
-        time.sleep(0.1)
-    assert (task["Status"], task["ApproximateNumberOfMessagesMoved"]) == ("COMPLETED", 1)
+        return task["Status"] == "COMPLETED" and task
+
+    assert eventually("the end of the task", completed)["ApproximateNumberOfMessagesMoved"] == 1
     with refused("ResourceNotFoundException"):
         sqs.cancel_message_move_task(TaskHandle="x")
     closed = make(RedriveAllowPolicy=json.dumps({"redrivePermission": "denyAll"}))
@@ -242,19 +249,19 @@ def test_policies_let_other_accounts_in_and_keep_their_own_out(sqs, server, make
     url = make()
     account = str(uuid.uuid4().int)[:12]
     other = make_client(server, "sqs", account)
-    with refused("AccessDenied"):
+    with refused("AccessDenied", status=403):
         other.send_message(QueueUrl=url, MessageBody="x")
     sqs.add_permission(QueueUrl=url, Label="l", AWSAccountIds=[account], Actions=["SendMessage"])
     other.send_message(QueueUrl=url, MessageBody="x")
-    with refused("AccessDenied"):
+    with refused("AccessDenied", status=403):
         other.receive_message(QueueUrl=url)
     sqs.remove_permission(QueueUrl=url, Label="l")
-    with refused("AccessDenied"):
+    with refused("AccessDenied", status=403):
         other.send_message(QueueUrl=url, MessageBody="x")
     deny = {"Effect": "Deny", "Principal": "*", "Action": "sqs:SendMessage", "Resource": arn(sqs, url)}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
-    with refused("AccessDenied"):
+    with refused("AccessDenied", status=403):
         sqs.send_message(QueueUrl=url, MessageBody="x")
     assert len(receive(sqs, url)) == 1
 
@@ -321,9 +328,11 @@ def test_the_query_protocol(server):
 
 def test_the_command_line_of_aws(server):
     def aws(*arguments):
-        command = [sys.executable, "-m", "awscli", "--endpoint-url", server.url, "--output", "json", "sqs", *arguments]
-        credentials = {"AWS_ACCESS_KEY_ID": caller(), "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
-        done = subprocess.run(command, env=environment(**credentials), capture_output=True, text=True, check=True)
+        program = pathlib.Path(sys.executable).with_name("aws")
+        command = [sys.executable, program, "--endpoint-url", server.url, "--region", "us-east-1", "sqs", *arguments]
+        credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        done = subprocess.run(command, env=environment(**credentials), capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
         return json.loads(done.stdout or "null")
 
     url = aws("create-queue", "--queue-name", name())["QueueUrl"]
@@ -331,6 +340,24 @@ def test_the_command_line_of_aws(server):
     got = aws("receive-message", "--queue-url", url, "--wait-time-seconds", "5")["Messages"][0]
     assert (got["MessageId"], got["Body"]) == (sent["MessageId"], "by hand")
     aws("delete-queue", "--queue-url", url)
+
+
+def test_a_queues_url_works_inside_of_functions(sqs, functions, call, make):
+    url = make()
+    code = """
+import os, urllib.parse, urllib.request
+
+def send(url, **form):
+    data = urllib.parse.urlencode({"Version": "2012-11-05", "Action": "SendMessage", **form}).encode()
+    return urllib.request.urlopen(url, data=data).status
+
+def handler(event, context):
+    url = event["url"]
+    root = os.environ["AWS_ENDPOINT_URL"] + "/"
+    return [send(url, MessageBody="by its URL"), send(root, QueueUrl=url, MessageBody="by the endpoint")]
+"""
+    assert call(functions.make({"index.py": code}), {"url": url}).payload == [200, 200]
+    assert sorted(message["Body"] for message in receive(sqs, url)) == ["by its URL", "by the endpoint"]
 
 
 def test_everything_survives_the_death_of_the_server(start, data):

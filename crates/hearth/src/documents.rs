@@ -84,8 +84,12 @@ pub fn coverage() -> CoverageList {
 
 /// What is implemented of a service.
 fn implemented(service: &str) -> Vec<&'static Coverage> {
-    let own =
-        [("lambda", hearth_control::COVERAGE), ("lambda", hearth_placement::COVERAGE), ("logs", hearth_logs::COVERAGE), ("sqs", hearth_queues::COVERAGE)];
+    let own = [
+        ("lambda", hearth_control::COVERAGE),
+        ("lambda", hearth_placement::COVERAGE),
+        ("logs", hearth_logs::COVERAGE),
+        ("sqs", hearth_queues::COVERAGE),
+    ];
     let all = own.iter().chain(hearth_identity::COVERAGE).filter(|(of, _)| *of == service);
     all.flat_map(|(_, covered)| covered.iter()).collect()
 }
