@@ -51,7 +51,7 @@ impl Host {
     async fn ask(&self, operation: &str, input: Value) -> Value {
         let cx = Context::new("123456789012", "eu-west-1", "r", "http://host", None);
         let reply = self.queues.service().answer(&cx, operation, input.to_string().as_bytes()).await;
-        serde_json::from_slice(&reply.body).unwrap_or_default()
+        serde_json::from_slice(reply.whole().unwrap()).unwrap_or_default()
     }
 
     async fn make(&self, name: &str, attributes: Value) -> String {

@@ -72,7 +72,7 @@ impl Service {
     /// Answers in AWS-JSON. `name` is the operation that `X-Amz-Target` names.
     pub async fn answer(&self, cx: &Context, name: &str, body: &[u8]) -> Reply {
         match self.call(cx, name, body).await {
-            Ok(reply) => Reply::new(200, CONTENT_TYPE_1_0, reply.body),
+            Ok(reply) => Reply::with(200, CONTENT_TYPE_1_0, reply.body),
             Err(error) => in_json(error),
         }
     }
@@ -94,7 +94,7 @@ impl Service {
             input.insert("QueueUrl".to_owned(), path.into());
         }
         let reply = self.call(cx, info.name, Value::Object(input).to_string().as_bytes()).await?;
-        Ok(flattened.write(NAMESPACE, &reply.body, &cx.request_id))
+        Ok(flattened.write(NAMESPACE, reply.whole().map_or(&[], |body| body), &cx.request_id))
     }
 }
 

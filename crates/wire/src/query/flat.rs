@@ -189,7 +189,7 @@ mod tests {
         let expected = json!({"Entries": [{"Id": "a", "Delay": 5}, {"Id": "b", "Attributes": {"n": "v"}}]});
         assert_eq!((Value::Object(value), &*cx.ignored()), (expected.clone(), "Other"));
         let reply = send.write("n", expected.to_string().as_bytes(), "r");
-        let xml = String::from_utf8(reply.body.to_vec()).unwrap();
+        let xml = String::from_utf8(reply.whole().unwrap().to_vec()).unwrap();
         let result = "<SendEntry><Id>a</Id><Delay>5</Delay></SendEntry><SendEntry><Id>b</Id><Attribute><Name>n</Name>\
                       <Value>v</Value></Attribute></SendEntry>";
         assert!(xml.contains(&format!("<SendResult>{result}</SendResult>")), "{xml}");
