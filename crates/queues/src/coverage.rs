@@ -1,24 +1,19 @@
 //! What works of SQS.
 
-use hearth_wire::coverage::{Coverage, kept, refused, works};
+use hearth_wire::coverage::{Coverage, Parameter, kept, works};
 
-const WITHOUT_KMS: &str = "there is no KMS; every message is sealed by the server's own key";
-const NO_RATES: &str = "no queue is limited in its rate";
+const ATTRIBUTES: Parameter = kept(
+    "Attributes",
+    "all work but: KmsMasterKeyId is refused, for there is no KMS; KmsDataKeyReusePeriodSeconds and SqsManagedSseEnabled are \
+     kept, as every message is sealed either way; FifoThroughputLimit is kept, as no queue is limited in its rate",
+);
 
 pub const COVERAGE: &[Coverage] = &[
     works("AddPermission"),
     works("CancelMessageMoveTask"),
     works("ChangeMessageVisibility"),
     works("ChangeMessageVisibilityBatch"),
-    Coverage {
-        operation: "CreateQueue",
-        parameters: &[
-            refused("Attributes.KmsMasterKeyId", WITHOUT_KMS),
-            kept("Attributes.KmsDataKeyReusePeriodSeconds", "there is no KMS"),
-            kept("Attributes.SqsManagedSseEnabled", "every message is sealed either way"),
-            kept("Attributes.FifoThroughputLimit", NO_RATES),
-        ],
-    },
+    Coverage { operation: "CreateQueue", parameters: &[ATTRIBUTES] },
     works("DeleteMessage"),
     works("DeleteMessageBatch"),
     works("DeleteQueue"),
@@ -36,15 +31,7 @@ pub const COVERAGE: &[Coverage] = &[
     works("RemovePermission"),
     works("SendMessage"),
     works("SendMessageBatch"),
-    Coverage {
-        operation: "SetQueueAttributes",
-        parameters: &[
-            refused("Attributes.KmsMasterKeyId", WITHOUT_KMS),
-            kept("Attributes.KmsDataKeyReusePeriodSeconds", "there is no KMS"),
-            kept("Attributes.SqsManagedSseEnabled", "every message is sealed either way"),
-            kept("Attributes.FifoThroughputLimit", NO_RATES),
-        ],
-    },
+    Coverage { operation: "SetQueueAttributes", parameters: &[ATTRIBUTES] },
     works("StartMessageMoveTask"),
     works("TagQueue"),
     works("UntagQueue"),
