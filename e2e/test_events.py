@@ -240,6 +240,53 @@ def test_records_of_failures_go_to_a_bucket(own):
     assert lost["state"] == "dropped" and "NoSuchBucket" in lost["detail"]
 
 
+def received(sqs, url):
+    """The only message of a queue."""
+    [message] = eventually(
+        "a message",
+        lambda: sqs.receive_message(QueueUrl=url, MessageAttributeNames=["All"], WaitTimeSeconds=5).get("Messages"),
+    )
+    return message
+
+
+def test_a_queue_is_told_what_became_of_an_event(own):
+    sqs = make_client(own.server, "sqs", account=own.account)
+    url = sqs.create_queue(QueueName="told")["QueueUrl"]
+    arn = f"arn:aws:sqs:us-east-1:{own.account}:told"
+    name = own.make(python("if event == 'bad': raise ValueError('no')\nreturn event"))
+    own.client.put_function_event_invoke_config(
+        FunctionName=name,
+        MaximumRetryAttempts=0,
+        DestinationConfig={"OnSuccess": {"Destination": arn}, "OnFailure": {"Destination": arn}},
+    )
+    for payload, state, condition in (("good", "succeeded", "Success"), ("bad", "delivered", "RetriesExhausted")):
+        event = send(own, name, payload)
+        assert ended(own, event)["state"] == state
+        message = received(sqs, url)
+        record = json.loads(message["Body"])
+        assert record["requestContext"]["condition"] == condition and record["requestPayload"] == payload
+        assert record["requestContext"]["requestId"] == event and "MessageAttributes" not in message
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    # A queue that is gone: the event says so.
+    sqs.delete_queue(QueueUrl=url)
+    lost = ended(own, send(own, name, "bad"))
+    assert lost["state"] == "dropped" and "NonExistentQueue" in lost["detail"]
+
+
+def test_a_dead_letter_queue_gets_the_event_as_it_was(own):
+    sqs = make_client(own.server, "sqs", account=own.account)
+    url = sqs.create_queue(QueueName="dead")["QueueUrl"]
+    arn = f"arn:aws:sqs:us-east-1:{own.account}:dead"
+    name = own.make(python("raise ValueError('no')"), DeadLetterConfig={"TargetArn": arn})
+    own.client.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=0)
+    event = send(own, name, {"a": [1, "ü"]})
+    assert ended(own, event)["state"] == "delivered"
+    message = received(sqs, url)
+    assert json.loads(message["Body"]) == {"a": [1, "ü"]}
+    told = {key: (value["DataType"], value["StringValue"]) for key, value in message["MessageAttributes"].items()}
+    assert told == {"RequestID": ("String", event), "ErrorCode": ("Number", "200"), "ErrorMessage": ("String", "no")}
+
+
 def test_a_function_that_may_not_run_has_its_events_told_of_at_once(own):
     target, caught = catcher(own)
     name = own.make(python("pass"))
@@ -417,7 +464,6 @@ def test_services_that_are_not_there_are_refused_by_name(own):
     name = own.make(python("pass"))
     at = f"us-east-1:{own.account}"
     for arn, service in [
-        (f"arn:aws:sqs:{at}:q", "SQS"),
         (f"arn:aws:sns:{at}:t", "SNS"),
         (f"arn:aws:events:{at}:event-bus/b", "EventBridge"),
     ]:

@@ -86,7 +86,10 @@ pub fn coverage() -> CoverageList {
 fn implemented(service: &str) -> Vec<&'static Coverage> {
     let own = [
         ("lambda", hearth_control::COVERAGE),
+<<<<<<< HEAD
         ("lambda", hearth_events::COVERAGE),
+=======
+>>>>>>> w-sqs
         ("lambda", hearth_placement::COVERAGE),
         ("logs", hearth_logs::COVERAGE),
         ("sqs", hearth_queues::COVERAGE),

@@ -91,7 +91,11 @@ impl Rooms {
         ended: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+<<<<<<< HEAD
         let Store { records, queue, packages: blobs, buckets, shared, objects } =
+=======
+        let Store { records, packages: blobs, buckets, shared, objects, queue } =
+>>>>>>> w-sqs
             Store::open(settings, folder, &clock).await?;
         let is_shared = shared.is_some();
         let log_config = hearth_observe::Config {
@@ -107,6 +111,7 @@ impl Rooms {
         let images = images(settings, host.closed, records.clone(), blobs.clone()).await?;
         let ports = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
         let identity = Identity::open(ports).await.map_err(|e| failed("open the identities")(&e))?;
+<<<<<<< HEAD
         let dependents = Arc::new(Kept::default());
         let queues = if is_shared {
             None
@@ -114,6 +119,14 @@ impl Rooms {
             let ports =
                 hearth_queues::Ports { records: records.clone(), messages: queue.clone(), clock: clock.clone() };
             Some(Queues::open(ports).await.map_err(|e| failed("open the queues")(&e))?)
+=======
+        let queues = match queue {
+            None => None,
+            Some(messages) => {
+                let ports = hearth_queues::Ports { records: records.clone(), messages, clock: clock.clone() };
+                Some(Queues::open(ports).await.map_err(|e| failed("open the queues")(&e))?)
+            }
+>>>>>>> w-sqs
         };
         let ports = hearth_control::Ports {
             records: records.clone(),
