@@ -40,13 +40,17 @@ const FILES: &[(&str, &str)] = &[
     ("etc/passwd", "root:x:0:0:root:/root:/sbin/nologin\nsbx_user1051:x:1051:1051::/home/sbx_user1051:/sbin/nologin\n"),
     ("etc/group", "root:x:0:\nsbx_user1051:x:1051:\n"),
     ("etc/hosts", "127.0.0.1 localhost localhost.localdomain sandbox sandbox.localdomain\n"),
-    ("etc/resolv.conf", ""),
+    ("etc/resolv.conf", RESOLVER),
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
     (
         "etc/os-release",
         "NAME=\"Amazon Linux\"\nVERSION=\"2023\"\nID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\n",
     ),
 ];
+
+/// The resolver that every sandbox has: the server, at the other end of its network. Where it has none, asking fails at
+/// once.
+const RESOLVER: &str = "nameserver 169.254.78.1\noptions timeout:7 attempts:1\n";
 
 const LINKS: &[(&str, &str)] = &[
     ("bin", "usr/bin"),

@@ -18,6 +18,7 @@ const ROWS: &[(&str, u8)] = &[
     ("wire-logs", 2),
     ("wire-sts", 2),
     ("observe", 2),
+    ("egress", 3),
     ("identity", 3),
     ("sandbox", 3),
     ("runtime-api", 3),

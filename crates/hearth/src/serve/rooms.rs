@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
+use hearth_egress::Egress;
 use hearth_frontend::{Frontend, Services};
 use hearth_identity::{Identity, Verifier};
 use hearth_images::{Closed, Images};
@@ -113,6 +114,10 @@ impl Rooms {
         let control = Control::open(config, ports).await.map_err(|e| failed("open the functions")(&e))?;
         let frontend = Frontend::new(hearth_frontend::Config::default());
         let inside = Arc::new(Inside(RwLock::new(Some(frontend.clone()))));
+        let egress = Egress::new(hearth_egress::Config {
+            allow: settings.egress_allow.clone(),
+            ..hearth_egress::Config::default()
+        });
         let worker = Worker::new(
             hearth_worker::Config {
                 endpoint_ports: endpoint_ports(address),
@@ -126,6 +131,7 @@ impl Rooms {
                 clock: clock.clone(),
                 endpoint: inside.clone(),
                 sessions: identity.sessions().clone(),
+                egress: egress.clone(),
             },
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
