@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -263,3 +264,29 @@ def test_nothing_is_left_on_the_host(begin, world):
     assert world.devices() == devices
     server.start()
     server.stop()
+
+
+def explain(server, *arguments):
+    command = [BINARY, "--endpoint", server.url, "explain", "network", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={"AWS_ACCESS_KEY_ID": "test"})
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_explain_says_which_rule_decides(server, make):
+    name = make(ATTEMPTS)
+    assert explain(server, name, f"{PUBLIC}:443") == (0, f"{PUBLIC} allowed: a public address\n", "")
+    status, said, _ = explain(server, name, "inside.example:5432", "--json")
+    document = json.loads(said)
+    assert status == 1 and document["allowed"] is False and document["destination"] == "inside.example:5432"
+    assert document["functionArn"].endswith(f":function:{name}")
+    (address,) = document["addresses"]
+    assert address == {
+        "address": PRIVATE,
+        "allowed": False,
+        "rule": "a private range, 10.0.0.0/8; functions reach it when egress.allow names it",
+    }
+    assert explain(server, name, f"{HOST}:22")[1].startswith(f"{HOST} blocked: an address of this host")
+    for arguments, said in (((name, "nowhere"), "is not a host and a port"), (("missing", "a.example:1"), "no function missing")):
+        status, _, complaint = explain(server, *arguments)
+        assert status == 1 and said in complaint, complaint
+    assert explain(server, name, "missing.example:1")[2].endswith("\n")

@@ -20,4 +20,4 @@ mod stalled;
 mod url;
 
 pub use door::{Config, Frontend, Services};
-pub use operator::{Code, Lines, LogsRequest, Operator, OperatorError};
+pub use operator::{Code, Lines, LogsRequest, NetworkRequest, Operator, OperatorError};

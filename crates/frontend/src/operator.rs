@@ -28,6 +28,9 @@ pub trait Operator: Send + Sync + 'static {
     /// A function's log.
     async fn logs(&self, request: LogsRequest) -> Result<Lines, OperatorError>;
 
+    /// What becomes of a function's connections to a place.
+    async fn network(&self, request: NetworkRequest) -> Result<Value, OperatorError>;
+
     /// The package that a token of `Code.Location` leads to.
     async fn code(&self, token: &str) -> Result<Code, OperatorError>;
 }
@@ -44,6 +47,17 @@ pub struct LogsRequest {
     pub grep: Option<String>,
     pub request: Option<String>,
     pub follow: bool,
+}
+
+/// `functions/NAME/network?to=HOST:PORT`.
+#[derive(Clone, Debug)]
+pub struct NetworkRequest {
+    /// Twelve digits; of the caller.
+    pub account: String,
+    pub region: String,
+    pub function: String,
+    /// As the caller wrote it.
+    pub to: String,
 }
 
 /// One JSON object a line, newline included. Ends when the sender does.
@@ -89,6 +103,19 @@ pub async fn answer(operator: &Arc<dyn Operator>, path: &str, query: &str, mut l
             }
             match operator.logs(logs).await {
                 Ok(lines) => pieces("application/x-ndjson", lines),
+                Err(error) => failure(&error),
+            }
+        }
+        ["v1", "functions", name, "network"] => {
+            let mut query = form_urlencoded::parse(query.as_bytes());
+            let request = NetworkRequest {
+                account: logs.account,
+                region: logs.region,
+                function: percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned(),
+                to: query.find(|(key, _)| key == "to").map(|(_, to)| to.into_owned()).unwrap_or_default(),
+            };
+            match operator.network(request).await {
+                Ok(document) => json_reply(StatusCode::OK, &document),
                 Err(error) => failure(&error),
             }
         }

@@ -9,6 +9,7 @@ mod delete;
 mod deploy;
 mod doctor;
 mod env;
+mod explain;
 mod invoke;
 mod keys;
 mod list;
@@ -95,6 +96,7 @@ pub fn run(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Logs(command) => logs::run(global, &client, command).await,
             Command::List => list::run(global, &client).await,
             Command::Delete { name } => delete::run(global, &client, &name).await,
+            Command::Explain(command) => explain::run(global, &client, command).await,
             Command::Runtimes => runtimes::run(global, &client).await,
             Command::Serve(_)
             | Command::Coverage { .. }

@@ -35,6 +35,28 @@ pub fn runtimes(installed: Vec<InstalledRuntime>) -> Runtimes {
     Runtimes { runtimes: installed.into_iter().map(row).collect() }
 }
 
+/// `explain network FUNCTION HOST:PORT`.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    pub function_arn: String,
+    pub destination: String,
+    /// All of it, whichever address is taken.
+    pub allowed: bool,
+    /// What decides before addresses do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    pub addresses: Vec<NetworkAddress>,
+}
+
+#[derive(Serialize)]
+pub struct NetworkAddress {
+    pub address: String,
+    pub allowed: bool,
+    /// What decides about it.
+    pub rule: String,
+}
+
 #[derive(Serialize)]
 pub struct CoverageList {
     pub services: Vec<Service>,

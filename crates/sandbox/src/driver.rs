@@ -124,6 +124,9 @@ pub trait Driver: Send + Sync + 'static {
     /// An empty, confined, networked sandbox of `class`.
     fn prepare(&self, class: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>>;
 
+    /// Whether networks of sandboxes have a way out, to whoever serves it ([`Sandbox::tunnel`]).
+    fn leads_out(&self) -> bool;
+
     /// What should hold on this host.
     fn promises(&self) -> Vec<Promise>;
 

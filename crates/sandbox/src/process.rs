@@ -131,6 +131,10 @@ impl Driver for ProcessDriver {
         })
     }
 
+    fn leads_out(&self) -> bool {
+        self.shared.standing.tunnels
+    }
+
     fn promises(&self) -> Vec<Promise> {
         self.shared.ground().promises()
     }

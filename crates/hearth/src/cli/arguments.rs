@@ -8,6 +8,7 @@ use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcom
 use super::Failure;
 use super::deploy::DeployOptions;
 use super::doctor::DoctorOptions;
+use super::explain::ExplainCommand;
 use super::invoke::InvokeOptions;
 use super::keys::KeysCommand;
 use super::logs::LogsCommand;
@@ -63,6 +64,9 @@ pub enum Command {
     },
     /// Print the variables that point AWS's tools at the server
     Env,
+    /// Say why something is as it is
+    #[command(subcommand)]
+    Explain(ExplainCommand),
     /// List the runtimes that can run here
     Runtimes,
     /// Say what this host enforces and what not

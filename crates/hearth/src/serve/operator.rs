@@ -1,13 +1,16 @@
 //! Hearth's own documents, for `/_hearth`.
 
 mod logs;
+mod network;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use hearth_control::{Control, DownloadError};
-use hearth_frontend::{Code, Lines, LogsRequest, Operator, OperatorError};
+use hearth_egress::Egress;
+use hearth_frontend::{Code, Lines, LogsRequest, NetworkRequest, Operator, OperatorError};
 use hearth_images::Images;
+use hearth_model::{AccountId, FunctionArn, FunctionRef, Region};
 use hearth_observe::Logs;
 use serde_json::Value;
 use tokio::sync::{OnceCell, watch};
@@ -25,6 +28,7 @@ pub struct ServerOperator {
     pub way: &'static str,
     pub probe: Probe,
     pub driver: Arc<dyn Driver>,
+    pub egress: Egress,
     /// What was found when it was first asked: a host stays what it is.
     pub doctor: OnceCell<Value>,
     /// Becomes true when the server ends: whoever follows a log is let go.
@@ -54,6 +58,10 @@ impl Operator for ServerOperator {
         logs::answer(self, request).await
     }
 
+    async fn network(&self, request: NetworkRequest) -> Result<Value, OperatorError> {
+        network::answer(self, request).await
+    }
+
     async fn code(&self, token: &str) -> Result<Code, OperatorError> {
         let refused =
             |status, code, error: &dyn std::fmt::Display| OperatorError { status, code, message: error.to_string() };
@@ -68,6 +76,16 @@ impl Operator for ServerOperator {
 }
 
 impl ServerOperator {
+    /// A function of the caller's, by whichever form of its name.
+    fn arn(account: &str, region: &str, function: &str) -> Result<FunctionArn, OperatorError> {
+        let refused = |message: String| OperatorError { status: 400, code: "BadRequest", message };
+        let account = AccountId::parse(account).ok_or_else(|| refused("bad account".to_owned()))?;
+        let region = Region::parse(region).ok_or_else(|| refused("bad region".to_owned()))?;
+        FunctionRef::parse(function)
+            .and_then(|function| function.resolve(&account, &region, None))
+            .map_err(|e| refused(e.to_string()))
+    }
+
     async fn doctor(&self) -> Option<Value> {
         let tried = self.doctor.get_or_try_init(|| async {
             let doctor = doctor::examine(&*self.driver, self.isolation, self.way).await;

@@ -147,6 +147,7 @@ impl Rooms {
             way: host.way,
             probe: Probe::new(driver.clone(), Arc::new(images.clone())),
             driver: driver.clone(),
+            egress,
             doctor: OnceCell::new(),
             ended,
         };

@@ -276,6 +276,10 @@ impl Driver for Double {
         Box::pin(async move { Ok(Box::new(Place(host)) as Box<dyn Prepared>) })
     }
 
+    fn leads_out(&self) -> bool {
+        false
+    }
+
     fn promises(&self) -> Vec<Promise> {
         Vec::new()
     }

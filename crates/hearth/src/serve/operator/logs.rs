@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hearth_frontend::{Lines, LogsRequest, OperatorError};
-use hearth_model::{AccountId, FunctionArn, FunctionRef, Functions, LogGroup, Region, RequestId};
+use hearth_model::{Functions, LogGroup, RequestId};
 use hearth_observe::{Followed, Follower, Logs, Page, Position, Query, Stored, platform};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
@@ -30,7 +30,7 @@ struct Line<'a> {
 }
 
 pub async fn answer(operator: &ServerOperator, request: LogsRequest) -> Result<Lines, OperatorError> {
-    let arn = arn(&request)?;
+    let arn = ServerOperator::arn(&request.account, &request.region, &request.function)?;
     let found = operator.control.find(&arn).ok();
     let group = match &found {
         Some(target) => target.primary.log_group.clone(),
@@ -63,15 +63,6 @@ pub async fn answer(operator: &ServerOperator, request: LogsRequest) -> Result<L
     let reader = Reader { logs: operator.logs.clone(), query, seen: 0, sender };
     tokio::spawn(reader.run(first, follower, operator.ended.clone()));
     Ok(lines)
-}
-
-fn arn(request: &LogsRequest) -> Result<FunctionArn, OperatorError> {
-    let refused = |message: String| OperatorError { status: 400, code: "BadRequest", message };
-    let account = AccountId::parse(&request.account).ok_or_else(|| refused("bad account".to_owned()))?;
-    let region = Region::parse(&request.region).ok_or_else(|| refused("bad region".to_owned()))?;
-    FunctionRef::parse(&request.function)
-        .and_then(|function| function.resolve(&account, &region, None))
-        .map_err(|e| refused(e.to_string()))
 }
 
 /// `10m` before now, or an RFC 3339 time.
