@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from conftest import Functions, caller, make_client
-from hearth import BINARY, Server, eventually
+from hearth import BINARY, Server, eventually, read, runs_a_function, stock
 from network import CLOSED, ECHO, HOST, HOST6, METADATA, NAMED, PRIVATE, PRIVATE6, PUBLIC, PUBLIC6, SHARED, SILENT, Relay, World
 from packages import python
 
@@ -249,6 +249,22 @@ def test_the_setting_lets_functions_reach_more(begin):
 
 def server_client(server):
     return make_client(server)
+
+
+def test_a_prepared_sandbox_has_its_network_before_it_is_anybodys(begin):
+    server = begin("--pools-memory", "1MiB")
+    functions, call = Functions(make_client(server)), caller(server_client(server))
+    assert call(functions.make(ATTEMPTS, Timeout=60), [["stream", PUBLIC, ECHO]]).payload[0]["said"] == PUBLIC
+    [prepared] = stock(server, 1)
+    assert "vinternal_1:" in read(f"/proc/{prepared}/net/dev")
+    name = functions.make(ATTEMPTS, Timeout=60)
+    public, private = call(name, [["stream", PUBLIC, ECHO], ["stream", PRIVATE, ECHO]]).payload
+    assert runs_a_function(prepared)
+    assert public["said"] == PUBLIC and private["error"] in REFUSED, (public, private)
+    # Whose it is now hears of it, in its own log.
+    assert any(f"TCP to {PRIVATE}:{ECHO}" in line for line in logged(server, name))
+    functions.delete()
+    server.stop()
 
 
 def test_nothing_is_left_on_the_host(begin, world):
