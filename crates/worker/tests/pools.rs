@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hearth_model::{BoxFuture, CodeTree, Memory, Root, SystemClock};
-use hearth_sandbox::{Class, Command, Driver, Error, Identity, Prepared, Process, Promise, Sandbox, Signal, Tunnel, Usage};
+use hearth_sandbox::{
+    Class, Command, Driver, Error, Identity, Prepared, Process, Promise, Sandbox, Signal, Tunnel, Usage,
+};
 use hearth_worker::{HostMemory, Pools};
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -48,12 +48,8 @@ pub fn create(state: &mut State, request: request::Create) -> Result<Reply, Fail
         Users::Pairs(uids) => Some(uids.take().map_err(at("take host uids"))?),
         Users::Single => None,
     };
-    let world = World {
-        root: state.roots.copy(root)?,
-        tasks,
-        own_root: pair.is_some(),
-        tunnel: state.standing.tunnels,
-    };
+    let world =
+        World { root: state.roots.copy(root)?, tasks, own_root: pair.is_some(), tunnel: state.standing.tunnels };
     let map = match &pair {
         Some(pair) => format!("0 {} 1\n{USER} {} 1\n", pair.uids[0], pair.uids[1]),
         None => format!("{USER} 0 1\n"),
