@@ -1,6 +1,7 @@
 """Confinement as the shipped binary has it. What a function cannot do stands in crates/sandbox/tests/escapes."""
 
 import importlib.util
+import os
 import pathlib
 
 from hearth import BINARY
@@ -34,5 +35,6 @@ def test_a_function_has_one_filter_and_no_capability(make, call):
 def test_node_lists_the_interfaces(make, call):
     source = "const os = require('os');\nexports.handler = async () => Object.keys(os.networkInterfaces());\n"
     name = make({"index.js": source}, Runtime="nodejs20.x")
-    # The second is the address on which newer runtimes see the Runtime API.
-    assert call(name).payload == ["lo", "lo:0"]
+    # The second is the address on which newer runtimes see the Runtime API, the third the way out, as on AWS.
+    out = ["vinternal_1"] if os.path.exists("/dev/net/tun") else []
+    assert call(name).payload == ["lo", "lo:0", *out]

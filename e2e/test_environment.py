@@ -92,7 +92,7 @@ return {
     'tmp': attempt(lambda: open('/tmp/new', 'w').write('x')),
     'mode': oct(os.stat('/tmp').st_mode & 0o7777),
     'owner': [os.stat('/var/task').st_uid, os.stat('/var/task').st_gid, oct(os.stat('/var/task').st_mode & 0o777)],
-    'outside': attempt(lambda: socket.create_connection(('192.0.2.1', 80), timeout=2)),
+    'outside': attempt(lambda: socket.create_connection(('10.0.0.1', 80), timeout=20)),
 }
 """
 BEFORE = """

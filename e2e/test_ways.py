@@ -276,7 +276,7 @@ return {
     'data folder': attempt(os.listdir, event['data']),
     'other code': attempt(os.listdir, event['code']),
     'door': attempt(socket.create_connection, ('127.0.0.1', event['port']), 2) if event['port'] else None,
-    'out': attempt(socket.create_connection, ('192.0.2.1', 80), 2),
+    'out': attempt(socket.create_connection, ('10.0.0.1', 80), 2),
     'server': attempt(os.kill, event['server'], 0),
     'memory of its parent': attempt(open, f'/proc/{os.getppid()}/mem', 'rb'),
     'environment of its parent': attempt(open, f'/proc/{os.getppid()}/environ', 'rb'),

@@ -21,5 +21,6 @@ mod url;
 
 pub use door::{Config, Frontend, Services};
 pub use operator::{
-    Code, EventsAsked, EventsFilter, EventsRequest, Lines, LogsRequest, Operator, OperatorError, RuntimeChange,
+    Code, EventsAsked, EventsFilter, EventsRequest, Lines, LogsRequest, NetworkRequest, Operator, OperatorError,
+    RuntimeChange,
 };

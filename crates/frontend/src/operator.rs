@@ -38,6 +38,9 @@ pub trait Operator: Send + Sync + 'static {
     /// In Prometheus's text form.
     fn metrics(&self) -> String;
 
+    /// What becomes of a function's connections to a place.
+    async fn network(&self, request: NetworkRequest) -> Result<Value, OperatorError>;
+
     /// The package that a token of `Code.Location` leads to.
     async fn code(&self, token: &str) -> Result<Code, OperatorError>;
 }
@@ -112,6 +115,17 @@ pub struct EventsFilter {
     pub limit: Option<String>,
 }
 
+/// `functions/NAME/network?to=HOST:PORT`.
+#[derive(Clone, Debug)]
+pub struct NetworkRequest {
+    /// Twelve digits; of the caller.
+    pub account: String,
+    pub region: String,
+    pub function: String,
+    /// As the caller wrote it.
+    pub to: String,
+}
+
 /// One JSON object a line, newline included. Ends when the sender does.
 pub type Lines = mpsc::Receiver<Bytes>;
 
@@ -176,6 +190,19 @@ pub async fn answer(
             };
             let request = EventsRequest { account: logs.account, region: logs.region, asked };
             match operator.events(request).await {
+                Ok(document) => json_reply(StatusCode::OK, &document),
+                Err(error) => failure(&error),
+            }
+        }
+        ["v1", "functions", name, "network"] => {
+            let mut query = form_urlencoded::parse(query.as_bytes());
+            let request = NetworkRequest {
+                account: logs.account,
+                region: logs.region,
+                function: decoded(name),
+                to: query.find(|(key, _)| key == "to").map(|(_, to)| to.into_owned()).unwrap_or_default(),
+            };
+            match operator.network(request).await {
                 Ok(document) => json_reply(StatusCode::OK, &document),
                 Err(error) => failure(&error),
             }

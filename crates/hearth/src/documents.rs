@@ -35,6 +35,28 @@ pub fn runtime(installed: InstalledRuntime) -> RuntimeRow {
     RuntimeRow { runtime: Runtime::as_str(runtime), version, source: Source::as_str(source), digest, image, sdk }
 }
 
+/// `explain network FUNCTION HOST:PORT`.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    pub function_arn: String,
+    pub destination: String,
+    /// All of it, whichever address is taken.
+    pub allowed: bool,
+    /// What decides before addresses do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    pub addresses: Vec<NetworkAddress>,
+}
+
+#[derive(Serialize)]
+pub struct NetworkAddress {
+    pub address: String,
+    pub allowed: bool,
+    /// What decides about it.
+    pub rule: String,
+}
+
 #[derive(Serialize)]
 pub struct CoverageList {
     pub services: Vec<Service>,
@@ -86,10 +108,7 @@ pub fn coverage() -> CoverageList {
 fn implemented(service: &str) -> Vec<&'static Coverage> {
     let own = [
         ("lambda", hearth_control::COVERAGE),
-<<<<<<< HEAD
         ("lambda", hearth_events::COVERAGE),
-=======
->>>>>>> w-sqs
         ("lambda", hearth_placement::COVERAGE),
         ("logs", hearth_logs::COVERAGE),
         ("sqs", hearth_queues::COVERAGE),

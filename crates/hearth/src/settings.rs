@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hearth_egress::rules::Entry;
 use hearth_sandbox::Isolation;
 use hearth_store::PostgresUrl;
 
@@ -178,6 +179,10 @@ settings! {
         "Refuses a function whose role does not exist or cannot be assumed by Lambda, as AWS does.";
     auth_local_secret: LocalSecret = "auth.local_secret", Default::Text("test"),
         "The secret of access keys that Hearth did not issue, where a signature is verified: so far at function URLs with `AuthType` `AWS_IAM`.";
+    egress_allow: Vec<Entry> = "egress.allow", Default::OfHost {
+        said: "nothing",
+        find: |_| Ok(String::new()),
+    }, "What functions may reach beside public addresses: ranges (`10.0.0.0/8`), addresses, names, each with a port or without (`db.internal:5432`). Without it private ranges, link-local addresses (metadata of clouds), multicast and this host's own addresses are kept from them. Loopback is each function's own, always.";
     logs_retention: Duration = "logs.retention", Default::Text("30d"),
         "Log events older than this are deleted, in whole days, where their group has no retention policy of its own.";
     logs_size: Size = "logs.size", Default::Text("20GiB"),
@@ -193,7 +198,7 @@ settings! {
 }
 
 /// Keys that are spoken for but have no effect yet: setting one is refused by name.
-pub const UNBUILT: &[&str] = &["guard.all_loops", "egress.allow", "endpoints.kinesis"];
+pub const UNBUILT: &[&str] = &["guard.all_loops", "endpoints.kinesis"];
 
 /// Every key that is spelled right, whether it has an effect or is refused by name.
 pub fn keys() -> impl Iterator<Item = &'static str> {

@@ -49,8 +49,12 @@ const FILES: &[(&str, &str)] = &[
 /// What every root says of the network, whoever made the rest of it.
 pub const NETWORK: &[(&str, &str)] = &[
     ("etc/hosts", "127.0.0.1 localhost localhost.localdomain sandbox sandbox.localdomain\n"),
-    ("etc/resolv.conf", ""),
+    ("etc/resolv.conf", RESOLVER),
 ];
+
+/// The resolver that every sandbox has: the server, at the other end of its network. Where it has none, asking fails at
+/// once.
+const RESOLVER: &str = "nameserver 169.254.78.1\noptions timeout:7 attempts:1\n";
 
 const LINKS: &[(&str, &str)] = &[
     ("bin", "usr/bin"),

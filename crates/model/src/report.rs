@@ -248,6 +248,8 @@ pub enum PlatformRecord {
         asked: crate::Runtime,
         running: crate::Runtime,
     },
+    /// The function was kept from something on the network; says what, and which setting would let it.
+    Blocked(String),
     End {
         request_id: RequestId,
     },

@@ -41,6 +41,7 @@ pub fn render(record: &PlatformRecord) -> Option<String> {
         PlatformRecord::Substituted { asked, running } => {
             format!("Runtime {asked} is not installed on this host: {running} runs in its place (runtimes.substitute)")
         }
+        PlatformRecord::Blocked(line) => line.clone(),
         PlatformRecord::End { request_id } => format!("END RequestId: {request_id}"),
         PlatformRecord::Report(report) => self::report(report),
     })

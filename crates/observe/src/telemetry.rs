@@ -122,6 +122,7 @@ fn of_telemetry(record: &PlatformRecord) -> Option<(&'static str, Value)> {
         PlatformRecord::TimedOut { .. }
         | PlatformRecord::RuntimeExited { .. }
         | PlatformRecord::Substituted { .. }
+        | PlatformRecord::Blocked(_)
         | PlatformRecord::End { .. } => return None,
     })
 }

@@ -33,9 +33,5 @@ mod sweep;
 mod tags;
 
 pub use coverage::COVERAGE;
-<<<<<<< HEAD
 pub use port::{Attribute, Delivery, PortError, Received, Sender};
-=======
-pub use port::{Delivery, PortError, Received, Sender};
->>>>>>> w-sqs
 pub use queues::{Ports, Queues};

@@ -29,18 +29,12 @@ pub enum Sender<'a> {
 pub struct Delivery {
     pub body: String,
     pub trace: Option<String>,
-<<<<<<< HEAD
     pub attributes: Vec<Attribute>,
-=======
-    /// Text attributes, by name.
-    pub attributes: Vec<(String, String)>,
->>>>>>> w-sqs
     /// For FIFO queues.
     pub group: Option<String>,
     pub deduplication: Option<String>,
 }
 
-<<<<<<< HEAD
 /// A message attribute whose value is text.
 #[derive(Clone)]
 pub struct Attribute {
@@ -50,8 +44,6 @@ pub struct Attribute {
     pub value: String,
 }
 
-=======
->>>>>>> w-sqs
 /// A message that was received.
 #[derive(Clone)]
 pub struct Received {
@@ -89,7 +81,6 @@ impl Queues {
     /// Sends a message to a queue; answers its id once it is on disk.
     pub async fn deliver(&self, sender: Sender<'_>, arn: &str, delivery: Delivery) -> Result<String, PortError> {
         let live = self.reached(sender, arn, "SendMessage")?;
-<<<<<<< HEAD
         let attribute = |Attribute { name, kind, value }: Attribute| {
             let value = hearth_wire_sqs::types::MessageAttributeValue {
                 data_type: Some(kind.to_owned()),
@@ -97,21 +88,11 @@ impl Queues {
                 ..Default::default()
             };
             (name.to_owned(), value)
-=======
-        let attribute = |value: String| hearth_wire_sqs::types::MessageAttributeValue {
-            data_type: Some("String".to_owned()),
-            string_value: Some(value),
-            ..Default::default()
->>>>>>> w-sqs
         };
         let outgoing = Outgoing {
             body: Some(delivery.body),
             delay: None,
-<<<<<<< HEAD
             attributes: Some(delivery.attributes.into_iter().map(attribute).collect()),
-=======
-            attributes: Some(delivery.attributes.into_iter().map(|(name, value)| (name, attribute(value))).collect()),
->>>>>>> w-sqs
             system: None,
             deduplication: delivery.deduplication,
             group: delivery.group,

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use hearth_model::{BoxFuture, CodeTree, Memory, Root};
 
+use crate::tunnel::Tunnel;
+
 /// What a sandbox must be before it is known whose it will be. Prepared sandboxes of one class are interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Class {
@@ -122,6 +124,9 @@ pub trait Driver: Send + Sync + 'static {
     /// An empty, confined, networked sandbox of `class`.
     fn prepare(&self, class: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>>;
 
+    /// Whether networks of sandboxes have a way out, to whoever serves it ([`Sandbox::tunnel`]).
+    fn leads_out(&self) -> bool;
+
     /// What should hold on this host.
     fn promises(&self) -> Vec<Promise>;
 
@@ -151,6 +156,10 @@ pub trait Sandbox: Send + Sync + 'static {
 
     /// Whether sockets that are dialled stay inside. Where they would reach the host, nothing is dialled.
     fn dials(&self) -> bool;
+
+    /// The other end of the way out of its network. Taken once; `None` where there is none. Until it is served, what the
+    /// sandbox sends waits or is lost.
+    fn tunnel(&self) -> Option<Tunnel>;
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>>;
 

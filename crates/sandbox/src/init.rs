@@ -107,7 +107,10 @@ impl Done {
 }
 
 /// Serves until the server lets go of the control socket. Its end ends every process of the sandbox.
-pub fn run(control: &OwnedFd, proc: &OwnedFd, confinement: &Confinement<'_>) -> ! {
+pub fn run(control: &OwnedFd, proc: &OwnedFd, tunnel: Option<OwnedFd>, confinement: &Confinement<'_>) -> ! {
+    if greet(control, tunnel).is_err() {
+        sys::exit_now(1);
+    }
     let Ok([control, proc]) = sys::keep_only([control.as_fd(), proc.as_fd()]) else { sys::exit_now(1) };
     let mut init = Init { control, proc, confinement, memory: None, starter: None };
     let served = init.serve();
@@ -118,11 +121,16 @@ pub fn run(control: &OwnedFd, proc: &OwnedFd, confinement: &Confinement<'_>) -> 
     sys::exit_now(i32::from(served.is_err()))
 }
 
+/// Says that the sandbox is there, and hands over the other end of its network.
+fn greet(control: &OwnedFd, tunnel: Option<OwnedFd>) -> io::Result<()> {
+    let descriptors: Vec<_> = tunnel.iter().map(AsFd::as_fd).collect();
+    Writer::new(answer::DONE).u32(0).u32(0).send(control.as_fd(), &descriptors, SendFlags::empty())
+}
+
 impl Init<'_> {
     fn serve(&mut self) -> io::Result<()> {
         sys::set_name(c"hearth-init")?;
         let children = sys::child_signals()?;
-        Writer::new(answer::DONE).u32(0).u32(0).send(self.control.as_fd(), &[], SendFlags::empty())?;
         // When this fails, so does the start of a process, which says why.
         self.starter = Starter::fork(&self.proc, self.confinement).ok();
         loop {

@@ -5,6 +5,7 @@
 
 mod compose;
 mod create;
+mod network;
 mod place;
 mod proc;
 mod request;
@@ -29,6 +30,7 @@ use crate::isolation::Isolation;
 use crate::packet;
 use crate::privilege::Owner;
 
+pub(crate) use network::TUNNEL;
 pub(crate) use standing::Standing;
 
 /// Name under which the re-executed binary knows its role.

@@ -30,6 +30,7 @@ pub mod process;
 pub mod promises;
 mod scratch;
 mod sys;
+mod tunnel;
 mod uids;
 mod unavailable;
 mod walls;
@@ -42,4 +43,5 @@ pub use driver::{
 };
 pub use isolation::Isolation;
 pub use sys::end_with_starter;
+pub use tunnel::Tunnel;
 pub use unavailable::Unavailable;

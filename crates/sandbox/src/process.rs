@@ -25,6 +25,7 @@ use crate::isolation::Isolation;
 use crate::launcher::{Launcher, New, Standing};
 use crate::promises::Ground;
 use crate::scratch::{Place, Scratch};
+use crate::tunnel::Tunnel;
 use crate::{packet, privilege};
 use sandbox::PreparedProcess;
 
@@ -133,6 +134,10 @@ impl Driver for ProcessDriver {
         })
     }
 
+    fn leads_out(&self) -> bool {
+        self.shared.standing.tunnels
+    }
+
     fn promises(&self) -> Vec<Promise> {
         self.shared.ground().promises()
     }
@@ -194,9 +199,12 @@ impl Shared {
             remains: Some(remains),
             memory: None,
             listeners: Vec::new(),
+            tunnel: None,
             shared: self,
         };
-        greeting.await.map_err(|_| Error::Gone)??;
+        let greeting = greeting.await.map_err(|_| Error::Gone)??;
+        let tunnel = greeting.descriptors.into_iter().next();
+        confined.tunnel = tunnel.map(Tunnel::new).transpose().map_err(step("open the tunnel"))?;
         confined.watch_memory().await?;
         if !class.listeners.is_empty() {
             let listeners = confined.listen(&class.listeners).await?;
@@ -273,6 +281,8 @@ struct Confined {
     memory: Option<Memory>,
     /// Those of its class, by the address that was asked for.
     listeners: Vec<(SocketAddr, TcpListener)>,
+    /// Until somebody serves it.
+    tunnel: Option<Tunnel>,
     shared: Arc<Shared>,
 }
 

@@ -33,7 +33,7 @@ impl Ground<'_> {
     }
 
     fn promise(&self, name: &'static str) -> Promise {
-        let Standing { images, uids, namespaces, .. } = self.standing;
+        let Standing { images, uids, namespaces, tunnels, .. } = self.standing;
         let landlock = self.isolation == Isolation::Landlock;
         match name {
             "memory" | "cpu" => self.controlled(name, name),
@@ -49,7 +49,12 @@ impl Ground<'_> {
                 "give it /dev/loop-control and loop devices",
             ),
             "tmp" => broken(name, "a folder on disk, whose size nothing limits: only root can mount an image", ROOT),
-            "network" if namespaces => kept(name, "network namespace without a route out"),
+            "network" if tunnels => {
+                kept(name, "network namespace; what leaves it is let through by the server, as egress.allow says")
+            }
+            "network" if namespaces => {
+                kept(name, "network namespace; no way out, as /dev/net/tun is not there or not this user's")
+            }
             "network" if landlock && self.landlock >= walls::PORTS => {
                 let why =
                     "the host's network: TCP to the ports of the function's own APIs, on any address; nothing else";
@@ -124,8 +129,13 @@ mod tests {
     /// What the columns of the table stand on.
     fn grounds() -> Vec<(&'static str, Isolation, Standing, Hierarchies)> {
         let all = Hierarchies::example();
-        let standing =
-            |privileged, namespaces| Standing { privileged, images: privileged, uids: privileged, namespaces };
+        let standing = |privileged, namespaces| Standing {
+            privileged,
+            images: privileged,
+            uids: privileged,
+            namespaces,
+            tunnels: namespaces,
+        };
         vec![
             ("root", Isolation::Process, standing(true, true), all.clone()),
             ("user, delegated cgroup", Isolation::Process, standing(false, true), all),

@@ -3,13 +3,16 @@
 
 use std::ffi::{CStr, CString, c_int, c_long, c_uint, c_ulong};
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use seccompiler::BpfProgram;
 use tokio::io::unix::AsyncFd;
 
 use crate::layers::{Layer, stands};
+
+mod network;
+
+pub use network::{Device, bring_loopback_up, open_tunnel};
 
 /// Namespaces of a sandbox that exist from its first instruction; the cgroup namespace follows once it has joined.
 fn namespaces() -> c_int {
@@ -181,36 +184,6 @@ pub fn attach_loop(device: BorrowedFd<'_>, image: BorrowedFd<'_>) -> io::Result<
     // SAFETY: the request reads one valid LoopConfig.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };
     check(c_long::from(result)).map(drop)
-}
-
-/// Brings the loopback interface up and gives it a second address, in this network namespace.
-pub fn bring_loopback_up(socket: BorrowedFd<'_>, second: Ipv4Addr) -> io::Result<()> {
-    let request = |name: &[u8]| {
-        // SAFETY: all-zero bytes are a valid value of this plain structure.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        for (to, from) in request.ifr_name.iter_mut().zip(name) {
-            *to = *from as _;
-        }
-        request
-    };
-    let mut up = request(b"lo");
-    up.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as _;
-    // SAFETY: the request reads one valid ifreq whose union holds flags.
-    check(c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const up) }))?;
-    let mut address = request(b"lo:0");
-    // SAFETY: a sockaddr_in fits into the union's sockaddr; both are plain data.
-    unsafe {
-        let place = (&raw mut address.ifr_ifru.ifru_addr).cast::<libc::sockaddr_in>();
-        place.write(libc::sockaddr_in {
-            sin_family: libc::AF_INET as _,
-            sin_port: 0,
-            sin_addr: libc::in_addr { s_addr: u32::from(second).to_be() },
-            sin_zero: [0; 8],
-        });
-    }
-    // SAFETY: the request reads one valid ifreq whose union holds an address.
-    check(c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR as _, &raw const address) }))?;
-    Ok(())
 }
 
 /// The program that `execve` is given, made ready before the fork.
@@ -545,15 +518,16 @@ pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 /// What the escape suite needs of the kernel on its own side.
 #[cfg(feature = "weaken")]
 pub mod weaken {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    /// Leaves the host's network for an empty one in which loopback has a second address. Before any thread exists.
-    pub fn own_network(second: Ipv4Addr) -> io::Result<()> {
+    /// Leaves the host's network for an empty one in which loopback has two more addresses. Before any thread exists.
+    pub fn own_network(second: Ipv4Addr, third: Ipv4Addr) -> io::Result<()> {
         // SAFETY: plain integer; this process has one thread.
         check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNET) }))?;
-        let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM);
-        let socket = rustix::net::socket(family, kind, None)?;
-        bring_loopback_up(std::os::fd::AsFd::as_fd(&socket), second)
+        bring_loopback_up(second)?;
+        Device::named(b"lo:1")?.give(third)
     }
 
     /// A terminal: the side of its user, and that of programs.

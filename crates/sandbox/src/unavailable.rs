@@ -24,6 +24,10 @@ impl Driver for Unavailable {
         Box::pin(async { Err(Error::Unconfined { reason: self.reason.clone() }) })
     }
 
+    fn leads_out(&self) -> bool {
+        false
+    }
+
     fn promises(&self) -> Vec<Promise> {
         crate::promises::none(&self.reason)
     }

@@ -26,6 +26,7 @@ mod extension;
 mod failure;
 mod machine;
 mod make;
+mod network;
 mod output;
 mod pools;
 mod ports;

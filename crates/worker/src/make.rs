@@ -4,6 +4,7 @@ use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use hearth_egress::Gateway;
 use hearth_model::{
     Architecture, CodeTree, ImageTree, InitPhase, InitStart, InvokeError, LogStreamName, Materials, MaterialsError,
     Memory, Program, Root, RuntimeVersion,
@@ -14,6 +15,7 @@ use hearth_sandbox::{Class, Identity, Sandbox};
 use crate::entry::Entry;
 use crate::environment::Worker;
 use crate::extension;
+use crate::network;
 use crate::ports::{Config, EndpointIdentity};
 use crate::state::{Line, Shared};
 use crate::variables;
@@ -32,9 +34,11 @@ pub(crate) struct Made {
     pub extensions: Vec<String>,
     /// The endpoints are served while these live.
     pub _endpoints: Vec<Box<dyn Any + Send + Sync>>,
+    /// Where its network has a way out, it is served while this lives.
+    pub _gateway: Option<Gateway>,
 }
 
-pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamName) -> Result<Made, InvokeError> {
+pub(crate) async fn make(worker: &Worker, shared: &Arc<Shared>, stream: &LogStreamName) -> Result<Made, InvokeError> {
     let function = &shared.function;
     if Architecture::of_host() != Some(function.architecture) {
         return Err(InvokeError::OtherArchitecture(function.architecture.as_str()));
@@ -49,6 +53,7 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
     let prepared = ports.driver.prepare(class).await.map_err(unprepared)?;
     let sandbox = prepared.bind(Identity { memory: function.memory, code, opt }).await.map_err(internal)?;
     let sandbox: Arc<dyn Sandbox> = Arc::from(sandbox);
+    let gateway = sandbox.tunnel().map(|tunnel| network::serve(ports.egress.clone(), tunnel, shared.clone()));
     let (mut endpoints, mut first) = (Vec::new(), None);
     for address in endpoints_at(&worker.config) {
         let listener = sandbox.listen(address).await.map_err(internal)?;
@@ -58,7 +63,7 @@ pub(crate) async fn make(worker: &Worker, shared: &Shared, stream: &LogStreamNam
         endpoints.push(ports.endpoint.serve(listener, caller(shared)).map_err(internal)?);
     }
     let variables = variables::of_process(shared, &entry, stream, first);
-    Ok(Made { sandbox, entry, variables, extensions, _endpoints: endpoints })
+    Ok(Made { sandbox, entry, variables, extensions, _endpoints: endpoints, _gateway: gateway })
 }
 
 /// The same for every function of one root with as large a `/tmp`.

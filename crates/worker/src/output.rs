@@ -85,7 +85,9 @@ impl Log {
         let at = self.clock.wall();
         let line = match (self.json, record) {
             // Hearth's own, which AWS has no event for.
-            (None, _) | (_, PlatformRecord::Substituted { .. }) => platform::render(record).map(Bytes::from),
+            (None, _) | (_, PlatformRecord::Substituted { .. } | PlatformRecord::Blocked(_)) => {
+                platform::render(record).map(Bytes::from)
+            }
             (Some(json), _) => telemetry::json_line(json.system, at, record),
         };
         if let Some(line) = line {

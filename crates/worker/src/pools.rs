@@ -153,6 +153,10 @@ impl Driver for Pools {
         self.inner.driver.promises()
     }
 
+    fn leads_out(&self) -> bool {
+        self.inner.driver.leads_out()
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<Vec<Promise>, Error>> {
         self.inner.driver.probe()
     }

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_egress::Egress;
 use hearth_identity::Sessions;
 use hearth_model::{AccountId, Clock, FunctionArn, LogStreamId, Materials, Region};
 use hearth_observe::Logs;
@@ -45,6 +46,8 @@ pub struct Ports {
     pub endpoint: Arc<dyn Endpoint>,
     /// Issues the credentials of functions.
     pub sessions: Sessions,
+    /// Decides what functions may reach on the network.
+    pub egress: Egress,
 }
 
 /// The AWS-shaped door inside an environment (decision 3).

@@ -316,6 +316,13 @@ impl Shared {
         self.step(state, Input::Made);
     }
 
+    /// A line of the platform's own, at any time.
+    pub fn write(&self, record: &PlatformRecord) {
+        let mut state = self.lock();
+        state.log.write(record);
+        state.log.flush();
+    }
+
     /// An output of a new process. Answers its place.
     pub fn add_output(&self, output: Output) -> usize {
         let mut state = self.lock();

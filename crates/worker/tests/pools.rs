@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hearth_model::{BoxFuture, CodeTree, Memory, Root, SystemClock};
-use hearth_sandbox::{Class, Command, Driver, Error, Identity, Prepared, Process, Promise, Sandbox, Signal, Usage};
+use hearth_sandbox::{
+    Class, Command, Driver, Error, Identity, Prepared, Process, Promise, Sandbox, Signal, Tunnel, Usage,
+};
 use hearth_worker::{HostMemory, Pools};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,6 +61,10 @@ impl Driver for Double {
         Vec::new()
     }
 
+    fn leads_out(&self) -> bool {
+        false
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<Vec<Promise>, Error>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
@@ -106,6 +112,10 @@ impl Sandbox for Nothing {
 
     fn dials(&self) -> bool {
         false
+    }
+
+    fn tunnel(&self) -> Option<Tunnel> {
+        None
     }
 
     fn spawn(&self, _: Command) -> BoxFuture<'_, Result<Process, Error>> {

@@ -19,6 +19,7 @@ const ROWS: &[(&str, u8)] = &[
     ("wire-sqs", 2),
     ("wire-sts", 2),
     ("observe", 2),
+    ("egress", 3),
     ("identity", 3),
     ("sandbox", 3),
     ("runtime-api", 3),

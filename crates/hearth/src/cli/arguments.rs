@@ -9,6 +9,7 @@ use super::Failure;
 use super::deploy::DeployOptions;
 use super::doctor::DoctorOptions;
 use super::events::EventsCommand;
+use super::explain::ExplainCommand;
 use super::invoke::InvokeOptions;
 use super::keys::KeysCommand;
 use super::logs::LogsCommand;
@@ -68,6 +69,9 @@ pub enum Command {
     },
     /// Print the variables that point AWS's tools at the server
     Env,
+    /// Say why something is as it is
+    #[command(subcommand)]
+    Explain(ExplainCommand),
     /// List the runtimes that can run here; add, update and remove those made of images
     Runtimes {
         #[command(subcommand)]

@@ -4,14 +4,18 @@ mod asked;
 mod events;
 mod logs;
 mod metrics;
+mod network;
 mod runtimes;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use hearth_control::{Control, DownloadError};
+use hearth_egress::Egress;
 use hearth_events::Events;
-use hearth_frontend::{Code, EventsRequest, Lines, LogsRequest, Operator, OperatorError, RuntimeChange};
+use hearth_frontend::{
+    Code, EventsRequest, Lines, LogsRequest, NetworkRequest, Operator, OperatorError, RuntimeChange,
+};
 use hearth_images::Images;
 use hearth_observe::Logs;
 use serde_json::Value;
@@ -31,6 +35,7 @@ pub struct ServerOperator {
     pub way: &'static str,
     pub probe: Probe,
     pub driver: Arc<dyn Driver>,
+    pub egress: Egress,
     /// What was found when it was first asked: a host stays what it is.
     pub doctor: OnceCell<Value>,
     /// Becomes true when the server ends: whoever follows a log is let go.
@@ -70,6 +75,10 @@ impl Operator for ServerOperator {
 
     fn metrics(&self) -> String {
         metrics::text(&self.events.counted())
+    }
+
+    async fn network(&self, request: NetworkRequest) -> Result<Value, OperatorError> {
+        network::answer(self, request).await
     }
 
     async fn code(&self, token: &str) -> Result<Code, OperatorError> {

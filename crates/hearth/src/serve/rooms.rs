@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_control::Control;
+use hearth_egress::Egress;
 use hearth_events::Events;
 use hearth_frontend::{Frontend, Services};
 use hearth_identity::{Identity, Verifier};
@@ -91,11 +92,7 @@ impl Rooms {
         ended: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-<<<<<<< HEAD
         let Store { records, queue, packages: blobs, buckets, shared, objects } =
-=======
-        let Store { records, packages: blobs, buckets, shared, objects, queue } =
->>>>>>> w-sqs
             Store::open(settings, folder, &clock).await?;
         let is_shared = shared.is_some();
         let log_config = hearth_observe::Config {
@@ -111,7 +108,6 @@ impl Rooms {
         let images = images(settings, host.closed, records.clone(), blobs.clone()).await?;
         let ports = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
         let identity = Identity::open(ports).await.map_err(|e| failed("open the identities")(&e))?;
-<<<<<<< HEAD
         let dependents = Arc::new(Kept::default());
         let queues = if is_shared {
             None
@@ -119,14 +115,6 @@ impl Rooms {
             let ports =
                 hearth_queues::Ports { records: records.clone(), messages: queue.clone(), clock: clock.clone() };
             Some(Queues::open(ports).await.map_err(|e| failed("open the queues")(&e))?)
-=======
-        let queues = match queue {
-            None => None,
-            Some(messages) => {
-                let ports = hearth_queues::Ports { records: records.clone(), messages, clock: clock.clone() };
-                Some(Queues::open(ports).await.map_err(|e| failed("open the queues")(&e))?)
-            }
->>>>>>> w-sqs
         };
         let ports = hearth_control::Ports {
             records: records.clone(),
@@ -143,6 +131,10 @@ impl Rooms {
         let control = Control::open(config, ports).await.map_err(|e| failed("open the functions")(&e))?;
         let frontend = Frontend::new(hearth_frontend::Config::default());
         let inside = Arc::new(Inside(RwLock::new(Some(frontend.clone()))));
+        let egress = Egress::new(hearth_egress::Config {
+            allow: settings.egress_allow.clone(),
+            ..hearth_egress::Config::default()
+        });
         let worker = Worker::new(
             hearth_worker::Config {
                 endpoint_ports: endpoint_ports(address),
@@ -156,6 +148,7 @@ impl Rooms {
                 clock: clock.clone(),
                 endpoint: inside.clone(),
                 sessions: identity.sessions().clone(),
+                egress: egress.clone(),
             },
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
@@ -187,6 +180,7 @@ impl Rooms {
             way: host.way,
             probe: Probe::new(driver.clone(), Arc::new(images.clone())),
             driver: driver.clone(),
+            egress,
             doctor: OnceCell::new(),
             ended,
         };

@@ -34,8 +34,6 @@ pub struct Store {
     pub shared: Option<Shared>,
     /// None where servers share their records: contents of objects are not shared yet.
     pub objects: Option<Objects>,
-    /// None where servers share their records: queues are not shared yet.
-    pub queue: Option<Arc<dyn Queue>>,
 }
 
 impl Store {
@@ -60,8 +58,6 @@ impl Store {
         let records: Arc<dyn Records> = Arc::new(SealedRecords::new(bare, keys.clone()));
         let packages = Arc::new(Files::open(&folder.blobs()).map_err(|e| failed("open the packages")(&e))?);
         let packages = sealed(packages, &keys, settings).await?;
-        let queue = Arc::new(SqliteQueue::open(&folder.queue()).map_err(|e| failed("open the queues")(&e))?);
-        let queue: Arc<dyn Queue> = Arc::new(SealedQueue::new(queue, keys.clone()));
         let contents = Files::open(&folder.objects()).map_err(|e| failed("open the contents of objects")(&e))?;
         let contents = Arc::new(contents);
         let ports = hearth_objects::Ports { records: records.clone(), contents, clock: clock.clone() };
@@ -70,12 +66,8 @@ impl Store {
             Some(endpoint) => other_buckets(endpoint, clock),
             None => Arc::new(objects.clone()),
         };
-<<<<<<< HEAD
         let queue = queue(folder, &keys)?;
         Ok(Store { records, queue, packages, buckets, shared: None, objects: Some(objects) })
-=======
-        Ok(Store { records, packages, buckets, shared: None, objects: Some(objects), queue: Some(queue) })
->>>>>>> w-sqs
     }
 
     async fn of_servers(
@@ -105,12 +97,8 @@ impl Store {
         let leases = Leases::new(records.clone(), clock.clone());
         tracing::info!(database = %url, bucket = %bucket.bucket, "records and packages are shared with other servers");
         let buckets = other_buckets(settings.endpoints_s3.as_ref().unwrap_or(&bucket.endpoint), clock);
-<<<<<<< HEAD
         let shared = Some(Shared { feed, leases });
         Ok(Store { records, queue, packages, buckets, shared, objects: None })
-=======
-        Ok(Store { records, packages, buckets, shared: Some(Shared { feed, leases }), objects: None, queue: None })
->>>>>>> w-sqs
     }
 }
 

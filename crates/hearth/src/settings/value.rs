@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hearth_egress::rules::Entry;
 use hearth_model::Secret;
 use hearth_sandbox::Isolation;
 use hearth_store::PostgresUrl;
@@ -191,6 +192,15 @@ impl Value for LocalSecret {
             return Err("is no secret".to_owned());
         }
         Ok(LocalSecret(Secret::new(text)))
+    }
+}
+
+impl Value for Vec<Entry> {
+    const KIND: &'static str = "LIST";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(|part| part.parse().map_err(|reason| format!("has \"{part}\", which {reason}"))).collect()
     }
 }
 

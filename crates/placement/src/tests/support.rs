@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use hearth_egress::Egress;
 use hearth_identity::Sessions;
 use hearth_model::{
     AcceptError, AcceptEvents, AccountId, Architecture, BoxFuture, Clock, CodeHash, CodeTree, FunctionArn,
@@ -16,7 +17,7 @@ use hearth_model::{
 };
 use hearth_observe::Logs;
 use hearth_sandbox::{
-    Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Usage,
+    Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Tunnel, Usage,
 };
 use hearth_worker::{Endpoint, EndpointIdentity, Ports, Worker};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -70,6 +71,7 @@ impl World {
             clock: Arc::new(SystemClock),
             endpoint: Arc::new(Double(host.clone())),
             sessions: Sessions::new([1; 32], clock.clone()),
+            egress: Egress::new(hearth_egress::Config::default()),
         };
         let worker = Worker::new(hearth_worker::Config::default(), ports);
         let functions = Arc::new(Catalog::default());
@@ -304,6 +306,10 @@ impl Driver for Double {
         Box::pin(async move { Ok(Box::new(Place(host)) as Box<dyn Prepared>) })
     }
 
+    fn leads_out(&self) -> bool {
+        false
+    }
+
     fn promises(&self) -> Vec<Promise> {
         Vec::new()
     }
@@ -367,6 +373,10 @@ impl Sandbox for Open {
 
     fn dials(&self) -> bool {
         false
+    }
+
+    fn tunnel(&self) -> Option<Tunnel> {
+        None
     }
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {

@@ -3,16 +3,16 @@
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
 };
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{RecvFlags, SendFlags};
 use rustix::thread::CapabilitySet;
 
+use super::network;
 use super::request::{self, Scratch};
 use super::serve::{Failure, Reply, State, at};
 use super::standing::Users;
@@ -24,8 +24,6 @@ use crate::sys::{self, Fork};
 
 /// The function's user and group inside (spec 3.1).
 const USER: u32 = 1051;
-/// The address beside loopback on which AWS's newer runtimes see the Runtime API (spec 3.2).
-const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 100, 1);
 
 /// What a child finds, and makes its own.
 struct World {
@@ -35,6 +33,8 @@ struct World {
     tasks: Vec<OwnedFd>,
     /// Whether its root is another user than the function's.
     own_root: bool,
+    /// Whether its network has a way out.
+    tunnel: bool,
 }
 
 /// Request CREATE.
@@ -48,7 +48,8 @@ pub fn create(state: &mut State, request: request::Create) -> Result<Reply, Fail
         Users::Pairs(uids) => Some(uids.take().map_err(at("take host uids"))?),
         Users::Single => None,
     };
-    let world = World { root: state.roots.copy(root)?, tasks, own_root: pair.is_some() };
+    let world =
+        World { root: state.roots.copy(root)?, tasks, own_root: pair.is_some(), tunnel: state.standing.tunnels };
     let map = match &pair {
         Some(pair) => format!("0 {} 1\n{USER} {} 1\n", pair.uids[0], pair.uids[1]),
         None => format!("{USER} 0 1\n"),
@@ -106,7 +107,7 @@ fn create_bare(
             match built {
                 Ok(proc) => {
                     let confinement = Confinement { filters: &state.filters, user: None, namespaces: false };
-                    init::run(&control, &proc, &confinement)
+                    init::run(&control, &proc, None, &confinement)
                 }
                 Err(failure) => give_up(&control, &failure),
             }
@@ -198,8 +199,8 @@ fn hear(told: &OwnedFd) -> Packet {
 /// The child's life until it is the sandbox's init. Says what failed over its control socket, then never comes back.
 fn begin(told: &OwnedFd, world: &World, control: OwnedFd, state: &State) -> ! {
     hear(told);
-    let proc = build(world, told).unwrap_or_else(|failure| give_up(&control, &failure));
-    init::run(&control, &proc, &Confinement { filters: &state.filters, user: Some(USER), namespaces: true })
+    let (proc, tunnel) = build(world, told).unwrap_or_else(|failure| give_up(&control, &failure));
+    init::run(&control, &proc, tunnel, &Confinement { filters: &state.filters, user: Some(USER), namespaces: true })
 }
 
 fn give_up(control: &OwnedFd, failure: &Failure) -> ! {
@@ -219,9 +220,12 @@ fn join(tasks: &[OwnedFd]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What comes back is the sandbox's `/proc` as its init needs it.
-fn build(world: &World, told: &OwnedFd) -> Result<OwnedFd, Failure> {
+/// What comes back is the sandbox's `/proc` as its init needs it, and the server's end of its network.
+fn build(world: &World, told: &OwnedFd) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
     join(&world.tasks)?;
+    // In the sandbox's network already, and still as who may open it on the host.
+    let wanted = world.tunnel && stands(Layer::Network);
+    let tunnel = wanted.then(sys::open_tunnel).transpose().map_err(at("open a tunnel"))?;
     if world.own_root {
         sys::become_user(0, 0).map_err(at("become the sandbox's root"))?;
     }
@@ -243,9 +247,10 @@ fn build(world: &World, told: &OwnedFd) -> Result<OwnedFd, Failure> {
     rustix::process::chdir("/").map_err(at("enter the root"))?;
     rustix::system::sethostname(b"localhost").map_err(at("set the host name"))?;
     if stands(Layer::Network) {
-        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-            .map_err(at("open a socket"))?;
-        sys::bring_loopback_up(socket.as_fd(), LINK_LOCAL).map_err(at("bring loopback up"))?;
+        match &tunnel {
+            Some(tunnel) => network::open(tunnel)?,
+            None => network::close()?,
+        }
     }
     if stands(Layer::Gaining) {
         privilege::empty_bounding_set(CapabilitySet::empty()).map_err(at("empty the bounding set"))?;
@@ -254,7 +259,7 @@ fn build(world: &World, told: &OwnedFd) -> Result<OwnedFd, Failure> {
     let scratch = hear(told).descriptor().map_err(at("take /tmp"))?;
     rustix::mount::move_mount(&scratch, "", rustix::fs::CWD, "tmp", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(at("mount /tmp"))?;
-    Ok(proc)
+    Ok((proc, tunnel))
 }
 
 /// Without a root of its own: everything of the host, but for a place to put the code.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use super::Orders;
+use super::network;
 use super::serve::{Failure, at};
 use crate::cgroup::Reach;
 use crate::isolation::Isolation;
@@ -28,17 +29,22 @@ pub struct Standing {
     pub uids: bool,
     /// Sandboxes have namespaces.
     pub namespaces: bool,
+    /// Their networks have a way out, to the server.
+    pub tunnels: bool,
 }
 
 impl Standing {
     pub fn to_bits(self) -> u32 {
-        let Standing { privileged, images, uids, namespaces } = self;
-        [privileged, images, uids, namespaces].into_iter().rev().fold(0, |bits, bit| bits << 1 | u32::from(bit))
+        let Standing { privileged, images, uids, namespaces, tunnels } = self;
+        [privileged, images, uids, namespaces, tunnels]
+            .into_iter()
+            .rev()
+            .fold(0, |bits, bit| bits << 1 | u32::from(bit))
     }
 
     pub fn from_bits(bits: u32) -> Self {
         let bit = |n: u32| bits >> n & 1 == 1;
-        Standing { privileged: bit(0), images: bit(1), uids: bit(2), namespaces: bit(3) }
+        Standing { privileged: bit(0), images: bit(1), uids: bit(2), namespaces: bit(3), tunnels: bit(4) }
     }
 
     pub fn reach(self) -> Reach {
@@ -56,7 +62,7 @@ pub enum Users {
 
 /// Takes the launcher's place on this host.
 pub fn take(orders: &Orders) -> Result<(Standing, Users), Failure> {
-    let bare = Standing { privileged: false, images: false, uids: false, namespaces: false };
+    let bare = Standing { privileged: false, images: false, uids: false, namespaces: false, tunnels: false };
     if orders.isolation == Isolation::Landlock && !walls::are_there() {
         return Err(at("look for Landlock")(io::Error::from(io::ErrorKind::Unsupported)));
     }
@@ -71,7 +77,8 @@ pub fn take(orders: &Orders) -> Result<(Standing, Users), Failure> {
     if privilege::holds(privilege::MAKING) && privilege::is_mapped(*orders.uids.end()) {
         let uids = Uids::open(orders.uids.clone(), &orders.run).map_err(at("make the folder of uid locks"))?;
         let loops = rustix::fs::open("/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-        let standing = Standing { privileged: true, images: loops.is_ok(), uids: true, namespaces: true };
+        let tunnels = network::has_tunnels();
+        let standing = Standing { privileged: true, images: loops.is_ok(), uids: true, namespaces: true, tunnels };
         return Ok((standing, Users::Pairs(uids)));
     }
     let count = enter_user_namespace()?;
@@ -82,7 +89,8 @@ pub fn take(orders: &Orders) -> Result<(Standing, Users), Failure> {
         }
         None => Users::Single,
     };
-    Ok((Standing { uids: count.is_some(), namespaces: true, ..bare }, users))
+    let tunnels = network::has_tunnels();
+    Ok((Standing { uids: count.is_some(), namespaces: true, tunnels, ..bare }, users))
 }
 
 /// A user namespace in which this process is root, and a mount namespace to go with it. Answers how many subordinate
@@ -179,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_standing_is_the_same_on_both_sides() {
-        for bits in 0..16 {
+        for bits in 0..32 {
             assert_eq!(Standing::from_bits(bits).to_bits(), bits);
         }
     }

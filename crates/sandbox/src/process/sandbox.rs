@@ -17,6 +17,7 @@ use crate::driver::{Command, Error, Exit, Identity, Prepared, Process, Sandbox, 
 use crate::init::{part, request};
 use crate::isolation::Isolation;
 use crate::scratch::Place;
+use crate::tunnel::Tunnel;
 use crate::walls::Walls;
 
 /// A sandbox that is nobody's yet.
@@ -67,7 +68,17 @@ impl PreparedProcess {
         }
         let listeners = Mutex::new(std::mem::take(&mut confined.listeners));
         let (cpu_limited, oom_kills, ports) = (AtomicBool::new(false), AtomicU64::new(0), Mutex::default());
-        Ok(ProcessSandbox { confined, listeners, cpu_limited, oom_kills, ports, code: code_path, _trees: leases })
+        let tunnel = Mutex::new(confined.tunnel.take());
+        Ok(ProcessSandbox {
+            confined,
+            listeners,
+            tunnel,
+            cpu_limited,
+            oom_kills,
+            ports,
+            code: code_path,
+            _trees: leases,
+        })
     }
 }
 
@@ -76,6 +87,8 @@ pub(super) struct ProcessSandbox {
     confined: Confined,
     /// Those of its class that nobody has asked for yet.
     listeners: Mutex<Vec<(SocketAddr, TcpListener)>>,
+    /// Until it is taken.
+    tunnel: Mutex<Option<Tunnel>>,
     cpu_limited: AtomicBool,
     /// As last seen.
     oom_kills: AtomicU64,
@@ -157,6 +170,10 @@ impl Sandbox for ProcessSandbox {
 
     fn dials(&self) -> bool {
         self.confined.shared.standing.namespaces
+    }
+
+    fn tunnel(&self) -> Option<Tunnel> {
+        lock(&self.tunnel).take()
     }
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {

@@ -408,6 +408,20 @@ def metadata_address(world):
 
 
 @attempt
+def metadata_address_by_datagram(world):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.settimeout(5)
+        datagrams.connect(("169.254.169.254", world["port"]))
+        datagrams.send(b"x")
+        return datagrams.recv(9).decode()
+
+
+@attempt
+def address_of_the_host(world):
+    return socket.create_connection(("203.0.113.77", world["port"]), 5).recv(9).decode()
+
+
+@attempt
 def keyring(world):
     text = ctypes.c_char_p(b"user")
     name = ctypes.c_char_p(b"hearth-escape")

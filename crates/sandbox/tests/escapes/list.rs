@@ -9,14 +9,20 @@ pub struct Attempt {
     pub stopped_by: &'static [Layer],
     /// These are in its way too, but alone would not stop it.
     pub beside: &'static [Layer],
+    /// Entries of the setting `egress.allow` with which it gets out although every layer stands.
+    pub let_out_by: &'static [&'static str],
 }
 
 const fn stopped(name: &'static str, stopped_by: &'static [Layer]) -> Attempt {
-    Attempt { name, stopped_by, beside: &[] }
+    Attempt { name, stopped_by, beside: &[], let_out_by: &[] }
 }
 
 const fn also(name: &'static str, stopped_by: &'static [Layer], beside: &'static [Layer]) -> Attempt {
-    Attempt { name, stopped_by, beside }
+    Attempt { name, stopped_by, beside, let_out_by: &[] }
+}
+
+const fn unless(name: &'static str, stopped_by: &'static [Layer], let_out_by: &'static [&'static str]) -> Attempt {
+    Attempt { name, stopped_by, beside: &[], let_out_by }
 }
 
 /// Attempts at what some kernels do not have, which then cannot be reached without the filter either.
@@ -76,7 +82,9 @@ pub const ATTEMPTS: &[Attempt] = &[
     stopped("shared_memory_of_system_v", &[Filter, Ipc]),
     stopped("abstract_socket", &[Network, Walls]),
     stopped("port_on_the_hosts_loopback", &[Network]),
-    stopped("metadata_address", &[Network]),
+    unless("metadata_address", &[Network], &["169.254.169.254"]),
+    unless("metadata_address_by_datagram", &[Network], &["169.254.169.254"]),
+    unless("address_of_the_host", &[Network], &["203.0.113.77"]),
     stopped("keyring", &[Filter]),
     // The kernel's surface.
     stopped("raw_socket", &[Filter, Privileges, Gaining]),

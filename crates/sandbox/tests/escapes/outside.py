@@ -29,6 +29,11 @@ def serve(listener):
             client.sendall(b"reachable")
 
 
+def serve_datagrams(server):
+    while True:
+        server.sendto(b"reachable", server.recvfrom(16)[1])
+
+
 file, secret = sys.argv[1], secrets.token_hex(8)
 with open(file, "w") as written:
     written.write(secret)
@@ -45,6 +50,9 @@ abstract = f"hearth-escape-{secret}"
 local, tcp = socket.socket(socket.AF_UNIX), socket.create_server(("0.0.0.0", 0))
 local.bind("\0" + abstract)
 local.listen()
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(tcp.getsockname())
+threading.Thread(target=serve_datagrams, args=(udp,), daemon=True).start()
 for listener in (local, tcp):
     threading.Thread(target=serve, args=(listener,), daemon=True).start()
 

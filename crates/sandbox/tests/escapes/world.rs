@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use hearth_egress::Egress;
 use hearth_sandbox::{Command, Process, Sandbox, launcher, weaken};
 
 use super::support::{self, Ground, command, pipe};
@@ -65,13 +66,17 @@ impl Drop for Serving {
 
 pub struct World {
     ground: Ground,
+    /// What its functions may reach.
+    egress: Egress,
     told: String,
     file: PathBuf,
     _neighbour: (Box<dyn Sandbox>, Process),
 }
 
 impl World {
-    pub async fn new(started: launcher::Started, outside: &Outside) -> Self {
+    pub async fn new(started: launcher::Started, outside: &Outside, allow: &[&str]) -> Self {
+        let allow = allow.iter().map(|entry| entry.parse().unwrap()).collect();
+        let egress = Egress::new(hearth_egress::Config { allow, ..hearth_egress::Config::default() });
         let ground = Ground::new(started, |code| fill(code, &outside.file())).await;
         let neighbour = ground.sandbox(1769).await;
         // The sandbox's id, so that it is found.
@@ -82,7 +87,7 @@ impl World {
         told.insert("neighbour".to_owned(), pid.into());
         told.insert("cgroup".to_owned(), group.into());
         let told = serde_json::to_string(&told).unwrap();
-        World { ground, told, file: outside.file(), _neighbour: (neighbour, process) }
+        World { ground, egress, told, file: outside.file(), _neighbour: (neighbour, process) }
     }
 
     /// In a sandbox of its own; how it ended, and what it said.
@@ -101,6 +106,7 @@ impl World {
     /// Runs a program of the package to its end, in a new sandbox; what it wrote.
     pub async fn run(&self, script: &str, arguments: &[&str], (reader, writer): (OwnedFd, OwnedFd)) -> String {
         let sandbox = self.ground.sandbox(1769).await;
+        let _gateway = support::gateway(&*sandbox, self.egress.clone());
         let script = format!("/var/task/{script}");
         let arguments = [&["-I", &script], arguments].concat();
         support::run_command(&*sandbox, command("/usr/bin/python3", &arguments, writer), reader).await.unwrap().0

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use hearth_egress::{Egress, Gateway, Link, Refused, Witness};
 use hearth_model::{BoxFuture, CodeTree, Memory, Root, RootBind};
 use hearth_sandbox::privilege::Owner;
 use hearth_sandbox::process::{Config, ProcessDriver};
-use hearth_sandbox::{Class, Command, Driver, Error, Exit, Identity, Isolation, Process, Sandbox, launcher};
+use hearth_sandbox::{Class, Command, Driver, Error, Exit, Identity, Isolation, Process, Sandbox, Tunnel, launcher};
 
 pub type Test = for<'a> fn(&'a Ground) -> BoxFuture<'a, ()>;
 
@@ -169,6 +170,33 @@ impl Group {
     pub fn throttled(&self) -> u64 {
         self.stat("cpu", "nr_throttled ").unwrap()
     }
+}
+
+/// Serves the way out of a sandbox as the server does, until what is answered is dropped.
+pub fn gateway(sandbox: &dyn Sandbox, egress: Egress) -> Option<Gateway> {
+    Some(Gateway::open(egress, Way(sandbox.tunnel()?), Nobody))
+}
+
+struct Way(Tunnel);
+
+impl Link for Way {
+    fn readable(&self) -> BoxFuture<'_, std::io::Result<()>> {
+        Box::pin(self.0.readable())
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.receive(buffer)
+    }
+
+    fn send(&self, packet: &[u8]) -> std::io::Result<()> {
+        self.0.send(packet)
+    }
+}
+
+struct Nobody;
+
+impl Witness for Nobody {
+    fn refused(&self, _: &Refused) {}
 }
 
 /// Runs a program to its end; its output and how it ended.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_egress::Egress;
 use hearth_identity::Sessions;
 use hearth_model::{
     AccountId, Architecture, BoxFuture, CodeHash, CodeTree, FunctionName, FunctionVersion, Head, Image, ImageError,
@@ -22,7 +23,7 @@ use hearth_model::{
 };
 use hearth_observe::{Logs, Position, Query};
 use hearth_sandbox::{
-    Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Usage,
+    Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Tunnel, Usage,
 };
 use hearth_worker::{Config, Endpoint, EndpointIdentity, Environment, EnvironmentEvents, Ports, Start, Worker};
 use tokio::sync::mpsc;
@@ -128,6 +129,7 @@ impl World {
             clock: Arc::new(SystemClock),
             endpoint: Arc::new(Double(host.clone())),
             sessions: Sessions::new([1; 32], Arc::new(SystemClock)),
+            egress: Egress::new(hearth_egress::Config::default()),
         };
         let (idle_to, idle) = mpsc::unbounded_channel();
         let (gone_to, gone) = mpsc::unbounded_channel();
@@ -399,6 +401,10 @@ impl Driver for Double {
         Box::pin(async move { Ok(Box::new(Place { host }) as Box<dyn Prepared>) })
     }
 
+    fn leads_out(&self) -> bool {
+        false
+    }
+
     fn promises(&self) -> Vec<Promise> {
         Vec::new()
     }
@@ -475,6 +481,10 @@ impl Sandbox for Unconfined {
 
     fn dials(&self) -> bool {
         true
+    }
+
+    fn tunnel(&self) -> Option<Tunnel> {
+        None
     }
 
     fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
