@@ -16,6 +16,7 @@ use hearth_wire_sqs::types::{
 use crate::access;
 use crate::attributes::{self, Settings};
 use crate::live::Live;
+use crate::moves;
 use crate::names::{self, FIFO, Place};
 use crate::queues::Queues;
 use crate::record::{GONE, GoneRecord, QUEUE, QueueRecord, key};
@@ -71,10 +72,11 @@ impl QueuesApi for Queues {
         let _turn = self.inner.turn.lock().await;
         let place = &live.place;
         let gone = serde_json::to_vec(&GoneRecord { deleted: self.now() }).map_err(unstored)?.into();
-        let writes = vec![
+        let mut writes = vec![
             Write::Delete { key: key(place, QUEUE, &place.name), expect: Expect::Anything },
             Write::Put { key: key(place, GONE, &place.name), expect: Expect::Anything, value: gone },
         ];
+        writes.extend(self.tasks(place).await?.iter().map(|task| moves::forgotten(place, task)));
         self.inner.ports.records.commit(writes).await.map_err(unstored)?;
         self.inner.all.remove(place);
         drop(_turn);

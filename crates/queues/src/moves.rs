@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hearth_store::queue::Change;
+use hearth_store::{Expect, Write};
 use hearth_wire::{Context, Coverage, Error};
 use hearth_wire_sqs::MovesApi;
 use hearth_wire_sqs::errors::{resource_not_found_exception, unsupported_operation};
@@ -24,7 +25,7 @@ use crate::making::page;
 use crate::names::Place;
 use crate::queues::{Outcome, Queues};
 use crate::receiving::Want;
-use crate::record::{MOVE, MoveRecord, Status};
+use crate::record::{MOVE, MoveRecord, Status, key};
 use crate::refusals::{given, invalid_value, unstored};
 use crate::sending::change;
 
@@ -80,7 +81,8 @@ impl MovesApi for Queues {
             }
         };
         let _turn = self.inner.turn.lock().await;
-        if self.tasks(&source.place).await?.iter().any(|task| task.status == Status::Running) {
+        let tasks = self.tasks(&source.place).await?;
+        if tasks.iter().any(|task| task.status == Status::Running) {
             return Err(unsupported_operation(
                 "There is already a task running. Only one active task is allowed for a source queue arn at a given time.",
             ));
@@ -101,6 +103,11 @@ impl MovesApi for Queues {
             failure: None,
         };
         self.put(&source.place, MOVE, &record.handle, &record).await?;
+        // No list goes further back.
+        let old: Vec<Write> = tasks.iter().skip(LISTED_MAX - 1).map(|task| forgotten(&source.place, task)).collect();
+        if !old.is_empty() {
+            self.inner.ports.records.commit(old).await.map_err(unstored)?;
+        }
         self.inner.moves.notify_one();
         Ok(StartMessageMoveTaskResult { task_handle: Some(handle) })
     }
@@ -147,6 +154,10 @@ impl MovesApi for Queues {
     }
 }
 
+pub fn forgotten(source: &Place, task: &MoveRecord) -> Write {
+    Write::Delete { key: key(source, MOVE, &task.handle), expect: Expect::Anything }
+}
+
 fn shown(task: MoveRecord) -> ListMessageMoveTasksResultEntry {
     let number = |number: u64| i64::try_from(number).ok();
     let is_running = task.status == Status::Running;
@@ -188,7 +199,7 @@ impl Queues {
     }
 
     /// Of a source, the latest first.
-    async fn tasks(&self, source: &Place) -> Result<Vec<MoveRecord>, Error> {
+    pub(crate) async fn tasks(&self, source: &Place) -> Result<Vec<MoveRecord>, Error> {
         let list = self.inner.ports.records.list(source.partition(), MOVE, None, TASKS_MAX);
         let arn = source.arn();
         let read = list.await.map_err(unstored)?.into_iter().map(|record| serde_json::from_slice(&record.value));
