@@ -9,4 +9,4 @@ mod incoming;
 mod outgoing;
 
 pub use incoming::{Accepted, Certificate, Unusable};
-pub use outgoing::{Outgoing, connect};
+pub use outgoing::{Outgoing, Untrusting, client, connect};

@@ -18,7 +18,7 @@ const AUTHORITIES: &str = "AWS_CA_BUNDLE";
 /// Nobody can be trusted, and why.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-struct Untrusting(String);
+pub struct Untrusting(String);
 
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
@@ -27,12 +27,22 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// What connections out are made with. Trusted are the authorities of the host (where `SSL_CERT_FILE` and
 /// `SSL_CERT_DIR` say, else where the system has them) and those that `AWS_CA_BUNDLE` names, as they were when the
 /// first one was made.
-fn client() -> Result<Arc<ClientConfig>, Untrusting> {
-    static CLIENT: OnceLock<Result<Arc<ClientConfig>, Untrusting>> = OnceLock::new();
-    CLIENT.get_or_init(|| make(std::env::var_os(AUTHORITIES).as_ref().map(Path::new)).map(Arc::new)).clone()
+pub fn client() -> Result<Arc<ClientConfig>, Untrusting> {
+    trust().map(|trust| trust.client)
 }
 
-fn make(further: Option<&Path>) -> Result<ClientConfig, Untrusting> {
+#[derive(Clone)]
+struct Trust {
+    client: Arc<ClientConfig>,
+    is_in_nobody: bool,
+}
+
+fn trust() -> Result<Trust, Untrusting> {
+    static TRUST: OnceLock<Result<Trust, Untrusting>> = OnceLock::new();
+    TRUST.get_or_init(|| make(std::env::var_os(AUTHORITIES).as_ref().map(Path::new))).clone()
+}
+
+fn make(further: Option<&Path>) -> Result<Trust, Untrusting> {
     let mut roots = RootCertStore::empty();
     // What is odd in the system's own store is left out, as everybody does.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -44,13 +54,10 @@ fn make(further: Option<&Path>) -> Result<ClientConfig, Untrusting> {
             roots.add(certificate).map_err(|error| refuse(error.to_string()))?;
         }
     }
-    if roots.is_empty() {
-        let why = format!("this host knows no certificate authorities: install ca-certificates, or set {AUTHORITIES}");
-        return Err(Untrusting(why));
-    }
+    let is_in_nobody = roots.is_empty();
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| Untrusting(error.to_string()))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(Trust { client: Arc::new(builder.with_root_certificates(roots).with_no_client_auth()), is_in_nobody })
 }
 
 /// A connection that is secure.
@@ -59,8 +66,12 @@ pub type Outgoing<S> = TlsStream<S>;
 /// Secures a connection to `host`, a name or an address, which must prove that it is it. The caller limits the time.
 pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(host: &str, stream: S) -> io::Result<Outgoing<S>> {
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    let client = client().map_err(io::Error::other)?;
-    TlsConnector::from(client).connect(name, stream).await
+    let trust = trust().map_err(io::Error::other)?;
+    if trust.is_in_nobody {
+        let why = format!("this host knows no certificate authorities: install ca-certificates, or set {AUTHORITIES}");
+        return Err(io::Error::other(why));
+    }
+    TlsConnector::from(trust.client).connect(name, stream).await
 }
 
 #[cfg(test)]
@@ -71,7 +82,7 @@ mod tests {
     fn a_bundle_that_is_none_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
-        let refused = make(Some(file.path())).unwrap_err().to_string();
+        let refused = make(Some(file.path())).err().unwrap().to_string();
         assert!(refused.starts_with("AWS_CA_BUNDLE ("), "{refused}");
         assert!(make(Some(Path::new("/no/such/bundle"))).is_err());
     }

@@ -1,6 +1,7 @@
 //! Registries, by the API that Docker's registry has and all others copied (`/v2/`): HTTPS, or HTTP on loopback. What
 //! they say is believed only as far as its digest goes; where they redirect to gets no credential.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -59,7 +60,13 @@ impl Registries {
             Some(file) => credentials::find(file, host).map_err(Fault::Denied)?,
             None => None,
         };
-        let http = self.http.get_or_init(client).clone();
+        let http = match self.http.get() {
+            Some(http) => http.clone(),
+            None => {
+                let made = client()?;
+                self.http.get_or_init(|| made).clone()
+            }
+        };
         // The one registry whose name is not its host.
         let host = if host == "docker.io" { "registry-1.docker.io" } else { host };
         let scheme = if is_loopback(host) { "http" } else { "https" };
@@ -68,22 +75,15 @@ impl Registries {
     }
 }
 
-fn client() -> Http {
-    let mut authorities = rustls::RootCertStore::empty();
-    // As the host trusts them; `SSL_CERT_FILE` and `SSL_CERT_DIR` say others. Those that do not parse are left out.
-    authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has the protocol's default versions")
-        .with_root_certificates(authorities)
-        .with_no_client_auth();
+/// Trusted is who every connection out trusts.
+fn client() -> io::Result<Http> {
+    let tls = (*hearth_tls::client().map_err(io::Error::other)?).clone();
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT));
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
-    Client::builder(TokioExecutor::new()).pool_max_idle_per_host(IDLE_MAX).build(connector)
+    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(IDLE_MAX).build(connector))
 }
 
 /// Whether whoever answers there is this host, so that nobody is between.
