@@ -58,7 +58,7 @@ async fn a_piece_arrives_before_the_next_one_is_made() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_is_shut_down_in_the_middle_ends_in_an_error() {
-    let mut world = world("id, event = next_event()\npiece(begin(id), 'one')\ntime.sleep(100)\n");
+    let mut world = world("id, event = next_event()\nto = begin(id)\npiece(to, 'one')\ntime.sleep(100)\n");
     let environment = world.start();
     let mut response = streamed(&environment, "r", "1").await;
     assert_eq!(next(&mut response.body).await, Some(Ok("one".into())));
