@@ -1,5 +1,5 @@
 //! The answer of InvokeWithResponseStream: pieces of the response as events, and how it ended as the last one
-//! (spec 2.3). What it says of errors: decision 20.
+//! (spec 2.3). What it says of errors: decision 28.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
