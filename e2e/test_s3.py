@@ -596,6 +596,7 @@ def local_names(monkeypatch):
 def test_the_bucket_may_be_in_the_host(server, s3, bucket, local_names, domain):
     class At:
         url = f"http://{domain}:{server.port}"
+        authorities = None
 
     client = s3_client(At, s3._request_signer._credentials.access_key, s3={"addressing_style": "virtual"})
     client.put_object(Bucket=bucket, Key="a/k", Body=b"virtual")
