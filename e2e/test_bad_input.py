@@ -197,7 +197,7 @@ def test_a_zip_function_without_handler_or_runtime(server):
 @pytest.mark.parametrize(
     "method, path, operation",
     [
-        ("GET", "/2019-09-25/functions/any/event-invoke-config", "GetFunctionEventInvokeConfig"),
+        ("GET", "/2025-11-30/capacity-providers", "ListCapacityProviders"),
         ("GET", "/2015-03-31/event-source-mappings/", "ListEventSourceMappings"),
     ],
 )

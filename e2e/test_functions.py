@@ -245,15 +245,13 @@ def test_an_operation_that_is_not_there_is_refused_by_name_and_not_retried(serve
     "settings, named",
     [
         ({"PublishTo": "LATEST_PUBLISHED"}, "PublishTo"),
-        ({"ImageConfig": {"Command": ["x"]}}, "ImageConfig"),
-        ({"PackageType": "Image", "Code": {"ImageUri": "repository:tag"}}, "Image"),
+        ({"DurableConfig": {"ExecutionTimeout": 60}}, "DurableConfig"),
     ],
 )
 def test_a_parameter_that_is_not_there_is_refused_by_name(client, settings, named):
     name = f"f-{uuid.uuid4().hex[:12]}"
     whole = {"FunctionName": name, "Role": ROLE, "Code": {"ZipFile": zipped(HEALTHY)}} | settings
-    if "PackageType" not in settings:
-        whole |= {"Runtime": "python3.11", "Handler": "index.handler"}
+    whole |= {"Runtime": "python3.11", "Handler": "index.handler"}
     with refused("NotImplementedException", 501, re.compile(named)):
         client.create_function(**whole)
     with refused("ResourceNotFoundException", 404):

@@ -23,7 +23,7 @@ def told(services):
 
 
 def test_every_operation_of_the_sdk_is_told_of(server, services):
-    assert sorted(services) == ["iam", "lambda", "logs", "s3", "sts"]
+    assert sorted(services) == ["iam", "lambda", "logs", "s3", "sqs", "sts"]
     for service, operations in services.items():
         assert sorted(make_client(server, service).meta.service_model.operation_names) == sorted(operations)
 
