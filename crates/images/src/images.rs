@@ -107,6 +107,7 @@ impl Images {
     }
 
     fn begin(config: Config, blobs: Arc<dyn Blobs>, added: AddedRuntimes) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&config.cache_dir)?;
         let empty = config.cache_dir.join("empty");
         DirBuilder::new().recursive(true).mode(0o500).create(&empty)?;
         let inner = Inner {
