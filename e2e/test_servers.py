@@ -225,7 +225,7 @@ def test_the_key_is_turned_over_while_no_server_runs(cluster, base, tmp_path):
     [
         ({"HEARTH_STORE_PACKAGES": ""}, "store.packages is not"),
         ({"HEARTH_STORE_URL": ""}, "it has no effect alone"),
-        ({"HEARTH_STORE_URL": "postgres://me:hidden@h/d?sslmode=require"}, "TLS"),
+        ({"HEARTH_STORE_URL": "postgres://me:hidden@h/d?sslmode=always"}, "sslmode"),
         ({"HEARTH_STORE_URL": "postgres:///d?host=/nowhere&user=me&password=hidden"}, "cannot open the database"),
         ({"HEARTH_STORE_URL": "mysql://me:hidden@h/d"}, "is not a URL such as postgres://"),
     ],
