@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import urllib.parse
 import uuid
@@ -548,7 +547,6 @@ def test_a_function_whose_time_is_over_cuts_its_urls_answer(make, client, signal
     assert url.request().body == b"first second"
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
 def test_a_url_streams_over_http_2(url):
     resolve = ["--resolve", f"{url.parts.hostname}:{url.parts.port}:127.0.0.1"]
     for query, status, body in (("", 0, b"first second"), ("?status=201", 0, b"first second"), ("?late=1", 92, b"first")):

@@ -5,7 +5,6 @@ import contextlib
 import http.client
 import json
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -223,7 +222,6 @@ def test_a_client_that_goes_away_ends_nothing(make, client):
     assert url.request().text == "done"
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
 def test_curl_finds_the_host_and_speaks_http_2(echo):
     resolve = ["--resolve", f"{echo.parts.hostname}:{echo.parts.port}:127.0.0.1"]
     for version in ("--http1.1", "--http2-prior-knowledge"):

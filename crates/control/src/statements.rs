@@ -1,7 +1,7 @@
 //! Resource policies as documents: how they grow and shrink by statements (spec 1.8, 1.10). What they decide is the
 //! `policy` crate's.
 
-use hearth_policy::{Document, Facts, Kind, Principal, Request, evaluate};
+use hearth_policy::{Document, Facts, Kind, Principal, Request, evaluate, statements};
 use hearth_wire::Error;
 use hearth_wire_lambda::errors::{
     invalid_parameter_value_exception as invalid, policy_length_exceeded_exception, resource_conflict_exception,
@@ -63,18 +63,6 @@ pub fn whole(text: &str) -> Result<PolicyRecord, Error> {
 
 pub fn no_policy() -> Error {
     not_found("No policy is associated with the given resource.")
-}
-
-/// A single statement is a list of one.
-fn statements(document: &mut Value) -> &mut Vec<Value> {
-    let statements = &mut document["Statement"];
-    if !statements.is_array() {
-        *statements = Value::Array(vec![statements.take()]);
-    }
-    match statements {
-        Value::Array(statements) => statements,
-        _ => unreachable!("it was made a list"),
-    }
 }
 
 fn within_size(document: &Value) -> Result<(), Error> {

@@ -238,7 +238,7 @@ async fn answer_query(
     body: Incoming,
     request_id: &str,
 ) -> Reply {
-    let (form, _room) = match head.method {
+    let (form, room) = match head.method {
         // As in presigned URLs.
         http::Method::GET => (Form::parse(head.uri.query().unwrap_or_default().as_bytes()), None),
         _ => match door::read(inside, body, FORM_MAX).await {
@@ -248,7 +248,7 @@ async fn answer_query(
     };
     let cx = context(caller, head, request_id);
     if caller.service.is_none() && form.version() == Some(hearth_wire_sqs::VERSION) {
-        return answer_queues(services, cx, String::new(), None, form, bytes::Bytes::new(), None).await;
+        return answer_queues(services, cx, OfQueues::Form { path: String::new(), form }, room).await;
     }
     let by_version = || form.version() == Some(hearth_wire_iam::VERSION);
     let reply = if caller.service.as_deref().map_or_else(by_version, |service| service == "iam") {
@@ -284,44 +284,56 @@ async fn answer_sqs(
         Err(error) => return hearth_wire_sqs::in_json(unread(error, || too_large("RequestEntityTooLarge"))),
     };
     let cx = context(caller, head, request_id);
-    let target = absent::target(&head.headers).map(|(_, name)| name.to_owned());
-    let form = match (&target, &head.method) {
-        (Some(_), _) => Form::parse(b""),
-        (None, &http::Method::GET) => Form::parse(head.uri.query().unwrap_or_default().as_bytes()),
-        (None, _) => Form::parse(&body),
+    let asked = match absent::target(&head.headers) {
+        Some((_, name)) => OfQueues::Json { name: name.to_owned(), body },
+        None => {
+            let form = match head.method {
+                http::Method::GET => Form::parse(head.uri.query().unwrap_or_default().as_bytes()),
+                _ => Form::parse(&body),
+            };
+            OfQueues::Form { path: head.uri.path().to_owned(), form }
+        }
     };
-    answer_queues(services, cx, head.uri.path().to_owned(), target, form, body, room).await
+    answer_queues(services, cx, asked, room).await
 }
 
+/// What SQS is asked, in either of its protocols.
+enum OfQueues {
+    Json {
+        name: String,
+        body: bytes::Bytes,
+    },
+    /// Of a queue, by the path, or of none.
+    Form {
+        path: String,
+        form: Form,
+    },
+}
+
+const RECEIVE: &str = "ReceiveMessage";
+
 /// What is received by nobody is not received: only that ends when its caller hangs up.
-async fn answer_queues(
-    services: &Services,
-    cx: Context,
-    path: String,
-    target: Option<String>,
-    form: Form,
-    body: bytes::Bytes,
-    room: door::Room,
-) -> Reply {
+async fn answer_queues(services: &Services, cx: Context, asked: OfQueues, room: door::Room) -> Reply {
     let Some(sqs) = services.sqs.clone() else {
         return hearth_wire_sqs::in_json(Error::not_supported("sqs where servers share their records"));
     };
-    let is_receiving = target.as_deref().or(form.action().ok()) == Some("ReceiveMessage");
+    let is_receiving = match &asked {
+        OfQueues::Json { name, .. } => name == RECEIVE,
+        OfQueues::Form { form, .. } => form.action().is_ok_and(|action| action == RECEIVE),
+    };
     let answering = async move {
-        let reply = match target {
-            Some(name) => sqs.answer(&cx, &name, &body).await,
-            None => sqs.answer_form(&cx, &path, &form).await,
+        let reply = match asked {
+            OfQueues::Json { name, body } => sqs.answer(&cx, &name, &body).await,
+            OfQueues::Form { path, form } => sqs.answer_form(&cx, &path, &form).await,
         };
-        drop((room, body));
+        drop(room);
         told_ignored(reply, &cx)
     };
     if is_receiving {
         return answering.await;
     }
-    tokio::spawn(answering).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "an operation of SQS did not come to its end");
-        hearth_wire_sqs::in_json(Error::new(500, "InternalFailure", "Hearth failed; its log says more."))
-    })
+    let answered = to_its_end("of SQS", answering).await;
+    answered.unwrap_or_else(|| hearth_wire_sqs::in_json(failed("InternalFailure")))
 }
 
 async fn answer_logs(
@@ -423,22 +435,17 @@ async fn answer_lambda(
     } else {
         let (lambda, headers, query) = (services.lambda.clone(), head.headers.clone(), query.to_owned());
         let operation = info.operation;
-        // What changes something is brought to its end also when its caller hangs up: cut off between disk and memory, it
-        // would be known to the one and not to the other.
-        let called = tokio::spawn(async move {
+        let calling = async move {
             let answer = lambda.call(&cx, operation, Parts { labels, query: &query, headers: &headers, body }).await;
             drop(room);
             (cx, answer)
-        });
-        match called.await {
-            Ok((returned, answer)) => {
+        };
+        match to_its_end(info.name, calling).await {
+            Some((returned, answer)) => {
                 cx = returned;
                 answer
             }
-            Err(error) => {
-                tracing::error!(operation = info.name, %error, "an operation did not come to its end");
-                return Error::new(500, "ServiceException", "Hearth failed; its log says more.").rest_json();
-            }
+            None => return failed("ServiceException").rest_json(),
         }
     };
     let mut reply = answer.unwrap_or_else(|error| error.rest_json());
@@ -446,6 +453,20 @@ async fn answer_lambda(
         reply.header(name, &value);
     }
     told_ignored(reply, &cx)
+}
+
+/// What changes something is brought to its end also when its caller hangs up: cut off between disk and memory, it would be
+/// known to the one and not to the other. `None` when it failed on its way.
+async fn to_its_end<T: Send + 'static>(
+    operation: &'static str,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let done = tokio::spawn(work).await;
+    done.inspect_err(|error| tracing::error!(operation, %error, "an operation did not come to its end")).ok()
+}
+
+fn failed(code: &'static str) -> Error {
+    Error::new(500, code, "Hearth failed; its log says more.")
 }
 
 fn render(reply: Reply) -> Response<Body> {

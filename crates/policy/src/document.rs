@@ -18,6 +18,18 @@ pub enum Kind {
     Trust,
 }
 
+/// The statements of a document that is being changed. A single one is a list of one.
+pub fn statements(document: &mut Value) -> &mut Vec<Value> {
+    let statements = &mut document["Statement"];
+    if !statements.is_array() {
+        *statements = Value::Array(vec![statements.take()]);
+    }
+    match statements {
+        Value::Array(statements) => statements,
+        _ => unreachable!("it was made a list"),
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Document {
     pub statements: Vec<Statement>,

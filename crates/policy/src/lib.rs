@@ -13,5 +13,5 @@ mod document;
 mod evaluate;
 mod glob;
 
-pub use document::{Document, Effect, Kind, ParseError, Statement};
+pub use document::{Document, Effect, Kind, ParseError, Statement, statements};
 pub use evaluate::{Decision, Facts, Principal, Request, evaluate};

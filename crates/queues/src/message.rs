@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use hearth_wire::Error;
+use hearth_wire::{Error, hex};
 use hearth_wire_sqs::errors::invalid_message_contents;
 use hearth_wire_sqs::types::{MessageAttributeValue, MessageSystemAttributeValue};
 use md5::{Digest, Md5};
@@ -112,10 +112,6 @@ fn digest<'a>(attributes: impl Iterator<Item = (&'a String, &'a MessageAttribute
 
 fn binary(value: &MessageAttributeValue) -> &[u8] {
     value.binary_value.as_ref().map_or(&[], |value| &value.0)
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What content-based deduplication compares.

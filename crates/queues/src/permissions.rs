@@ -1,6 +1,7 @@
 //! Statements of a queue's policy, by their label.
 
 use async_trait::async_trait;
+use hearth_policy::statements;
 use hearth_wire::{Context, Coverage, Error};
 use hearth_wire_sqs::PermissionsApi;
 use hearth_wire_sqs::errors::over_limit;
@@ -110,16 +111,4 @@ fn policy(live: &Live) -> Option<Value> {
 
 fn one_or_all(mut all: Vec<String>) -> Value {
     if all.len() == 1 { all.remove(0).into() } else { all.into() }
-}
-
-/// A single statement is a list of one.
-fn statements(document: &mut Value) -> &mut Vec<Value> {
-    let statements = &mut document["Statement"];
-    if !statements.is_array() {
-        *statements = Value::Array(vec![statements.take()]);
-    }
-    match statements {
-        Value::Array(statements) => statements,
-        _ => unreachable!("it was made a list"),
-    }
 }

@@ -24,6 +24,8 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use canonical::Query;
+
+use crate::hex;
 pub use chunked::{ChunkError, Chunks};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -418,12 +420,6 @@ fn bytes(text: &str) -> Result<[u8; 32], Refusal> {
         *byte = (nibble(pair[0]) << 4) | nibble(pair[1]);
     }
     Ok(found)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// `20150830T123600Z`.

@@ -11,7 +11,7 @@ use hearth_model::BoxFuture;
 
 pub use buckets::Buckets;
 pub use publish::{Buses, Publisher, Topics};
-pub use queues::Lines;
+pub use queues::Queues;
 
 /// One service that can be reached.
 pub trait Destination: Send + Sync + 'static {

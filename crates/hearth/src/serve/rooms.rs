@@ -25,7 +25,7 @@ use hearth_store::{Blobs, DataDir, Records};
 use hearth_worker::{Endpoint, EndpointIdentity, Meminfo, Pools, Worker};
 use tokio::sync::{OnceCell, watch};
 
-use super::courier::{Buckets, Buses, Courier, Destination, Lines, Publisher, Topics};
+use super::courier::{self, Buckets, Buses, Courier, Destination, Publisher, Topics};
 use super::dependents::Kept;
 use super::failed;
 use super::operator::ServerOperator;
@@ -295,7 +295,7 @@ fn courier(settings: &Settings, objects: Option<&Objects>, queues: Option<&Queue
     let other = |endpoint: &Option<_>| endpoint.clone().map(|endpoint| Publisher { endpoint, clock: clock.clone() });
     let topics = other(&settings.endpoints_sns).map(|sns| Arc::new(Topics(sns)) as Arc<dyn Destination>);
     let buses = other(&settings.endpoints_events).map(|events| Arc::new(Buses(events)) as Arc<dyn Destination>);
-    let queues = queues.map(|queues| Arc::new(Lines(queues.clone())) as Arc<dyn Destination>);
+    let queues = queues.map(|queues| Arc::new(courier::Queues(queues.clone())) as Arc<dyn Destination>);
     let buckets = objects.map(|objects| Arc::new(Buckets(objects.clone())) as Arc<dyn Destination>);
     Courier {
         queues: queues.ok_or("SQS where servers share their records"),

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_model::Clock;
+use hearth_wire::hex;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::http::response::Parts;
@@ -25,7 +26,7 @@ use hyper::{Method, Request, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::task::JoinHandle;
 
-use super::signer::{Asked, Signer, hex};
+use super::signer::{Asked, Signer};
 use crate::settings::ServiceEndpoint;
 
 /// How long the endpoint may take to begin its answer, once it has the request.

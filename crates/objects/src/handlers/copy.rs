@@ -1,12 +1,13 @@
 //! Copies: of an object, and of a range of one into a part.
 
 use hearth_store::BlobsError;
+use hearth_wire::hex;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::creating::headers_given;
 use super::multipart::{Part, part_number};
-use super::objects::{Describing, Located, find, hex};
+use super::objects::{Describing, Located, find};
 use super::sums::with_checksum;
 use super::{Handlers, asked, owner, tags, time};
 use crate::checksum::Algorithm;

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use hearth_store::{BlobId, Expect, Write};
+use hearth_wire::hex;
 use md5::{Digest, Md5};
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::buckets::who;
 use super::creating::{headers_given, refuse_creating};
-use super::objects::{hex, said, whole};
+use super::objects::{said, whole};
 use super::sums::{Sums, given_checksums, with_checksum};
 use super::{Handlers, asked, owner, signed, tags, time};
 use crate::checksum::{self, Algorithm, Checksum};

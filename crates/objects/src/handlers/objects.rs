@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range as Bytes;
 
 use hearth_store::{BlobId, Expect, Key};
+use hearth_wire::hex;
 use s3s::dto::*;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
@@ -420,12 +421,4 @@ pub(super) fn said(asked: &Asked, length: Option<i64>, md5: Option<String>, Sums
 
 fn shows_checksum(mode: Option<&ChecksumMode>, span: &Span) -> bool {
     !span.partial && mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }

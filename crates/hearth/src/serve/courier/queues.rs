@@ -2,19 +2,19 @@
 
 use hearth_events::{Delivery, Parcel};
 use hearth_model::BoxFuture;
-use hearth_queues::{Attribute, Delivery as Message, Queues, Sender};
+use hearth_queues::{Attribute, Delivery as Message, Sender};
 
 use super::Destination;
 
-pub struct Lines(pub Queues);
+pub struct Queues(pub hearth_queues::Queues);
 
-impl Destination for Lines {
+impl Destination for Queues {
     fn deliver(&self, delivery: Delivery) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(self.send(delivery))
     }
 }
 
-impl Lines {
+impl Queues {
     /// On behalf of the function's account.
     async fn send(&self, delivery: Delivery) -> Result<(), String> {
         let arn = format!("arn:aws:iam::{}:root", delivery.account);
