@@ -1,33 +1,34 @@
 """Measures Hearth, a bare HTTP server and AWS's runtime interface emulator side by side (script/bench)."""
 
-import base64
-import contextlib
 import glob
 import http.client
-import io
 import json
 import os
 import pathlib
 import platform
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import zipfile
 
+import comparison
+import events
+import fleet
+import logs
+import plots
+import urls
+import web
+from servers import BENCH, TARGET, bench, call, create, end, free_port, hearth, invocations, package, until_open
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TARGET, WHEELS = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+WHEELS = pathlib.Path(sys.argv[2])
 SECONDS = os.environ.get("BENCH_SECONDS", "5")
 COLD = int(os.environ.get("BENCH_COLD", "40"))
 SANDBOXES = os.environ.get("BENCH_SANDBOXES", "200")
 # Seconds after which a pool has made another sandbox for one that was taken.
 RESTOCKED = 0.3
-BENCH = TARGET / "release/bench"
 PAYLOAD = json.dumps({"message": "x" * 64, "number": 1})
 
 PYTHON = "def lambda_handler(event, context):\n    return event\n"
@@ -49,85 +50,19 @@ exports.handler = awslambda.streamifyResponse(async ({ pieces, bytes }, stream) 
 STREAM_PIECES, STREAM_BYTES = 300, 128 << 20
 
 
-def package(files):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.external_attr = 0o755 << 16
-            archive.writestr(entry, content)
-    return buffer.getvalue()
-
-
-def call(base, method, path, body=None):
-    data = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(base + path, data=data, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.loads(response.read() or b"null")
-    except urllib.error.HTTPError as error:
-        raise SystemExit(f"{method} {path}: {error.code} {error.read().decode()}") from None
-
-
-def create(base, name, runtime, handler, code, memory=1769):
-    body = {
-        "FunctionName": name, "Runtime": runtime, "Handler": handler, "Role": "arn:aws:iam::000000000000:role/bench",
-        "MemorySize": memory, "Timeout": 30, "Code": {"ZipFile": base64.b64encode(code).decode()},
-    }
-    call(base, "POST", "/2015-03-31/functions", body)
-    while call(base, "GET", f"/2015-03-31/functions/{name}/configuration")["State"] != "Active":
-        time.sleep(0.01)
-
-
 def slug(label):
     """A label as part of a function's name."""
     return label.lower().replace(".", "")
-
-
-def bench(*arguments):
-    return json.loads(subprocess.run([BENCH, *map(str, arguments)], check=True, capture_output=True, text=True).stdout)
 
 
 def warm(url):
     return {f"c{concurrency}": bench("load", url, PAYLOAD, concurrency, SECONDS) for concurrency in (1, 32)}
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def until_open(port, process):
-    for _ in range(600):
-        if process.poll() is not None:
-            raise SystemExit(f"{process.args[0]} ended with {process.returncode}")
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise SystemExit(f"{process.args[0]} does not listen")
-
-
-def until_ready(url, process):
-    for _ in range(2400):
-        if process.poll() is not None:
-            raise SystemExit(f"{process.args[0]} ended with {process.returncode}")
-        try:
-            with urllib.request.urlopen(url, timeout=60):
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise SystemExit(f"{url} does not become ready")
-
-
-def end(process):
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def by_callers(url, measured):
+    """Calls a second by the number of callers."""
+    one, many = measured["c1"]["perSecond"], measured["c32"]["perSecond"]
+    return {"1": one, "32": many} | {str(callers): bench("load", url, PAYLOAD, callers, 1)["perSecond"] for callers in (2, 4, 8, 16, 64)}
 
 
 def pieces(base, name, event):
@@ -181,32 +116,16 @@ def measure_echo():
         end(process)
 
 
-@contextlib.contextmanager
-def hearth(folder, *flags):
-    """A server; its URL."""
-    os.makedirs(folder, 0o755, exist_ok=True)
-    port = free_port()
-    base = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [TARGET / "release/hearth", "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", f"{folder}/data",
-         "--cache-dir", f"{folder}/cache", "--log-level", "warn",
-         # 32 functions of one CPU each hold little, but may hold more than the host has.
-         "--environments-memory-budget", "64GiB", *flags], stderr=subprocess.DEVNULL)
-    try:
-        until_ready(f"{base}/_hearth/ready", process)
-        yield base
-    finally:
-        end(process)
-
-
 def measure_warm(base, runtimes):
     results = {}
     for label, (runtime, handler, code) in runtimes.items():
         name = f"warm-{slug(label)}"
         create(base, name, runtime, handler, code)
         # On a fresh cache the first call of all waits until its runtime is made ready.
-        bench("once", f"{base}/2015-03-31/functions/{name}/invocations", PAYLOAD)
-        results[label] = warm(f"{base}/2015-03-31/functions/{name}/invocations")
+        url = invocations(base, name)
+        bench("once", url, PAYLOAD)
+        results[label] = warm(url)
+        results[label]["byCallers"] = by_callers(url, results[label])
         call(base, "DELETE", f"/2015-03-31/functions/{name}")
     return results
 
@@ -216,13 +135,14 @@ def cold_call(base, number, label, runtime, handler, code):
     create(base, name, runtime, handler, code)
     # Whatever was restocked after the last one is in stock.
     time.sleep(RESTOCKED)
-    took = bench("once", f"{base}/2015-03-31/functions/{name}/invocations", PAYLOAD)["us"]
+    once = bench("once", invocations(base, name), PAYLOAD)
+    explained = call(base, "GET", f"/_hearth/v1/invocations/{once['requestId']}")
     call(base, "DELETE", f"/2015-03-31/functions/{name}")
-    return took
+    return once["us"], {phase["name"]: phase["ms"] for phase in explained["phases"]}
 
 
 def measure_cold(prepared, from_nothing, runtimes):
-    """Two servers in turns: one with prepared sandboxes and one without."""
+    """Two servers in turns: one with pools and one without."""
     results = {}
     for label, function in runtimes.items():
         times = {"prepared": [], "fromNothing": []}
@@ -230,11 +150,13 @@ def measure_cold(prepared, from_nothing, runtimes):
             times["prepared"].append(cold_call(prepared, number, label, *function))
             times["fromNothing"].append(cold_call(from_nothing, number, label, *function))
         results[label] = {}
-        for way, (first, *rest) in times.items():
+        for way, ((first, _), *rest) in times.items():
             # The first one makes the runtime's root: it is shown apart.
-            rest.sort()
+            took = sorted(took for took, _ in rest)
+            # Phases that some of them lack took no time there.
+            phases = {name: statistics.median(phases.get(name, 0) for _, phases in rest) for name in rest[0][1]}
             results[label][way] = {
-                "firstUs": first, "p50Us": rest[len(rest) // 2], "p90Us": rest[int(len(rest) * 0.9)], "n": len(rest),
+                "firstUs": first, "p50Us": took[len(took) // 2], "p90Us": took[int(len(took) * 0.9)], "n": len(took), "phasesMs": phases,
             }
     return results
 
@@ -264,7 +186,7 @@ def measure_emulator(folder):
         [binary, "--runtime-interface-emulator-address", f"127.0.0.1:{port}", "--runtime-api-address", f"127.0.0.1:{api}",
          "--log-level", "error", sys.executable, "-m", "awslambdaric", "lambda_function.lambda_handler"],
         cwd=task, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+    url = invocations(f"http://127.0.0.1:{port}", "function")
     try:
         until_open(port, process)
         cold = bench("once", url, PAYLOAD)["us"]
@@ -326,9 +248,10 @@ def table(results):
         + ", ".join(f"{label} {result['c1']['p50Us'] - echo['c1']['p50Us']} µs" for label, result in hearth["warm"].items())
         + ".", "",
         "The emulator serves one call at a time: with 32 callers it refuses most, or ends.", "",
+        *plots.IN_WARM, "",
         "## Cold", "",
         "From the request's first byte to the answer's last, into a new environment: sandbox, runtime, init, call. Two servers in",
-        "turns: one takes a prepared sandbox, one (`pools.enabled` off) makes each from nothing.", "",
+        "turns: one takes what is there ahead of need, one (`pools.enabled` off) makes each from nothing.", "",
         "| | p50 ms | p90 ms | n | first ever ms |", "|---|---|---|---|---|",
     ]
     lines += [
@@ -337,9 +260,10 @@ def table(results):
         for said, cold in (("prepared", ways["prepared"]), ("from nothing", ways["fromNothing"]))
     ]
     lines.append(f"| AWS's emulator, Python (first call only; it makes no sandbox) | {emulator['coldUs'] / 1000:.1f} | | 1 | |")
+    lines += ["", *plots.IN_COLD, ""]
     streaming = hearth["streaming"]
     lines += [
-        "", "## Streaming", "",
+        "## Streaming", "",
         "A function of Node.js that streams to a caller of `InvokeWithResponseStream`.", "",
         f"From the function's write to the caller's read: p50 {streaming['pieceP50Us']} µs, p90 {streaming['pieceP90Us']} µs "
         f"(n {streaming['n']}).",
@@ -367,7 +291,34 @@ def table(results):
         f"over a socket, as a runtime does, answers {messages['ratio'] * 100:.0f} % as many with them as without (median of turns side by",
         f"side; {messages['perSecond']:.0f} and {messages['perSecondWithoutFilterAndWalls']:.0f} a second).",
     ]
+    warm = hearth["warm"]["Rust"]["c1"]["p50Us"] - echo["c1"]["p50Us"]
+    lines += fleet.table(results["fleet"])
+    lines += urls.table(results["urls"]) + web.table(results["web"], warm) + logs.table(results["logs"])
+    lines += events.table(results["events"])
     return "\n".join(lines) + "\n"
+
+
+# Milliseconds of a hello world on AWS, 1,024 MB, from a zip: init and the first call, as published.
+AWS_COLD = {"Python": 87, "Node.js": 143, "Rust": 16}
+MARKS = "<!-- by script/bench -->\n", "<!-- end -->\n"
+
+
+def summary(results):
+    """What the README shows."""
+    cold = results["hearth"]["cold"]
+    ms = lambda label, way: f"{cold[label][way]['p50Us'] / 1000:.1f} ms"
+    return "\n".join([
+        "| cold start, p50 | Hearth | Hearth with nothing prepared | AWS |", "|---|---|---|---|",
+        *(f"| {label} | {ms(label, 'prepared')} | {ms(label, 'fromNothing')} | {aws} ms |" for label, aws in AWS_COLD.items()),
+        "",
+        "From a request's first byte to its answer's last, on two shared cores ([all figures](docs/benchmarks.md), made by",
+        "`script/bench`); AWS's are published ones of init and first call at 1,024 MB.",
+    ]) + "\n"
+
+
+def between_marks(text, new):
+    before, rest = text.split(MARKS[0])
+    return before + MARKS[0] + new + MARKS[1] + rest.split(MARKS[1], 1)[1]
 
 
 def main():
@@ -380,11 +331,25 @@ def main():
         results["confinement"] = measure_confinement()
         results["hearth"] = measure_hearth(folder, functions())
         results["emulator"] = measure_emulator(folder)
-    (ROOT / "docs").mkdir(exist_ok=True)
+        results["fleet"] = fleet.measure(f"{folder}/fleet", functions())
+        results["urls"] = urls.measure(f"{folder}/urls")
+        results["web"] = web.measure(f"{folder}/web")
+        results["events"] = events.measure(f"{folder}/events", functions()["Rust"])
+        results["logs"] = logs.measure(f"{folder}/logs")
     (ROOT / "docs/benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
+    plots.draw(results, ROOT / "docs/plots")
     text = table(results)
     (ROOT / "docs/benchmarks.md").write_text(text)
+    readme = ROOT / "README.md"
+    readme.write_text(between_marks(readme.read_text(), summary(results)))
     print(text)
+    print("\n".join(comparison.said(committed(), results)))
+
+
+def committed():
+    """What the last committed run measured."""
+    shown = subprocess.run(["git", "show", "HEAD:docs/benchmarks.json"], cwd=ROOT, capture_output=True, check=True)
+    return json.loads(shown.stdout)
 
 
 main()

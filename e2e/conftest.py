@@ -17,18 +17,30 @@ import pytest
 
 from hearth import BINARY, Server, environment, eventually, held
 from packages import zipped
+from runtimes import TABLE
 
+pytest_plugins = ["counted"]
 ROLE = "arn:aws:iam::000000000000:role/hearth"
 accounts = itertools.count(100000000001)
 
 
-def pytest_configure():
+def pytest_configure(config):
+    config.addinivalue_line("markers", "cell(row): a test whose success is a cell of the table of runtimes")
     # Nothing of the caller's settings reaches an SDK.
     for name in list(os.environ):
         if name.startswith("AWS_"):
             del os.environ[name]
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    cell = item.get_closest_marker("cell")
+    if cell and report.when == "call" and report.passed:
+        TABLE.seen.add((cell.args[0], item.callspec.params["column"].name))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -207,13 +219,13 @@ def hearth(server, base):
 
 
 def command_line(url, cwd):
-    def run(*arguments, input=None, status=0, **variables):
+    def run(*arguments, input=None, status=0, patience=60, **variables):
         done = subprocess.run(
             [BINARY, *map(str, arguments)],
             input=input,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience,
             cwd=cwd,
             env=environment(AWS_ENDPOINT_URL=url, **variables),
         )

@@ -1,6 +1,11 @@
 """What a call is expected to answer."""
 
+import sys
+
 from botocore.exceptions import ClientError
+
+# Called with every expectation that held, where somebody counts them.
+on_held = None
 
 
 def refused(code, status, message=None):
@@ -13,6 +18,7 @@ class Refused:
         self.expected = (code, status, message)
 
     def __enter__(self):
+        self.line = sys._getframe(1).f_lineno
         return self
 
     def __exit__(self, kind, error, _):
@@ -23,4 +29,6 @@ class Refused:
         said = error.response["Error"]["Message"]
         if message is not None:
             assert said == message or (hasattr(message, "search") and message.search(said)), said
+        if on_held:
+            on_held(self.line, *self.expected)
         return True

@@ -28,6 +28,21 @@ def eventually(what, check, patience=None):
         time.sleep(0.01)
 
 
+def quiet():
+    """Waits until the machine does little else: a server that began on an empty cache fills it behind its first calls."""
+
+    def is_quiet():
+        (busy, idle), _, (busy_then, idle_then) = ticks(), time.sleep(1), ticks()
+        return (busy_then - busy) <= (idle_then - idle) / 10
+
+    eventually("a quiet machine", is_quiet, patience=120)
+
+
+def ticks():
+    user, nice, system, idle, waiting, *others = map(int, read("/proc/stat").split("\n", 1)[0].split()[1:])
+    return user + nice + system + sum(others[:3]), idle + waiting
+
+
 # Where a host's own interpreters are, without those of version managers, of which a machine may have many.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -155,20 +170,31 @@ def inits(server):
 
 
 def runs_a_function(init):
-    return any(not read(f"/proc/{pid}/comm").startswith("hearth") for pid in children(init))
+    return any(not read(f"/proc/{pid}/comm").startswith("hearth") and not waits(pid) for pid in children(init))
+
+
+def waits(pid):
+    """Whether a process is a runtime that was started ahead of need: it has the socket by which it is told whose it is."""
+    return os.path.lexists(f"/proc/{pid}/fd/61")
+
+
+def parked(server):
+    """The inits of prepared sandboxes in which a runtime waits."""
+    return [pid for pid in inits(server) if any(waits(child) for child in children(pid))]
 
 
 def stock(server, count):
-    """The inits of prepared sandboxes, once there are so many and each is complete: with its first process ready."""
+    """The inits of prepared sandboxes without a runtime, once there are so many and each is complete: with its first
+    process ready."""
 
     def complete():
-        prepared = [pid for pid in inits(server) if not runs_a_function(pid)]
+        prepared = [pid for pid in inits(server) if not runs_a_function(pid) and pid not in parked(server)]
         return len(prepared) == count and all(
             "\nSeccomp:\t2\n" in read(f"/proc/{child}/status") for pid in prepared for child in children(pid) or [0]
         )
 
     eventually(f"a stock of {count}", complete)
-    return [pid for pid in inits(server) if not runs_a_function(pid)]
+    return [pid for pid in inits(server) if not runs_a_function(pid) and pid not in parked(server)]
 
 
 def held(names):
@@ -200,6 +226,11 @@ def start_of(pid):
     """When a process was started, which with its id names it. None when it is gone, or only waits to be reaped."""
     fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[19] if fields and fields[0] not in "ZX" else None
+
+
+def resident(pid):
+    """Memory that a process has now, bytes."""
+    return int(re.search(r"^VmRSS:\s+(\d+) kB", read(f"/proc/{pid}/status"), re.M)[1]) << 10
 
 
 def children(pid):

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import gzip
 import hashlib
+import http.client
 import http.server
 import io
 import json
@@ -11,10 +12,15 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import tarfile
 import threading
+import urllib.parse
+
+import served
+from hearth import eventually
 
 OCI = "application/vnd.oci.image"
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
@@ -27,7 +33,16 @@ if [ $# -ne 1 ]; then
   exit 142
 fi
 export _HANDLER="$1"
-exec /var/runtime/bootstrap
+if [ -z "$AWS_LAMBDA_RUNTIME_API" ]; then
+  exec /usr/local/bin/aws-lambda-rie /var/runtime/bootstrap
+else
+  exec /var/runtime/bootstrap
+fi
+"""
+# What base images have for other places than Lambda.
+EMULATOR = """#!/bin/sh
+echo "the emulator is for other places than this" 1>&2
+exit 1
 """
 BOOTSTRAP = """#!/bin/bash
 export AWS_EXECUTION_ENV=AWS_Lambda_image_of_test
@@ -198,6 +213,7 @@ def python_base():
         "var/runtime/bootstrap": BOOTSTRAP,
         "var/runtime/bootstrap.py": CLIENT,
         "lambda-entrypoint.sh": ENTRYPOINT,
+        "usr/local/bin/aws-lambda-rie": EMULATOR,
         "var/task": None,
         "opt": None,
     }  # fmt: skip
@@ -223,11 +239,13 @@ class Registry:
     """Serves images as `{(repository, tag): digest}` and blobs, by the API of Docker's registry. Its ways to misbehave are
     members that a test sets."""
 
-    def __init__(self):
+    def __init__(self, context=None):
         self.tags, self.blobs = {}, {}
         # `name:password` that tokens are given for, and by which of the two ways.
         self.password = None
         self.basic = False
+        # What is exchanged for a token, instead.
+        self.identity = None
         # Bytes of a blob after which an answer breaks off, each time it begins anew.
         self.break_after = None
         self.ranges = True
@@ -239,6 +257,8 @@ class Registry:
         self.seen = []
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"registry": self}))
         self.server.daemon_threads = True
+        if context:
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.host = f"127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -256,12 +276,8 @@ class Registry:
         self.server.server_close()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(served.Handler):
     registry = None
-
-    def log_message(self, *_):
-        pass
 
     def do_GET(self):
         registry = self.registry
@@ -291,6 +307,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         blob = registry.blobs[digest]
         return self.answer(200, blob, **{"Content-Type": json.loads(blob)["mediaType"], "Docker-Content-Digest": digest})
 
+    def do_POST(self):
+        registry, length = self.registry, int(self.headers["Content-Length"])
+        registry.seen.append((self.path, None, self.headers.get("Authorization")))
+        form = urllib.parse.parse_qs(self.rfile.read(length).decode())
+        expected = {"grant_type": ["refresh_token"], "refresh_token": [registry.identity], "service": ["test"], "scope": ["repository:team/app:pull"]}
+        if self.path != "/token" or not expected.items() <= form.items():
+            return self.answer(401, b"{}")
+        return self.answer(200, b'{"access_token": "good"}')
+
     def permitted(self):
         registry, given = self.registry, self.headers.get("Authorization")
         if registry.password is None:
@@ -315,27 +340,128 @@ class Handler(http.server.BaseHTTPRequestHandler):
         blob = registry.blobs[digest]
         if digest == registry.damaged:
             blob = blob[:-1] + bytes([blob[-1] ^ 1])
-        begin, more, status = 0, {}, 200
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        if asked and registry.ranges:
-            begin = int(asked[1])
-            status, more = 206, {"Content-Range": f"bytes {begin}-{len(blob) - 1}/{len(blob)}"}
-        blob = blob[begin:]
-        if registry.break_after is not None and len(blob) > registry.break_after and digest not in registry.small():
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(blob))} | more).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(blob[: registry.break_after])
-            self.wfile.flush()
-            self.close_connection = True
-            return None
-        return self.answer(status, blob, **more)
+        break_after = None if digest in registry.small() else registry.break_after
+        return self.part(blob, registry.ranges, break_after)
 
-    def answer(self, status, body, **headers):
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(body))} | headers).items():
-            self.send_header(name, value)
+
+class DockerRegistry:
+    """Docker's own registry, as Debian has it, with images that only those may read who know the password."""
+
+    # What `htpasswd -nbB me secret` prints.
+    USERS = "me:$2b$04$FLzSy1PfKSJT9VynGIzRquUiw6B/UHxDR3IuNCiMU8a/mjsRfYwsS\n"
+    BASIC = "Basic " + base64.b64encode(b"me:secret").decode()
+
+    def __init__(self, folder):
+        (folder / "users").write_text(self.USERS)
+        settings = {
+            "version": 0.1,
+            "storage": {"filesystem": {"rootdirectory": str(folder / "storage")}},
+            "http": {"addr": "127.0.0.1:0"},
+            "auth": {"htpasswd": {"realm": "test", "path": str(folder / "users")}},
+        }
+        (folder / "config.yml").write_text(json.dumps(settings))
+        self.log = folder / "log"
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(["docker-registry", "serve", folder / "config.yml"], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        listening = lambda: re.search(r"listening on (127\.0\.0\.1:\d+)", self.log.read_text())
+        self.host = eventually("the registry listens", listening)[1]
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+    def request(self, method, path, body=b"", **headers):
+        connection = http.client.HTTPConnection(self.host, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, {"Authorization": self.BASIC} | headers)
+            answer = connection.getresponse()
+            said = answer.read()
+            assert answer.status < 300, (method, path, answer.status, said)
+            return answer.headers
+
+    def push(self, image, repository, tag):
+        for digest, blob in image.blobs.items():
+            if digest == image.digest:
+                continue
+            place = self.request("POST", f"/v2/{repository}/blobs/uploads/")["Location"]
+            path = place.removeprefix(f"http://{self.host}")
+            self.request("PUT", f"{path}{'&' if '?' in path else '?'}digest={digest}", blob, **{"Content-Type": "application/octet-stream"})
+        manifest = image.blobs[image.digest]
+        self.request("PUT", f"/v2/{repository}/manifests/{tag}", manifest, **{"Content-Type": json.loads(manifest)["mediaType"]})
+        return f"{self.host}/{repository}:{tag}"
+
+
+class Proxy:
+    """Leads to `{HOST:PORT as it is asked for: HOST:PORT as it is}`, and only for those who know the password."""
+
+    PROOF = "Basic " + base64.b64encode(b"me:secret").decode()
+
+    def __init__(self, places):
+        self.places, self.seen = places, []
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (ProxyHandler,), {"proxy": self}))
+        self.server.daemon_threads = True
+        self.address = f"127.0.0.1:{self.server.server_port}"
+        self.url = f"http://me:secret@{self.address}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class ProxyHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    proxy = None
+
+    def log_message(self, *_):
+        pass
+
+    def place(self, name):
+        self.proxy.seen.append((self.command, name))
+        if self.headers.get("Proxy-Authorization") != self.proxy.PROOF:
+            self.send_response(407)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        host, port = self.proxy.places[name].split(":")
+        return host, int(port)
+
+    def do_CONNECT(self):
+        place = self.place(self.path)
+        if not place:
+            return
+        with socket.create_connection(place) as there:
+            self.send_response(200)
+            self.end_headers()
+            back = threading.Thread(target=pump, args=(there, self.connection), daemon=True)
+            back.start()
+            pump(self.connection, there)
+            back.join()
+        self.close_connection = True
+
+    def do_GET(self):
+        url = urllib.parse.urlsplit(self.path)
+        place = self.place(url.netloc)
+        if not place:
+            return
+        passed = {name: value for name, value in self.headers.items() if name in ("Range", "User-Agent")}
+        connection = http.client.HTTPConnection(*place, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("GET", url.path, headers=passed)
+            answer = connection.getresponse()
+            body = answer.read()
+        self.send_response(answer.status)
+        for name in ("Content-Range", "Content-Type"):
+            if name in answer.headers:
+                self.send_header(name, answer.headers[name])
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.wfile.write(body)
+        self.wfile.write(body)
+
+
+def pump(source, target):
+    with contextlib.suppress(OSError):
+        while piece := source.recv(65536):
+            target.sendall(piece)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

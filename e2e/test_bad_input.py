@@ -198,7 +198,6 @@ def test_a_zip_function_without_handler_or_runtime(server):
     "method, path, operation",
     [
         ("GET", "/2025-11-30/capacity-providers", "ListCapacityProviders"),
-        ("GET", "/2015-03-31/event-source-mappings/", "ListEventSourceMappings"),
     ],
 )
 def test_operations_that_are_not_there(server, method, path, operation):
@@ -219,7 +218,6 @@ def test_services_that_are_not_there(server):
         ("logs", "describe_deliveries", "logs:DescribeDeliveries"),
         ("sns", "list_topics", "sns:ListTopics"),
         ("route53", "list_hosted_zones", "route53"),
-        ("scheduler", "list_schedules", "scheduler"),
     ],
 )
 def test_services_that_are_not_there_are_refused_so_that_their_clients_read_it(server, service, operation, named):

@@ -38,3 +38,20 @@ def test_node_lists_the_interfaces(make, call):
     # The second is the address on which newer runtimes see the Runtime API, the third the way out, as on AWS.
     out = ["vinternal_1"] if os.path.exists("/dev/net/tun") else []
     assert call(name).payload == ["lo", "lo:0", *out]
+
+
+def test_nothing_of_the_host_is_in_etc_and_sys_and_at_the_top(make, call):
+    body = """
+empty = ['/sys', '/mnt', '/opt', '/home', '/root', '/run', '/srv', '/media', '/boot']
+found = {top: sorted(os.listdir(top)) for top in ['/', '/etc', '/dev', *empty] if os.path.isdir(top)}
+return [found, open('/etc/passwd').read(), socket.gethostname()]
+"""
+    found, users, name = call(make(python(body, "import os, socket"))).payload
+    filled = {"bin", "dev", "etc", "lib", "lib64", "proc", "sbin", "tmp", "usr", "var"}
+    assert "sys" in found["/"] and {name for name in found["/"] if found.get(f"/{name}") != []} <= filled, found
+    assert set(found["/dev"]) == {"fd", "full", "null", "random", "stderr", "stdin", "stdout", "urandom", "zero"}
+    made = {"group", "hosts", "localtime", "mtab", "nsswitch.conf", "os-release", "passwd", "pki", "resolv.conf"}
+    # Of the host's there are certificates, and where its libraries are.
+    assert made <= set(found["/etc"]) <= made | {"ssl", "ld.so.cache"}, found["/etc"]
+    assert {line.split(":")[0] for line in users.splitlines()} == {"root", "sbx_user1051"}
+    assert name == "localhost"

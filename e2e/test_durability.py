@@ -212,6 +212,12 @@ def test_a_kill_at_any_moment_loses_nothing_and_leaves_nothing_half(start):
     eventually("the end of every old process", lambda: all(start_of(pid) != begun for pid, begun in ended))
 
 
+PROFILE = "arn:aws:signer:us-east-1:123456789012:/signing-profiles/p/0123456789"
+# Ways to change what belongs to a function, and layers and configurations beside it.
+KINDS = ["publish", "code", "unpublish", "alias", "point", "weigh", "drop", "permission", "forget", "whole", "reserve"]
+KINDS += ["release", "tag", "recursion", "runtime", "signing", "layer", "share", "unlayer"]
+
+
 class Family:
     """A function with all that can belong to it, changed at random, and how it is seen from outside."""
 
@@ -223,7 +229,7 @@ class Family:
         client, name = self.client, {"FunctionName": self.name}
         versions = [version for version in self.versions() if version != "$LATEST"]
         aliases = [alias["Name"] for alias in client.list_aliases(**name)["Aliases"]]
-        kind = self.chance.choice(["publish", "alias", "point", "permission", "reserve", "tag", "layer", "drop", "code"])
+        kind = self.chance.choice(KINDS)
         if kind == "code" or not versions:
             client.update_function_code(ZipFile=code_of(n), **name)
             wait_active(client, self.name, "function_updated_v2")
@@ -244,6 +250,49 @@ class Family:
             client.publish_layer_version(LayerName="layer", Content={"ZipFile": zipped({"f": str(n)})})
         elif kind == "drop" and aliases:
             client.delete_alias(Name=aliases[-1], **name)
+        elif kind == "weigh" and aliases and len(versions) > 1:
+            weights = {"AdditionalVersionWeights": {versions[0]: n % 100 / 100}}
+            client.update_alias(Name=aliases[0], FunctionVersion=versions[-1], RoutingConfig=weights, **name)
+        elif kind == "forget" and self.seen()["policy"]:
+            statements = json.loads(self.seen()["policy"]["Policy"])["Statement"]
+            client.remove_permission(StatementId=statements[0]["Sid"], **name)
+        elif kind == "whole":
+            statement = {"Sid": f"w{n}", "Effect": "Allow", "Principal": "*", "Action": "lambda:*", "Resource": self.arn()}
+            policy = {"Version": "2012-10-17", "Statement": [statement]}
+            client.put_resource_policy(ResourceArn=self.arn(), Policy=json.dumps(policy))
+        elif kind == "release":
+            client.delete_function_concurrency(**name)
+        elif kind == "recursion":
+            client.put_function_recursion_config(RecursiveLoop=self.chance.choice(["Allow", "Terminate"]), **name)
+        elif kind == "runtime":
+            on = self.chance.choice(["Auto", "FunctionUpdate"])
+            client.put_runtime_management_config(UpdateRuntimeOn=on, Qualifier=(versions or ["$LATEST"])[0], **name)
+        elif kind == "signing":
+            publishers = {"SigningProfileVersionArns": [PROFILE]}
+            made = client.create_code_signing_config(AllowedPublishers=publishers, Description=str(n))["CodeSigningConfig"]
+            client.put_function_code_signing_config(CodeSigningConfigArn=made["CodeSigningConfigArn"], **name)
+        elif kind == "share" and client.list_layer_versions(LayerName="layer")["LayerVersions"]:
+            newest = client.list_layer_versions(LayerName="layer")["LayerVersions"][0]["Version"]
+            statement = {"StatementId": f"s{n}", "Action": "lambda:GetLayerVersion", "Principal": "123456789012"}
+            client.add_layer_version_permission(LayerName="layer", VersionNumber=newest, **statement)
+        elif kind == "unlayer" and client.list_layer_versions(LayerName="layer")["LayerVersions"]:
+            oldest = client.list_layer_versions(LayerName="layer")["LayerVersions"][-1]["Version"]
+            client.delete_layer_version(LayerName="layer", VersionNumber=oldest)
+        elif kind == "unpublish":
+            spare = [version for version in versions if version not in self.pointed_at()]
+            if spare:
+                client.delete_function(Qualifier=spare[0], **name)
+
+    def pointed_at(self):
+        """Versions that an alias leads to."""
+        aliases = self.client.list_aliases(FunctionName=self.name)["Aliases"]
+        weighed = [alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {}) for alias in aliases]
+        return {alias["FunctionVersion"] for alias in aliases}.union(*weighed)
+
+    def layer_policy(self, number):
+        with contextlib.suppress(self.client.exceptions.ResourceNotFoundException):
+            return self.client.get_layer_version_policy(LayerName="layer", VersionNumber=number)
+        return {}
 
     def arn(self):
         return self.client.get_function_configuration(FunctionName=self.name)["FunctionArn"]
@@ -260,7 +309,14 @@ class Family:
             "aliases": client.list_aliases(**name),
             "layers": client.list_layer_versions(LayerName="layer"),
             "account": client.get_account_settings(),
+            "recursion": client.get_function_recursion_config(**name),
+            "signing": client.get_function_code_signing_config(**name),
+            "configs": client.list_code_signing_configs(),
         }
+        for version in self.versions():
+            whole["runtime " + version] = client.get_runtime_management_config(Qualifier=version, **name)
+        for layer in whole["layers"]["LayerVersions"]:
+            whole[f"policy of layer {layer['Version']}"] = self.layer_policy(layer["Version"])
         try:
             whole["policy"] = client.get_policy(**name)
         except client.exceptions.ResourceNotFoundException:
@@ -278,7 +334,7 @@ def test_what_belongs_to_a_function_outlives_kills(start):
     n = 0
     for _ in range(max(3, KILLS // 20)):
         family = Family(make_client(server), name, chance)
-        for _ in range(chance.randrange(1, 7)):
+        for _ in range(chance.randrange(4, 12)):
             n += 1
             family.change(n)
         before = family.seen()
@@ -286,6 +342,9 @@ def test_what_belongs_to_a_function_outlives_kills(start):
         server = start()
         family = Family(make_client(server), name, chance)
         assert family.seen() == before
-        latest = caller(family.client)(name).payload
-        newest = family.versions()[-1]
-        assert caller(family.client)(name, Qualifier=newest).payload == latest
+        # Each version says what its code says.
+        said = {}
+        for version in before["versions"]["Versions"]:
+            answer = caller(family.client)(name, Qualifier=version["Version"]).payload
+            assert said.setdefault(version["CodeSha256"], answer) == answer
+        assert len(set(said.values())) == len(said)

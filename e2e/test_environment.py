@@ -215,7 +215,7 @@ def package_of_boto3():
             if path.suffix not in (".py", ".json", ".gz", ".pem") or "__pycache__" in path.parts:
                 continue
             inside = relative.parts
-            if inside[:2] in (("botocore", "data"), ("boto3", "data")) and len(inside) > 3 and inside[2] not in ("iam", "lambda", "sts"):
+            if inside[:2] in (("botocore", "data"), ("boto3", "data")) and len(inside) > 3 and inside[2] not in ("iam", "lambda", "sqs", "sts"):
                 continue
             files[str(relative)] = path.read_bytes()
     files["six.py"] = (site / "six.py").read_bytes()

@@ -236,8 +236,8 @@ def test_an_operation_that_is_not_there_is_refused_by_name_and_not_retried(serve
     client = make_client(server, retries={"total_max_attempts": 4, "mode": "standard"})
     sent = []
     client.meta.events.register("before-send.lambda", lambda request, **_: sent.append(request.url))
-    with refused("NotImplementedException", 501, "Hearth does not support lambda:ListEventSourceMappings."):
-        client.list_event_source_mappings()
+    with refused("NotImplementedException", 501, "Hearth does not support lambda:ListCapacityProviders."):
+        client.list_capacity_providers()
     assert len(sent) == 1
 
 
@@ -289,6 +289,28 @@ def test_unknown_members_are_accepted_and_named(server, functions):
     functions.made.append("with-unknown")
     assert status == 201
     assert set(headers["x-hearth-ignored"].split(",")) == {"Weather", "Code.Colour"}
+
+
+def test_what_is_kept_without_effect_is_told_of(start, hearth, base):
+    server = start()
+    client = make_client(server)
+    heard = {}
+    client.meta.events.register("after-call.lambda", lambda http_response, **_: heard.update(http_response.headers))
+    settings = {"Runtime": "python3.11", "Handler": "index.handler", "Role": ROLE, "Code": {"ZipFile": zipped(HEALTHY)}}
+    effects = {"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:000000000000:q"}, "TracingConfig": {"Mode": "PassThrough"}}
+    client.create_function(FunctionName="plain", **settings, **effects)
+    assert "x-hearth-ignored" not in heard
+    vpc = {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    client.create_function(FunctionName="kept", VpcConfig=vpc, TracingConfig={"Mode": "Active"}, **settings)
+    assert heard["x-hearth-ignored"] == "VpcConfig,TracingConfig"
+    wait_active(client, "kept")
+    assert "members are kept without effect" in server.said() and "VpcConfig,TracingConfig" in server.said()
+    # Who deploys over it hears of it, too.
+    folder = base / f"kept-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    (folder / "index.py").write_text(HEALTHY["index.py"])
+    said = hearth("--endpoint", server.url, "deploy", folder, "--name", "kept", "--handler", "index.handler")
+    assert "kept without effect: VpcConfig,TracingConfig" in said.stderr
 
 
 def test_every_answer_names_its_request_and_errors_their_type(server):

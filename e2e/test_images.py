@@ -6,16 +6,18 @@ import os
 import pathlib
 import re
 import shutil
+import ssl
 import struct
 import tarfile
 import uuid
 
 import pytest
+import trustme
 
 from conftest import ROLE, Functions, caller, command_line, make_client, wait_active, wait_updated
 from expect import refused
-from hearth import eventually
-from images import BASE, MACHINE, OTHER_MACHINE, Image, Registry, layer, python_base, sha256, system, with_libraries
+from hearth import SYSTEM_PATH, eventually
+from images import BASE, MACHINE, OTHER_MACHINE, DockerRegistry, Image, Proxy, Registry, layer, python_base, sha256, system, with_libraries
 
 HANDLER = "import os\ndef handler(event, context):\n    return {'event': event, 'cwd': os.getcwd(), 'handler': os.environ.get('_HANDLER')}\n"
 LOOK = """import os, stat
@@ -295,6 +297,130 @@ def test_a_private_registry_is_asked_with_what_docker_login_wrote(start, base, l
     assert resolved == f"{registry.host}/team/app@{little.digest}"
 
 
+def test_tokens_of_docker_login_are_exchanged_or_used_as_they_are(start, base, little, registry):
+    uri = registry.push(little)
+    auth = base / f"auth-{uuid.uuid4().hex[:8]}.json"
+    client = make_client(start("--registries-credentials", auth))
+    registry.password, registry.identity = "me:secret", "an identity"
+    for entry, is_good in [
+        ({"identitytoken": "another"}, False),
+        ({"registrytoken": "another"}, False),
+        ({"auth": base64.b64encode(b"me:").decode(), "identitytoken": "an identity"}, True),
+        ({"registrytoken": "good"}, True),
+    ]:
+        auth.write_text(json.dumps({"auths": {registry.host: entry}}))
+        if is_good:
+            assert caller(client)(create(client, uri)["FunctionName"], 1).payload["event"] == 1
+        else:
+            with refused("AccessDeniedException", 403):
+                create(client, uri)
+    assert not [path for path, _, _ in registry.seen if "identity" in path], "no address has it"
+
+
+def helper(folder, name, script):
+    program = folder / f"docker-credential-{name}"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+def test_credential_helpers_are_asked(start, base, little, registry):
+    folder = base / f"helpers-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    auth = folder / "config.json"
+    answer = lambda name, secret: f'[ "$1" = get ] && [ "$(cat)" = "{registry.host}" ] || exit 2\nprintf \'{{"ServerURL": "x", "Username": "{name}", "Secret": "{secret}"}}\''
+    helper(folder, "good", answer("me", "secret"))
+    helper(folder, "token", answer("<token>", "an identity"))
+    helper(folder, "empty", 'echo "credentials not found in native keychain"; exit 1')
+    helper(folder, "locked", 'echo "the keychain is locked"; exit 1')
+    server = start("--registries-credentials", auth, PATH=f"{SYSTEM_PATH}:{folder}")
+    client = make_client(server)
+    uri = registry.push(little)
+    # Whoever lets everybody in needs no helper.
+    auth.write_text(json.dumps({"credHelpers": {registry.host: "locked"}}))
+    create(client, uri)
+    registry.password, registry.identity = "me:secret", "an identity"
+    for config, is_good in [
+        ({"credHelpers": {registry.host: "empty"}, "credsStore": "good"}, False),
+        ({"credsStore": "locked"}, False),
+        ({"credsStore": "not-there"}, False),
+        ({"credHelpers": {registry.host: "good"}, "credsStore": "locked"}, True),
+        ({"credsStore": "good", "auths": {registry.host: {}}}, True),
+        ({"credsStore": "token"}, True),
+    ]:
+        auth.write_text(json.dumps(config))
+        if is_good:
+            assert caller(client)(create(client, uri)["FunctionName"], 1).payload["event"] == 1
+        else:
+            with refused("AccessDeniedException", 403):
+                create(client, uri)
+    said = server.said()
+    assert "secret" not in said and "an identity" not in said
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def docker_registry(base):
+    folder = base / f"registry-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    registry = DockerRegistry(folder)
+    yield registry
+    registry.close()
+    shutil.rmtree(folder)
+
+
+def test_an_image_of_awss_layout_comes_from_a_private_docker_registry_and_runs_by_its_own_bootstrap(start, base, base_layers, base_image, docker_registry):
+    folder = base / f"helpers-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    helper(folder, "test", 'cat >/dev/null; printf \'{"Username": "me", "Secret": "secret"}\'')
+    auth = folder / "config.json"
+    auth.write_text(json.dumps({"credHelpers": {docker_registry.host: "test"}}))
+    server = start("--registries-credentials", auth, PATH=f"{SYSTEM_PATH}:{folder}")
+    client, hearth = make_client(server), command_line(server.url, base)
+    call = caller(client)
+    runtime = docker_registry.push(base_image, "lambda/python", "3.8")
+    hearth("runtimes", "add", "python3.8", runtime)
+    seen = call(Functions(client).make({"app.py": LOOK}, Runtime="python3.8", Handler="app.handler"), {}).payload
+    assert (seen["AWS_EXECUTION_ENV"], seen["_HANDLER"]) == ("AWS_Lambda_image_of_test", "app.handler")
+    function = docker_registry.push(function_image(base_layers, {"app.py": HANDLER, "other.py": HANDLER}), "team/function", "1")
+    name = create(client, function, ImageConfig={"Command": ["other.handler"]})["FunctionName"]
+    assert call(name, 1).payload == {"event": 1, "cwd": "/var/task", "handler": "other.handler"}
+    auth.write_text("{}")
+    with refused("AccessDeniedException", 403):
+        create(client, function)
+    shutil.rmtree(folder)
+
+
+def test_a_registry_is_reached_through_the_proxy_that_the_environment_names(start, base, little):
+    folder = base / f"proxy-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "authority.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("registry.example.test").configure_cert(context)
+    registry = Registry(context)
+    proxy = Proxy({"registry.example.test:5443": registry.host})
+    registry.push(little)
+    uri = "registry.example.test:5443/team/app:1"
+    trust = {"AWS_CA_BUNDLE": str(folder / "authority.pem")}
+    # Others that fetch for it would ask the proxy too.
+    alone = ("--runtimes-fetch", "false")
+    client = make_client(start(*alone, HTTPS_PROXY=proxy.url, **trust))
+    name = create(client, uri)["FunctionName"]
+    assert caller(client)(name, 1).payload["event"] == 1
+    assert set(proxy.seen) == {("CONNECT", "registry.example.test:5443")}
+    # Not where it is said otherwise, and not without the password.
+    del proxy.seen[:]
+    other = make_client(start(*alone, data=folder / "other", https_proxy=proxy.url, NO_PROXY="example.test", **trust))
+    with refused("ServiceException", 500):
+        create(other, uri)
+    assert proxy.seen == []
+    stranger = make_client(start(*alone, data=folder / "stranger", https_proxy=f"http://{proxy.address}", **trust))
+    with refused("ServiceException", 500):
+        create(stranger, uri)
+    proxy.close()
+    registry.close()
+
+
 def test_what_is_not_there_or_no_image_is_refused_as_by_aws(client, base_layers, registry):
     uri = registry.push(function_image(base_layers, {"app.py": HANDLER}))
     missing = f"{registry.host}/team/app:2"
@@ -383,7 +509,7 @@ def test_what_no_layer_may_hold_is_refused_and_leaves_nothing(alone, base, layou
     bad = {
         "device": (layer({}, special=[("x", tarfile.CHRTYPE)]), "is a device, a pipe or of a kind that is not known"),
         "outside": (layer({"../x": "1"}), "leads out of it"),
-        "nonsense": (b"nonsense" * 1000, "a layer is damaged"),
+        "nonsense": (b"nonsense" * 1000, "a layer of it: it is damaged"),
     }
     for tag, (content, reason) in bad.items():
         name = create(client, layout(Image([content], Cmd=["/x"]), tag=tag), wait=False)["FunctionName"]
@@ -439,8 +565,8 @@ def test_a_base_image_is_a_runtime(start, base, base_image, layout, registry):
     digest = base_image.digest.removeprefix("sha256:")
     said = hearth("runtimes", "add", "python3.8", uri).stdout
     assert said == f"python3.8 is {uri} (sha256:{digest})\n"
-    assert listed()["python3.8"] == {"runtime": "python3.8", "source": "oci", "digest": digest, "image": uri}
-    assert re.search(rf"^python3.8 +{re.escape(uri)} +oci$", hearth("runtimes", "list").stdout, re.M)
+    assert listed()["python3.8"] == {"runtime": "python3.8", "source": "oci", "digest": digest, "from": uri}
+    assert re.search(rf"^python3.8 +- +oci +{re.escape(uri)}$", hearth("runtimes", "list").stdout, re.M)
 
     seen = call(name, {}).payload
     assert (seen["_HANDLER"], seen["LAMBDA_TASK_ROOT"]) == ("app.handler", "/var/task")
@@ -470,9 +596,89 @@ def test_a_base_image_is_a_runtime(start, base, base_image, layout, registry):
     assert caller(client)(name, {"read": "/etc/edition"}).payload == "2"
     hearth("runtimes", "remove", "python3.8")
     assert "python3.8" not in listed()
-    assert "was not added from an image" in hearth("runtimes", "remove", "python3.8", status=1).stderr
+    assert "was not added" in hearth("runtimes", "remove", "python3.8", status=1).stderr
     with refused("InvalidRuntimeException", 502, "Runtime python3.8 is not installed on this host; see hearth runtimes."):
         client.invoke(FunctionName=Functions(client).make({"app.py": LOOK}, **settings))
+
+
+def test_functions_stay_on_the_version_of_their_runtime_that_they_are_to_run_on(start, base, registry):
+    """Of a runtime that is updated: `$LATEST` goes along, or when it is updated, or not at all; what is published stays."""
+    server = start()
+    client = make_client(server)
+    functions, call, hearth = Functions(client), caller(client), command_line(server.url, base)
+    editions = [Image([system(), python_base(), layer({"etc/edition": str(number)})], **BASE) for number in range(4)]
+    digest = lambda number: editions[number].digest.removeprefix("sha256:")
+    arn = lambda number: f"arn:aws:lambda:us-east-1::runtime:{digest(number)}"
+    uri = registry.push(editions[0], "lambda/python", "3.8")
+    hearth("runtimes", "add", "python3.8", uri)
+    make = lambda: functions.make({"app.py": LOOK}, Runtime="python3.8", Handler="app.handler")
+    manage = client.put_runtime_management_config
+
+    def runs_on(name, number, **qualifier):
+        assert call(name, {"read": "/etc/edition"}, **qualifier).payload == str(number)
+        found = client.get_function_configuration(FunctionName=name, **qualifier)
+        assert found["RuntimeVersionConfig"] == {"RuntimeVersionArn": arn(number)}
+        line = f"Runtime Version ARN: {arn(number)}"
+        eventually("INIT_START names it", lambda: line in log_of(server, name))
+
+    def update(number):
+        registry.push(editions[number], "lambda/python", "3.8")
+        (made,) = json.loads(hearth("runtimes", "update", "--json").stdout)["runtimes"]
+        assert made["digest"] == digest(number)
+
+    def kept():
+        (found,) = [one for one in json.loads(hearth("runtimes", "--json").stdout)["runtimes"] if one["runtime"] == "python3.8"]
+        return {place for place, _ in enumerate(editions) if digest(place) in found.get("kept", ())}
+
+    auto, by_update, manual = make(), make(), make()
+    assert functions.publish(auto) == "1"
+    manage(FunctionName=by_update, UpdateRuntimeOn="FunctionUpdate")
+    manage(FunctionName=manual, UpdateRuntimeOn="Manual", RuntimeVersionArn=arn(0))
+    with refused("InvalidParameterValueException", 400, re.compile("is no version of python3.8 that is kept")):
+        manage(FunctionName=manual, UpdateRuntimeOn="Manual", RuntimeVersionArn=arn(1))
+    for name in (auto, by_update, manual):
+        runs_on(name, 0)
+    # Neither is news: code and configuration are the same.
+    assert functions.publish(auto) == "1"
+
+    update(1)
+    runs_on(auto, 1)
+    runs_on(auto, 0, Qualifier="1")
+    runs_on(by_update, 0)
+    runs_on(manual, 0)
+    client.update_function_configuration(FunctionName=by_update, Description="new")
+    wait_updated(client, by_update)
+    runs_on(by_update, 1)
+    client.update_function_configuration(FunctionName=manual, Description="new")
+    wait_updated(client, manual)
+    runs_on(manual, 0)
+    assert kept() == {0}
+
+    # What nobody needs goes with the update after.
+    update(2)
+    assert kept() == {0, 1}
+    client.update_function_configuration(FunctionName=by_update, Description="newer")
+    wait_updated(client, by_update)
+    server.stop()
+    server = start()
+    client = make_client(server)
+    functions.client, call, hearth, manage = client, caller(client), command_line(server.url, base), client.put_runtime_management_config
+    runs_on(auto, 0, Qualifier="1")
+    runs_on(manual, 0)
+    runs_on(by_update, 2)
+    update(3)
+    assert kept() == {0, 2}
+
+    # Whoever needs a version keeps the runtime; who follows it does not.
+    said = hearth("runtimes", "remove", "python3.8", status=1).stderr
+    assert all(name in said for name in (f"{auto}:1", by_update, manual)) and f"{auto}," not in said
+    runs_on(auto, 3)
+    manage(FunctionName=auto, Qualifier="1", UpdateRuntimeOn="Auto")
+    runs_on(auto, 3, Qualifier="1")
+    for name in (by_update, manual):
+        manage(FunctionName=name, UpdateRuntimeOn="Auto")
+        runs_on(name, 3)
+    hearth("runtimes", "remove", "python3.8")
 
 
 def test_what_cannot_be_a_runtime_is_refused_and_named(hearth, layout):

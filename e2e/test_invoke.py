@@ -352,6 +352,30 @@ def test_a_custom_log_group_is_written_to(server, make, call):
     eventually("the line", lambda: b"into mine" in server.request("GET", path)[2])
 
 
+def test_a_program_that_crashes_at_init_uses_up_the_functions_time(make, call, server):
+    """Recorded: init is tried again and again, and the caller hears of the time alone."""
+    crash = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
+    name = make({"index.py": crash}, Timeout=4, LoggingConfig={"LogFormat": "JSON", "SystemLogLevel": "DEBUG"})
+    for _ in range(2):
+        answer = call(name)
+        message = f"RequestId: {answer.request_id} Error: Task timed out after 4.00 seconds"
+        assert (answer.error, answer.payload) == ("Unhandled", {"errorType": "Sandbox.Timedout", "errorMessage": message})
+
+    def records():
+        found = server.request("GET", f"/_hearth/v1/functions/{name}/logs")[2].decode().splitlines()
+        events = [json.loads(json.loads(line)["message"]) for line in found if "platform." in line]
+        return events if sum(event["type"] == "platform.report" for event in events) == 2 else None
+
+    events = eventually("both reports", records)
+    within = [event for event in events if event["record"].get("phase") == "invoke" and event["type"] == "platform.initReport"]
+    # The last one may be cut off by the function's time.
+    failed = [event["record"]["errorType"] for event in within if event["record"]["status"] == "error"]
+    assert len(failed) >= 2 and set(failed) == {"Runtime.ExitError"}
+    for kind in ("platform.runtimeDone", "platform.report"):
+        ended = [event["record"] for event in events if event["type"] == kind]
+        assert [(record["status"], "errorType" in record) for record in ended] == [("timeout", False)] * 2
+
+
 def test_other_regions_run_functions_too(server):
     client = make_client(server, region="eu-central-1")
     functions = Functions(client)

@@ -25,23 +25,34 @@ SLOW = python("print('begun', flush=True)\ntime.sleep(event)\nreturn 'done'", be
 LASTING = ("records", "logs", "runtimes", "exact-", "lock")
 
 
-def networks(family):
-    """Network namespaces of these processes, but for the host's."""
-    own = os.readlink("/proc/self/ns/net")
-    found = set()
-    for pid, _ in family:
-        with contextlib.suppress(OSError):
-            found.add(os.readlink(f"/proc/{pid}/ns/net"))
-    return found - {own}
+class Networks:
+    """Network namespaces of these processes, but for the host's. Held open, so that no other gets the number of one that
+    is gone."""
 
+    def __init__(self, family):
+        own = os.readlink("/proc/self/ns/net")
+        self.opened = {}
+        for pid, _ in family:
+            with contextlib.suppress(OSError):
+                opened = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+                name = os.readlink(f"/proc/self/fd/{opened}")
+                if name == own or name in self.opened:
+                    os.close(opened)
+                else:
+                    self.opened[name] = opened
 
-def held_networks(names):
-    """Which of these namespaces a process or a mount on the host still holds."""
-    found = {name for name in names if name in read("/proc/self/mountinfo")}
-    for process in pathlib.Path("/proc").glob("[0-9]*/ns/net"):
-        with contextlib.suppress(OSError):
-            found.add(os.readlink(process))
-    return found & set(names)
+    def held(self):
+        """Which of them a process or a mount on the host still has."""
+        mounts = read("/proc/self/mountinfo")
+        found = {name for name in self.opened if name in mounts}
+        for process in pathlib.Path("/proc").glob("[0-9]*/ns/net"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(process))
+        return found & set(self.opened)
+
+    def close(self):
+        for opened in self.opened.values():
+            os.close(opened)
 
 
 def files(server):
@@ -120,7 +131,7 @@ def test_whoever_is_killed_leaves_nothing_once_the_server_is_started_again(start
         # Of those whose end is quickly seen there are more.
         victim = chance.choices(list(killed), [1, 1, 3])[0]
         family = descendants(server.process.pid)
-        nets = networks(family)
+        networks = Networks(family)
         if victim == "server":
             server.kill()
         elif victim == "launcher":
@@ -135,16 +146,22 @@ def test_whoever_is_killed_leaves_nothing_once_the_server_is_started_again(start
         if victim != "init":
             gone = lambda: [f for f in family if start_of(f[0]) == f[1]] + held([str(server.data)])
             eventually(f"an end of all that lived ({n}, {victim})", lambda: not gone())
-            eventually("an end of the networks", lambda: not held_networks(nets))
+            eventually("an end of the networks", lambda: not networks.held())
             server.start()
             settled(server, before)
-        assert caller(make_client(server))(name, 0).payload == "done", f"{n}, {victim}"
+        networks.close()
+        try:
+            assert caller(make_client(server))(name, 0).payload == "done", f"{n}, {victim}"
+        except Exception as error:
+            error.add_note(f"round {n}, {victim}; the server said last: {server.said()[-3000:]}")
+            raise
     server.stop()
     server.start()
     settled(server, before)
     left = [name for name in files(server) - kept if "/" not in name or name.count("/") < 2]
     assert [name for name in left if ".new" in name or ".old" in name or ".tmp" in name or name.startswith("scratch/")] == []
     assert min(killed.values()) > 0
+    print(f"{KILLS} kills, nothing left: {killed}")
 
 
 def test_a_killed_launcher_ends_the_server_with_a_reason(start):

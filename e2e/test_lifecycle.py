@@ -96,7 +96,8 @@ def runtimes(server):
 
 
 def test_an_idle_environment_is_shut_down(start):
-    server = start("--environments-idle-timeout", "1s")
+    # Runtimes that wait are nobody's environments, and stay.
+    server = start("--environments-idle-timeout", "1s", "--pools-enabled", "false")
     client = make_client(server)
     name = Functions(client).make(python(WHO))
     first = caller(client)(name).payload

@@ -1,6 +1,8 @@
 """CloudWatch Logs: groups, streams, events, filters, and the logs of functions, through boto3 and the AWS CLI."""
 
+import contextlib
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -9,10 +11,11 @@ import time
 import uuid
 
 import pytest
+import requests
 
 from conftest import Functions, caller, make_client
 from expect import refused
-from hearth import environment, eventually
+from hearth import Server, environment, eventually
 from packages import python
 
 DAY = 86_400_000
@@ -215,6 +218,119 @@ def test_patterns_of_json_and_of_words(logs, group, put):
     ]
 
 
+def series(server, namespace):
+    """Count and sum of each series of a namespace, by its other labels."""
+    found = {}
+    for line in requests.get(f"{server.url}/_hearth/metrics", timeout=30).text.splitlines():
+        named = re.fullmatch(r"hearth_log_metric_(sum|count)\{(.*)\} (\S+)", line)
+        labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', named[2])) if named else {}
+        if labels.pop("namespace", None) == namespace:
+            assert (labels.pop("account"), labels.pop("region")) == ("000000000000", "us-east-1")
+            found.setdefault(tuple(sorted(labels.items())), {})[named[1]] = float(named[3])
+    return {labels: (each["count"], each["sum"]) for labels, each in found.items()}
+
+
+@pytest.fixture
+def namespace():
+    return f"n-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def measure(logs, group, namespace):
+    """Puts a metric filter."""
+
+    def measure(name, pattern, value="1", **more):
+        transformation = {"metricNamespace": namespace, "metricName": "m", "metricValue": value} | more
+        logs.put_metric_filter(
+            logGroupName=group, filterName=name, filterPattern=pattern, metricTransformations=[transformation]
+        )
+
+    return measure
+
+
+def test_metric_filters_are_kept_described_and_deleted(logs, group, measure, namespace):
+    pattern = "{ $.ms = * }"
+    measure("b", pattern, "$.ms", unit="Milliseconds", dimensions={"Path": "$.path"})
+    measure("a", "ERROR", "2.5", defaultValue=0, metricName="errors")
+    one, other = logs.describe_metric_filters(logGroupName=group)["metricFilters"]
+    assert (one["filterName"], one["filterPattern"], one["logGroupName"]) == ("a", "ERROR", group)
+    assert one["metricTransformations"] == [
+        {"metricName": "errors", "metricNamespace": namespace, "metricValue": "2.5", "defaultValue": 0}
+    ]
+    assert other["metricTransformations"] == [
+        {"metricName": "m", "metricNamespace": namespace, "metricValue": "$.ms", "unit": "Milliseconds", "dimensions": {"Path": "$.path"}}
+    ]
+    assert abs(other["creationTime"] - now()) < 60_000
+    assert logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"][0]["metricFilterCount"] == 2
+
+    def names(**asked):
+        pages = logs.get_paginator("describe_metric_filters").paginate(**asked, PaginationConfig={"PageSize": 1})
+        return [found["filterName"] for page in pages for found in page["metricFilters"]]
+
+    assert names(logGroupName=group) == ["a", "b"] and names(logGroupName=group, filterNamePrefix="b") == ["b"]
+    assert names(metricName="errors", metricNamespace=namespace) == ["a"]
+    measure("b", pattern, "3")
+    assert logs.describe_metric_filters(logGroupName=group, filterNamePrefix="b")["metricFilters"][0]["metricTransformations"] == [
+        {"metricName": "m", "metricNamespace": namespace, "metricValue": "3"}
+    ]
+    logs.delete_metric_filter(logGroupName=group, filterName="a")
+    assert names(logGroupName=group) == ["b"]
+    with refused("ResourceNotFoundException", 400, "The specified metric filter does not exist."):
+        logs.delete_metric_filter(logGroupName=group, filterName="a")
+    with refused("ResourceNotFoundException", 400, "The specified log group does not exist."):
+        logs.describe_metric_filters(logGroupName=group + "x")
+    with refused("InvalidParameterException", 400):
+        names(metricName="errors")
+    for refusal, arguments, more in (
+        (
+            "Invalid metric transformation: dimensions and default value are mutually exclusive properties",
+            ("c", pattern),
+            {"dimensions": {"Path": "$.path"}, "defaultValue": 0},
+        ),
+        ("The specified filter pattern does not support dimensions", ("c", "ERROR"), {"dimensions": {"Path": "$.path"}}),
+        (re.compile("^Invalid metric transformation: metric value must be"), ("c", "ERROR", "$.ms"), {}),
+        (re.compile("^Invalid character"), ("c", "a@b"), {}),
+        (re.compile("unit"), ("c", "ERROR"), {"unit": "Parsecs"}),
+    ):
+        with refused("InvalidParameterException", 400, refusal):
+            measure(*arguments, **more)
+    for i in range(99):
+        measure(f"c{i}", "ERROR")
+    with refused("LimitExceededException", 400, "Resource limit exceeded."):
+        measure("one too many", "ERROR")
+
+
+def test_metric_filters_count_and_take_values_from_events(server, logs, group, put, measure, namespace):
+    put("ERROR before")
+    measure("words", "ERROR", metricName="errors")
+    measure("json", "{ $.ms = * }", "$.ms", metricName="ms", unit="Milliseconds", dimensions={"Path": "$.path", "Code": "$.code"})
+    measure("space", "[ip, method, status = 4*, bytes]", "$bytes", metricName="bytes")
+    put("ERROR one", "fine", "ERROR two", '{"ms": 1.5, "path": "/a", "code": 200}', '{"ms": 2, "path": "/a", "code": 200}')
+    put('{"ms": 4, "path": "/\\"b", "code": 500}', '{"ms": "no number", "path": "/a", "code": 200}', '{"ms": 9, "path": "/a"}')
+    put("10.0.0.1 GET 404 77", "10.0.0.1 GET 200 50", "10.0.0.1 GET 400 3")
+    path = (("dimension_code", "200"), ("dimension_path", "/a"), ("metric", "ms"), ("unit", "Milliseconds"))
+    other = (("dimension_code", "500"), ("dimension_path", '/\\"b'), ("metric", "ms"), ("unit", "Milliseconds"))
+    expected = {(("metric", "errors"),): (2, 2), path: (2, 3.5), other: (1, 4), (("metric", "bytes"),): (2, 80)}
+    eventually("every value", lambda: series(server, namespace) == expected)
+    logs.delete_metric_filter(logGroupName=group, filterName="words")
+    put("ERROR three", "10.0.0.1 GET 404 1")
+    expected[("metric", "bytes"),] = (3, 81)
+    eventually("one filter goes on", lambda: series(server, namespace) == expected)
+
+
+def test_metric_filters_count_what_functions_log(server, logs, make, call, namespace):
+    name = make(python("print('said', event)"))
+    group = f"/aws/lambda/{name}"
+    logs.create_log_group(logGroupName=group)
+    transformation = {"metricNamespace": namespace, "metricName": "m", "metricValue": "$billed"}
+    pattern = '[report = REPORT, label, id, d, duration, ms, b, bd, billed, ...]'
+    logs.put_metric_filter(logGroupName=group, filterName="f", filterPattern=pattern, metricTransformations=[transformation])
+    for i in range(3):
+        call(name, i)
+    counted = eventually("three reports", lambda: (found := series(server, namespace)) and [*found.values()][0][0] == 3 and found)
+    assert [*counted.values()][0][1] >= 3
+
+
 def test_events_too_old_too_new_and_out_of_order(logs, group, put):
     put("first")
     at = now()
@@ -387,6 +503,15 @@ def handler(event, context):
 """
 
 
+def read(logs, reader):
+    """What a function was sent."""
+    try:
+        found = logs.filter_log_events(logGroupName=f"/aws/lambda/{reader}", filterPattern="read")["events"]
+    except logs.exceptions.ResourceNotFoundException:
+        found = []
+    return [event["message"] for event in found]
+
+
 def test_functions_are_sent_what_others_log(logs, client, make, call):
     writer, reader = make(python("print('said', event)")), make({"index.py": READER})
     call(writer, "before")
@@ -399,23 +524,60 @@ def test_functions_are_sent_what_others_log(logs, client, make, call):
     described = logs.describe_subscription_filters(logGroupName=group)["subscriptionFilters"]
     assert [(one["filterName"], one["filterPattern"], one["destinationArn"]) for one in described] == [("f", "said -no", arn)]
 
-    def read():
-        try:
-            found = logs.filter_log_events(logGroupName=f"/aws/lambda/{reader}", filterPattern="read")["events"]
-        except logs.exceptions.ResourceNotFoundException:
-            found = []
-        return [event["message"] for event in found]
-
-    def said():
-        call(writer, "no")
-        call(writer, "yes")
-        return read()
-
-    first = eventually("a line was sent on", said)
-    assert set(first) == {f"read {group} ['f'] said yes"}
+    for event in ("no", "yes", "yes, too"):
+        call(writer, event)
+    expected = [f"read {group} ['f'] said {event}" for event in ("yes", "yes, too")]
+    eventually("lines were sent on", lambda: sorted(read(logs, reader)) == expected)
     logs.delete_subscription_filter(logGroupName=group, filterName="f")
     with refused("ResourceNotFoundException", 400, "The specified subscription filter does not exist."):
         logs.delete_subscription_filter(logGroupName=group, filterName="f")
+
+
+FAILING = READER + """
+    import pathlib
+    once = pathlib.Path("/tmp/once")
+    if not once.exists():
+        once.write_text("")
+        raise RuntimeError("the first time")
+"""
+
+
+def test_what_is_sent_on_outlives_a_failing_function_and_a_killed_server(start):
+    """A batch is an event of its function: on disk, and tried again as the function says."""
+    server = start("--async-retry-base-delay", "2s")
+    client, logs = make_client(server), make_client(server, "logs")
+    reader = Functions(client).make({"index.py": FAILING})
+    logs.create_log_group(logGroupName="g")
+    logs.create_log_stream(logGroupName="g", logStreamName="s")
+    arn = client.get_function_configuration(FunctionName=reader)["FunctionArn"]
+    logs.put_subscription_filter(logGroupName="g", filterName="f", filterPattern="", destinationArn=arn)
+    logs.put_log_events(logGroupName="g", logStreamName="s", logEvents=[{"timestamp": now(), "message": "kept"}])
+
+    def attempts():
+        events = requests.get(f"{server.url}/_hearth/v1/events", timeout=30).json()["events"]
+        assert len(events) <= 1 and all(event["functionArn"] == arn for event in events)
+        return [attempt["outcome"] for event in events for attempt in event["attempts"]]
+
+    eventually("it fails once", lambda: attempts() == ["failed"] and read(logs, reader))
+    server.kill()
+    server = start("--async-retry-base-delay", "2s")
+    logs = make_client(server, "logs")
+    # In a new environment it fails once more.
+    eventually("the third attempt", lambda: read(logs, reader) == ["read g ['f'] kept"] * 3)
+
+
+def test_what_is_gathered_is_sent_on_when_the_server_ends(start):
+    server = start()
+    client, logs = make_client(server), make_client(server, "logs")
+    reader = Functions(client).make({"index.py": READER})
+    logs.create_log_group(logGroupName="g")
+    logs.create_log_stream(logGroupName="g", logStreamName="s")
+    arn = client.get_function_configuration(FunctionName=reader)["FunctionArn"]
+    logs.put_subscription_filter(logGroupName="g", filterName="f", filterPattern="", destinationArn=arn)
+    logs.put_log_events(logGroupName="g", logStreamName="s", logEvents=[{"timestamp": now(), "message": "last words"}])
+    server.stop()
+    logs = make_client(start(), "logs")
+    eventually("it was read", lambda: read(logs, reader) == ["read g ['f'] last words"])
 
 
 def test_the_command_line_searches(hearth, make, call):
@@ -431,6 +593,42 @@ def test_the_command_line_searches(hearth, make, call):
     document = json.loads(hearth("logs", "query", "stats count(*) as n by @type", "--function", name, "--json").stdout)
     assert {"@type": "REPORT", "n": "3"} in document["rows"]
     assert "unexpected symbol found" in hearth("logs", "query", "nonsense", "--function", name, status=1).stderr
+
+
+def test_the_command_line_picks_lines(hearth, make, call):
+    name = make(python("print('said', event); print('also', event)"))
+    ids = [call(name, n).request_id for n in range(3)]
+    lines = lambda *flags: [line.rstrip() for line in hearth("logs", name, *flags).stdout.splitlines()]
+    assert lines("--grep", "said") == ["said 0", "said 1", "said 2"]
+    assert lines("--request", ids[1], "--grep", "also") == ["also 1"]
+    assert len(lines("--request", ids[1])) == 5, "START, two lines, END, REPORT"
+    assert lines("--request", "nobody's") == [] and lines("--grep", "nothing of it") == []
+    documents = [json.loads(line) for line in lines("--grep", "also", "--json")]
+    assert [document["message"].rstrip() for document in documents] == ["also 0", "also 1", "also 2"]
+    # From the second call on.
+    times = {document["message"].rstrip(): document["time"] for document in documents}
+    assert lines("--since", times["also 1"], "--grep", "also")[-2:] == ["also 1", "also 2"]
+    assert lines("--since", "10m") == lines()
+    assert "since" in hearth("logs", name, "--since", "yesterday", status=1).stderr
+
+
+def test_a_query_that_runs_is_stopped(logs, group, put):
+    """Many lines, a costly query: it is caught while it runs, sooner or later."""
+    for _ in range(20):
+        put(*[f"line {'x' * 200} {number}" for number in range(4000)])
+    query = "parse @message /(?<a>x+x+)+y/ | stats count(*) by a, @message, @ptr | sort a"
+
+    def stopped():
+        started = logs.start_query(logGroupName=group, startTime=0, endTime=2**31, queryString=query)["queryId"]
+        try:
+            assert logs.stop_query(queryId=started)["success"]
+        except logs.exceptions.InvalidParameterException:
+            return None
+        return started
+
+    started = eventually("a query that still runs", stopped)
+    answer = logs.get_query_results(queryId=started)
+    assert answer["status"] == "Cancelled", answer["status"]
 
 
 def test_what_was_put_outlives_being_killed(start):
@@ -466,6 +664,49 @@ def test_a_killed_server_loses_no_more_than_the_last_second(start):
     found = {event["message"] for page in pages for event in page["events"]}
     missing = [i for i, at in enumerate(called) if at < ended - 1 and f"said {i}" not in found]
     assert not missing and len(found) > 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted as root")
+def test_a_full_disk_loses_lines_and_says_so_and_functions_go_on(base, cache):
+    data = base / f"data-{uuid.uuid4().hex[:8]}"
+    (data / "logs").mkdir(parents=True)
+    small = f'mount -t tmpfs -o size=24m,mode=0777 none {data}/logs; exec "$@"'
+    server = Server(data, cache, before=["unshare", "--mount", "sh", "-c", small, "sh"]).start()
+    try:
+        client, logs = make_client(server), make_client(server, "logs")
+        call = caller(client)
+        name = Functions(client).make(python("print('said', event); print('x' * 100_000)"))
+        filler = pathlib.Path(f"/proc/{server.process.pid}/root{data}/logs/filler")
+
+        def dropped():
+            text = requests.get(f"{server.url}/_hearth/metrics", timeout=30).text
+            return [int(re.search(rf"^hearth_log_{what}_dropped_total (\d+)$", text, re.M)[1]) for what in ("events", "bytes")]
+
+        def lost():
+            # The function does not notice.
+            assert call(name, "full").error is None
+            return dropped()[0] > 0
+
+        assert call(name, "before").error is None and dropped() == [0, 0]
+        found = lambda: messages(logs.filter_log_events(logGroupName=f"/aws/lambda/{name}", filterPattern="said"))
+        eventually("it is written", found)
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        eventually("lines are lost", lost)
+        filler.unlink()
+        assert call(name, "after").error is None
+
+        def told():
+            found = messages(logs.filter_log_events(logGroupName=f"/aws/lambda/{name}", filterPattern="?said ?logsDropped"))
+            records = [json.loads(text)["record"] for text in found if "platform.logsDropped" in text]
+            return "said before" in found and "said after" in found and sum(r["droppedRecords"] for r in records)
+
+        # What is missing is told where it is missing, and counted alike.
+        lines, size = eventually("what was lost is told", told), dropped()
+        assert lines == size[0] and size[1] > 100_000
+    finally:
+        server.stop()
 
 
 @pytest.fixture

@@ -80,6 +80,18 @@ def test_only_the_launcher_has_privileges_and_only_those_it_needs(start):
 
 
 @as_root
+def test_each_environment_has_host_uids_of_its_own(start):
+    server = start()
+    client = make_client(server)
+    functions = Functions(client)
+    for _ in range(3):
+        caller(client)(functions.make(python("return 1"), Timeout=60))
+    [launcher] = [pid for pid in children(server.process.pid) if status(pid)["Name"] == "hearth-launcher"]
+    pairs = [set().union(*(uids(status(pid)) for pid in [init, *children(init)])) for init in children(launcher)]
+    assert len(pairs) >= 3 and len(set().union(*pairs)) == sum(map(len, pairs)), pairs
+
+
+@as_root
 def test_the_server_runs_as_the_owner_of_its_data_folder(base, cache, data):
     data.mkdir(mode=0o700)
     os.chown(data, 54321, 54322)

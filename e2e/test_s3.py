@@ -1,6 +1,7 @@
 """S3, embedded: with boto3, the AWS CLI and plain requests, from outside and from inside of functions."""
 
 import base64
+import concurrent.futures
 import contextlib
 import datetime
 import hashlib
@@ -90,8 +91,76 @@ def test_buckets_are_their_accounts_and_regions(server, s3, bucket):
     assert elsewhere.get_bucket_location(Bucket="there")["LocationConstraint"] == "eu-west-1"
     with refused("BucketAlreadyOwnedByYou", 409):
         elsewhere.create_bucket(Bucket="there", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    with refused("404"):
-        s3_client(server, account).head_bucket(Bucket="there")
+
+
+def test_a_name_is_one_bucket_in_every_region(server):
+    account = str(next(accounts))
+    here, there = s3_client(server, account), s3_client(server, account, "eu-west-1")
+    there.create_bucket(Bucket="there", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    there.put_object(Bucket="there", Key="k", Body=b"of Ireland")
+    here.create_bucket(Bucket="here")
+    with refused("BucketAlreadyOwnedByYou", 409):
+        here.create_bucket(Bucket="there")
+    with refused("BucketAlreadyOwnedByYou", 409):
+        there.create_bucket(Bucket="here", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    # Whoever signs for another region is told which one it is, and the SDK goes there by itself.
+    for method, path in [("GET", "/there/k"), ("HEAD", "/there"), ("PUT", "/there/other"), ("DELETE", "/there/k")]:
+        status, headers, body = server.request(method, path, headers=scope("s3", account=account))
+        assert status == 301 and headers["x-amz-bucket-region"] == "eu-west-1", (method, path)
+        if method != "HEAD":
+            text = body.decode()
+            assert "<Code>PermanentRedirect</Code>" in text and "<Bucket>there</Bucket>" in text, text
+            assert "must be addressed using the specified endpoint" in text
+            assert f"<Endpoint>127.0.0.1:{server.port}</Endpoint>" in text
+    assert here.get_object(Bucket="there", Key="k")["Body"].read() == b"of Ireland"
+    assert here.head_bucket(Bucket="there")["BucketRegion"] == "eu-west-1"
+    here.put_object(Bucket="there", Key="by redirect", Body=b"x")
+    assert keys(there.list_objects_v2(Bucket="there")) == ["by redirect", "k"]
+    assert here.get_bucket_location(Bucket="there")["LocationConstraint"] == "eu-west-1"
+    assert there.get_bucket_location(Bucket="here")["LocationConstraint"] is None
+    # Lists are of the account; copies read from any region.
+    for client in here, there:
+        assert [(b["Name"], b["BucketRegion"]) for b in client.list_buckets()["Buckets"]] == [
+            ("here", "us-east-1"),
+            ("there", "eu-west-1"),
+        ]
+    assert [b["Name"] for b in there.list_buckets(BucketRegion="eu-west-1")["Buckets"]] == ["there"]
+    here.copy_object(Bucket="here", Key="copied", CopySource={"Bucket": "there", "Key": "k"})
+    assert here.get_object(Bucket="here", Key="copied")["Body"].read() == b"of Ireland"
+    # Code comes from the function's own region.
+    there.put_object(Bucket="there", Key="f.zip", Body=returning("there"))
+    text = (
+        "Error occurred while GetObject. S3 Error Code: PermanentRedirect. S3 Error Message: The bucket is in this region: "
+        "eu-west-1. Please use this region to retry the request"
+    )
+    with refused("InvalidParameterValueException", 400, text):
+        create(make_client(server, account=account), "f", S3Bucket="there", S3Key="f.zip")
+    for key in keys(there.list_objects_v2(Bucket="there")):
+        there.delete_object(Bucket="there", Key=key)
+    there.delete_bucket(Bucket="there")
+    # Its name is free again, for any region. (The SDK remembers to which region it was led.)
+    s3_client(server, account).create_bucket(Bucket="there")
+    assert there.get_bucket_location(Bucket="there")["LocationConstraint"] is None
+
+
+def test_a_name_goes_to_one_of_those_who_ask_for_it_at_once(server):
+    account = str(next(accounts))
+    regions = ["eu-west-1", "eu-north-1", "ap-south-1", "us-west-2"]
+
+    def make(region):
+        try:
+            s3_client(server, account, region).create_bucket(
+                Bucket="wanted", CreateBucketConfiguration={"LocationConstraint": region}
+            )
+            return region
+        except botocore.exceptions.ClientError as error:
+            assert error.response["Error"]["Code"] in ("BucketAlreadyOwnedByYou", "OperationAborted"), error
+            return None
+
+    with concurrent.futures.ThreadPoolExecutor(len(regions)) as pool:
+        made = [region for region in pool.map(make, regions) if region]
+    assert len(made) == 1
+    assert s3_client(server, account).get_bucket_location(Bucket="wanted")["LocationConstraint"] == made[0]
 
 
 def test_names_that_are_none_are_refused(server, s3):
@@ -755,10 +824,40 @@ def test_code_comes_from_a_bucket(pair):
     wait_updated(client, "f")
     resolved = client.get_function(FunctionName="f")["Code"]["ResolvedS3Object"]
     assert resolved == {"S3Bucket": "code", "S3Key": "f.zip", "S3ObjectVersion": old}
-    # It was copied: the bucket is needed no more.
+    # It is not stored, as far as the account is concerned, but goes on when the bucket does not have it any more.
+    assert client.get_account_settings()["AccountUsage"]["TotalCodeSize"] == 0
+    client.publish_version(FunctionName="f")
+    assert client.get_account_settings()["AccountUsage"]["TotalCodeSize"] == 0
     for row in s3.list_object_versions(Bucket="code")["Versions"]:
         s3.delete_object(Bucket="code", Key="f.zip", VersionId=row["VersionId"])
     assert answer_of(client, "f") == b'"old"'
+
+
+def test_what_is_referred_to_must_be_a_version(pair):
+    client, s3 = pair
+    s3.put_object(Bucket="code", Key="f.zip", Body=returning("only"))
+    reference = {"S3Bucket": "code", "S3Key": "f.zip", "S3ObjectStorageMode": "REFERENCE"}
+    text = "S3ObjectStorageMode REFERENCE needs a version of the object, and the bucket code keeps none of f.zip"
+    with refused("InvalidParameterValueException", 400, text):
+        create(client, "f", **reference)
+    with refused("InvalidParameterValueException", 400, text):
+        client.publish_layer_version(LayerName="l", Content=reference)
+    with refused("ValidationException", 400):
+        create(client, "f", **(reference | {"S3ObjectStorageMode": "LINK"}))
+    s3.put_bucket_versioning(Bucket="code", VersioningConfiguration={"Status": "Enabled"})
+    version = s3.put_object(Bucket="code", Key="f.zip", Body=returning("versioned"))["VersionId"]
+    create(client, "f", **reference)
+    assert answer_of(client, "f") == b'"versioned"'
+    resolved = {"S3Bucket": "code", "S3Key": "f.zip", "S3ObjectVersion": version}
+    assert client.get_function(FunctionName="f")["Code"]["ResolvedS3Object"] == resolved
+    layer = client.publish_layer_version(LayerName="l", Content=reference)
+    assert layer["Content"]["ResolvedS3Object"] == resolved
+    assert client.get_account_settings()["AccountUsage"]["TotalCodeSize"] == 0
+    # Copied again, it counts.
+    client.update_function_code(FunctionName="f", S3Bucket="code", S3Key="f.zip", S3ObjectStorageMode="COPY")
+    wait_updated(client, "f")
+    assert "ResolvedS3Object" not in client.get_function(FunctionName="f")["Code"]
+    assert client.get_account_settings()["AccountUsage"]["TotalCodeSize"] == len(returning("versioned"))
 
 
 def test_code_that_is_not_there_is_said_as_aws_says_it(pair):

@@ -1,8 +1,11 @@
 """Several servers on one database and one bucket: what is made on one runs on the others, also when one goes."""
 
+import concurrent.futures
 import json
+import random
 import secrets
 import subprocess
+import time
 import uuid
 
 import botocore.exceptions
@@ -220,6 +223,69 @@ def test_the_key_is_turned_over_while_no_server_runs(cluster, base, tmp_path):
     assert answers(make_client(cluster.start()), name) == "kept"
 
 
+def test_packages_that_nobody_needs_leave_the_bucket_and_no_others(cluster, base):
+    # As on two hosts: what one has unpacked the other has not.
+    a, b = cluster.start(), cluster.start(cache=base / f"cache-{uuid.uuid4().hex[:8]}")
+    on_a, on_b, s3 = make_client(a), make_client(b), make_client(cluster.s3, "s3")
+    kept = lambda: {entry["Key"] for entry in s3.list_objects_v2(Bucket=cluster.bucket).get("Contents", [])}
+    made = Functions(on_a)
+    gone, stays, twin = made.make(says("gone")), made.make(says("stays")), made.make(says("twin"))
+    until(on_b, twin, "twin")
+    assert len(kept()) == 3
+    # What the other makes of the same package lives on when the first goes, and so does what a version or a layer needs.
+    on_b.create_function(
+        FunctionName="other", Runtime="python3.11", Handler="index.handler", Role=ROLE, Code={"ZipFile": zipped(says("twin"))}
+    )
+    on_a.publish_version(FunctionName=stays)
+    made.change(stays, says("stays, changed"))
+    layer = on_a.publish_layer_version(LayerName="l", Content={"ZipFile": zipped({"python/said.py": "word = 'layer'"})})
+    user = made.make(python("import said\nreturn said.word"), Layers=[layer["LayerVersionArn"]])
+    on_a.delete_layer_version(LayerName="l", VersionNumber=1)
+    on_a.delete_function(FunctionName=twin)
+    on_b.delete_function(FunctionName=gone)
+    # Of the seven packages (one came twice) one is needed by nothing.
+    eventually("what nobody needs is gone", lambda: len(kept()) == 5, patience=120)
+    wait_active(on_b, "other")
+    until(on_b, "other", "twin")
+    until(on_a, "other", "twin")
+    until(on_b, stays, "stays", Qualifier="1")
+    until(on_b, stays, "stays, changed")
+    until(on_b, user, "layer")
+    # The same package again is there again, and everything goes in the end.
+    again = made.make(says("gone"))
+    until(on_b, again, "gone")
+    for name in again, stays, user, "other":
+        on_b.delete_function(FunctionName=name)
+    eventually("nothing is kept", lambda: not kept(), patience=120)
+    assert cluster.sql("SELECT count(*) FROM hearth.records WHERE kind LIKE 'blob%'") == "0\n"
+
+
+def test_servers_that_publish_and_sweep_at_once_lose_no_package(cluster, base):
+    a, b = cluster.start(), cluster.start(cache=base / f"cache-{uuid.uuid4().hex[:8]}")
+    clients = [make_client(a), make_client(b)]
+    ending = time.monotonic() + 30
+    settings = {"Runtime": "python3.11", "Handler": "index.handler", "Role": ROLE}
+
+    def churn(client, name):
+        # Three packages, shared by all: what one server has just deleted the other brings back.
+        chance = random.Random(name)
+        rounds = 0
+        while time.monotonic() < ending:
+            word = chance.choice("xyz")
+            client.create_function(FunctionName=name, Code={"ZipFile": zipped(says(word))}, **settings)
+            wait_active(client, name)
+            assert caller(client)(name).payload == word
+            client.delete_function(FunctionName=name)
+            # Long enough for the sweep to see it unneeded.
+            time.sleep(chance.choice([0, 0, 12]))
+            rounds += 1
+        return rounds
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        rounds = [pool.submit(churn, clients[n % 2], f"churn-{n}") for n in range(4)]
+        assert all(done.result() for done in rounds)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -240,6 +306,10 @@ def test_what_is_not_shared_refuses_by_name(cluster, base):
     a = cluster.start()
     with pytest.raises(botocore.exceptions.ClientError, match="Hearth does not support s3 where servers share"):
         make_client(a, "s3").create_bucket(Bucket="own")
+    with pytest.raises(botocore.exceptions.ClientError, match="Hearth does not support lambda:ListEventSourceMappings"):
+        make_client(a).list_event_source_mappings()
+    with pytest.raises(botocore.exceptions.ClientError, match="Hearth does not support scheduler where servers share"):
+        make_client(a, "scheduler").list_schedules()
     # Code from a bucket comes from the S3 that keeps the packages.
     s3 = make_client(cluster.s3, "s3")
     s3.put_object(Bucket=cluster.bucket, Key="elsewhere/code.zip", Body=zipped(says("from a bucket")))

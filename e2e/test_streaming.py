@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import pathlib
-import re
 import subprocess
 import urllib.parse
 import uuid
@@ -17,7 +16,7 @@ import pytest
 import urls
 from conftest import make_client
 from expect import refused
-from hearth import eventually, scope
+from hearth import eventually, resident, scope
 from packages import python
 
 HTTP = "application/vnd.awslambda.http-integration-response"
@@ -332,7 +331,7 @@ def test_a_stream_that_takes_too_long_times_out(make, stream):
 
 def test_a_caller_that_reads_slowly_holds_up_the_function_and_no_memory(raw, server):
     body = json.dumps([["bytes", SLOW]])
-    before = resident(server)
+    before = resident(server.process.pid)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     with contextlib.closing(connection):
         path = f"/2021-11-15/functions/{raw}/response-streaming-invocations"
@@ -342,13 +341,8 @@ def test_a_caller_that_reads_slowly_holds_up_the_function_and_no_memory(raw, ser
         while piece := answer.read(1 << 20):
             taken += len(piece)
             # The debug build of a server that is also serving others; a stream alone has 64 KB.
-            assert resident(server) - before < SLOW // 2
+            assert resident(server.process.pid) - before < SLOW // 2
     assert taken > SLOW
-
-
-def resident(server):
-    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) << 10
 
 
 def test_a_caller_that_goes_away_does_not_interrupt_the_function(raw, client, stream, server, signal):
@@ -530,12 +524,12 @@ def taken(answer):
 
 
 def test_a_browser_that_reads_slowly_holds_up_the_function_and_no_memory(url, server):
-    before = resident(server)
+    before = resident(server.process.pid)
     with opened(url, f"/?bytes={SLOW}") as answer:
         size = 0
         while piece := answer.read(1 << 20):
             size += len(piece)
-            assert resident(server) - before < SLOW // 2
+            assert resident(server.process.pid) - before < SLOW // 2
     assert size == SLOW + len("first second")
 
 

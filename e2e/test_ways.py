@@ -17,8 +17,9 @@ from packages import python
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become users and to delegate control groups")
 
-# A user that no host knows.
+# A user that no host knows, and where its subordinate ids begin.
 USER = 54400
+SUBORDINATE = 700000000
 CONTROLLERS = ("memory", "cpu", "pids", "freezer")
 # Nobody in it can make a namespace, as in an ordinary container.
 CONTAINER = ["unshare", "--user", "--map-root-user", "sh", "-c", 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"', "sh"]
@@ -93,8 +94,8 @@ class Way:
         lines = {
             "/etc/passwd": read("/etc/passwd") + f"e2e-user:x:{USER}:{USER}::/nowhere:/bin/sh\n",
             "/etc/group": read("/etc/group") + f"e2e-user:x:{USER}:\n",
-            "/etc/subuid": "e2e-user:700000000:65536\n",
-            "/etc/subgid": "e2e-user:700000000:65536\n",
+            "/etc/subuid": f"e2e-user:{SUBORDINATE}:65536\n",
+            "/etc/subgid": f"e2e-user:{SUBORDINATE}:65536\n",
         }
         binds = ""
         for path, text in lines.items():
@@ -158,6 +159,19 @@ def test_a_program_of_its_own_runs(make, call):
     program = pathlib.Path(os.environ["HEARTH_E2E_RUST"]).read_bytes()
     answer = call(make({"bootstrap": program}, Runtime="provided.al2023", Handler="any"), {"n": 1})
     assert answer.status == 200 and answer.error is None, answer.bytes
+
+
+def test_environments_are_the_users_that_their_way_gives(way, server, make, call):
+    for _ in range(2):
+        call(make(python("return 1")))
+    interpreters = [pid for pid, _ in descendants(server.process.pid) if read(f"/proc/{pid}/comm").startswith("python")]
+    found = [int(read(f"/proc/{pid}/status").partition("\nUid:\t")[2].split()[0]) for pid in interpreters]
+    assert len(found) >= 2
+    if way.name in ("root", "user-ranges"):
+        first = SUBORDINATE if way.as_user else 1879048192 + 2
+        assert len(set(found)) == len(found) and all(first <= uid < first + 65536 for uid in found), found
+    else:
+        assert set(found) == {USER}, found
 
 
 def test_temporary_files_stay_with_the_environment(way, make, call):

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from conftest import ROLE, make_client, wait_updated
+from conftest import ROLE, make_client, wait_active, wait_updated
 from expect import refused
 from packages import HEALTHY, zipped
 
@@ -138,6 +138,28 @@ def test_what_is_kept_is_shown_and_published(own, member):
             assert {key: found[key] for key in KEPT[member]} == KEPT[member]
         else:
             assert found == KEPT[member]
+
+
+def test_the_key_of_a_package_is_shown_with_the_code_and_stays_until_it_is_cleared(own):
+    key = "arn:aws:kms:us-east-1:000000000000:key/k"
+    package = zipped(HEALTHY)
+    created = own.client.create_function(**settings(Code={"ZipFile": package, "SourceKMSKeyArn": key}))
+    name = created["FunctionName"]
+    own.made.append(name)
+    assert created["ResponseMetadata"]["HTTPHeaders"]["x-hearth-ignored"] == "Code.SourceKMSKeyArn"
+    assert "SourceKMSKeyArn" not in created
+    wait_active(own.client, name)
+    shown = lambda **more: own.client.get_function(FunctionName=name, **more)["Code"].get("SourceKMSKeyArn")
+    own.publish(name)
+    assert (shown(), shown(Qualifier="1")) == (key, key)
+    own.client.update_function_code(FunctionName=name, ZipFile=package)
+    wait_updated(own.client, name)
+    assert shown() == key
+    own.client.update_function_code(FunctionName=name, ZipFile=package, SourceKMSKeyArn="")
+    wait_updated(own.client, name)
+    assert (shown(), shown(Qualifier="1")) == (None, key)
+    with refused("ValidationException", 400):
+        own.client.update_function_code(FunctionName=name, ZipFile=package, SourceKMSKeyArn="no key")
 
 
 def test_what_was_kept_is_cleared_as_aws_clears_it(own):

@@ -86,24 +86,22 @@ def test_recursion(own):
         own.client.get_function_recursion_config(FunctionName="missing")
 
 
-RUNTIME = "arn:aws:lambda:us-east-1::runtime:" + "0" * 64
-
-
 def test_runtime_management(own):
     name = own.make(HEALTHY)
     own.publish(name)
     arn = own.arn + name
+    runtime = own.client.get_function_configuration(FunctionName=name)["RuntimeVersionConfig"]["RuntimeVersionArn"]
     found = own.client.get_runtime_management_config(FunctionName=name)
     assert (found["UpdateRuntimeOn"], found["FunctionArn"]) == ("Auto", arn)
     assert "RuntimeVersionArn" not in found
     put = own.client.put_runtime_management_config(FunctionName=name, UpdateRuntimeOn="FunctionUpdate")
     assert (put["UpdateRuntimeOn"], put["FunctionArn"]) == ("FunctionUpdate", arn)
     put = own.client.put_runtime_management_config(
-        FunctionName=name, Qualifier="1", UpdateRuntimeOn="Manual", RuntimeVersionArn=RUNTIME
+        FunctionName=name, Qualifier="1", UpdateRuntimeOn="Manual", RuntimeVersionArn=runtime
     )
     assert put["FunctionArn"] == arn + ":1"
     found = own.client.get_runtime_management_config(FunctionName=name, Qualifier="1")
-    assert (found["UpdateRuntimeOn"], found["RuntimeVersionArn"]) == ("Manual", RUNTIME)
+    assert (found["UpdateRuntimeOn"], found["RuntimeVersionArn"]) == ("Manual", runtime)
     assert own.client.get_runtime_management_config(FunctionName=name)["UpdateRuntimeOn"] == "FunctionUpdate"
     with refused("InvalidParameterValueException", 400):
         own.client.put_runtime_management_config(FunctionName=name, UpdateRuntimeOn="Manual")

@@ -12,7 +12,7 @@ import {
   InvokeCommand,
   InvokeWithResponseStreamCommand,
   LambdaClient,
-  ListEventSourceMappingsCommand,
+  ListCapacityProvidersCommand,
   paginateListFunctions,
   UpdateFunctionCodeCommand,
   UpdateFunctionConfigurationCommand,
@@ -124,8 +124,8 @@ test("pages are followed", async () => {
 });
 
 test("refusals have types and are not retried", async () => {
-  const refused = { name: "NotImplementedException", message: "Hearth does not support lambda:ListEventSourceMappings." };
-  await assert.rejects(client.send(new ListEventSourceMappingsCommand({})), (error) => {
+  const refused = { name: "NotImplementedException", message: "Hearth does not support lambda:ListCapacityProviders." };
+  await assert.rejects(client.send(new ListCapacityProvidersCommand({})), (error) => {
     assert.equal(error.name, refused.name);
     assert.equal(error.message, refused.message);
     assert.equal(error.$metadata.httpStatusCode, 501);

@@ -8,6 +8,7 @@ const path = require('node:path');
 const { createRequire } = require('node:module');
 const { pathToFileURL } = require('node:url');
 const { SINCE_24, fault } = require('./errors.cjs');
+const { prepareImport } = require('./paths.cjs');
 
 // Where AWS's runtime is: named in errors of modules that are missing.
 const requireFrom = createRequire(path.join(process.env.LAMBDA_RUNTIME_DIR ?? '/var/runtime', 'index.mjs'));
@@ -71,7 +72,9 @@ async function loaded(how, place) {
 }
 
 async function imported(file) {
-  return fs.existsSync(file) ? import(pathToFileURL(file).href) : undefined;
+  if (!fs.existsSync(file)) return undefined;
+  prepareImport(file);
+  return import(pathToFileURL(file).href);
 }
 
 /** Whether the nearest `package.json` makes its files modules. */

@@ -6,6 +6,8 @@
 //   errors      errors as payloads and log lines
 //   handler     finds the handler of a function
 //   log         the console
+//   parked      started ahead of need, it waits to be told whose it is
+//   paths       where packages are that functions import
 //   streaming   responses that are sent while they are made
 //
 // What functions can see follows AWS's runtime clients (3 before Node.js 24, 4 since): context, error payloads, log
@@ -23,4 +25,7 @@ const { run } = require(SINCE_24 ? './promises.cjs' : './callbacks.cjs');
 
 const connection = new Connection(process.env.AWS_LAMBDA_RUNTIME_API);
 // Not below this file's own frames.
-process.nextTick(run, connection, process.env._HANDLER ?? '');
+const begin = () => process.nextTick(run, connection, process.env._HANDLER ?? '');
+
+if (process.env._HEARTH_TOLD_FD) require('./parked.cjs').wait(connection, begin);
+else begin();

@@ -5,6 +5,7 @@
 - `faults`: errors as payloads and log lines
 - `handler`: finds the handler of a function
 - `output`: standard output, and what prepares `logging` when it is imported
+- `parked`: started ahead of need, it waits to be told whose it is
 - `path`: the function's folders on Python's path
 - `records`: the `logging` module in AWS's formats
 - `serve`: the loop

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from . import context, faults, handler, output, values
+from . import context, faults, handler, output, parked, values
 from .client import Client
 from .path import prepare_path
 
@@ -11,8 +11,9 @@ from .path import prepare_path
 def main():
     output.unbuffer()
     output.prepare_logging()
-    prepare_path()
     client = Client(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    parked.wait(client)
+    prepare_path()
     try:
         function = handler.load(os.environ.get("_HANDLER", ""))
     except Exception as error:

@@ -1,11 +1,14 @@
 //! What every handler begins and ends with: finding what a request means, and writing what it decided.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{self, Poll};
 
 use bytes::Bytes;
+use futures_core::Stream;
 use hearth_identity::RoleArn;
 use hearth_model::{
-    AccountId, AdmitError, Architecture, Checked, FunctionArn, Image, ImageError, Package, Qualifier,
+    AccountId, AdmitError, Architecture, Checked, FunctionArn, FunctionName, Image, ImageError, Pieces, Qualifier,
     StoredPackageError, StoredPackageRef,
 };
 use hearth_policy::Facts;
@@ -16,7 +19,7 @@ use hearth_wire_lambda::errors::{
 };
 
 use crate::control::Control;
-use crate::record::{Content, Definition, FUNCTION, Owner, StoredAt, Update};
+use crate::record::{Content, Definition, FUNCTION, Owner, Rest, StoredAt, Update};
 use crate::state::WriteError;
 use crate::state::account::Promise;
 use crate::state::function::{Changes, Function, Published, number};
@@ -24,6 +27,8 @@ use crate::{names, statements};
 
 /// The service, as trust policies name it.
 const LAMBDA: &str = "lambda.amazonaws.com";
+/// What is handed on at once of a package that a request has brought, bytes.
+const PIECE: usize = 1 << 20;
 
 /// What a qualifier of a read leads to.
 pub(crate) enum Found<'a> {
@@ -105,22 +110,24 @@ impl Control {
 
     /// A package as it came, not looked into yet. What lies in S3 is found there, and read while it is checked.
     pub(crate) async fn package(&self, owner: &Owner, source: Source) -> Result<Incoming, Error> {
-        let Source { zip, bucket, key, version, mode, image } = source;
+        let Source { zip, bucket, key, version, mode, image, kms_key: _ } = source;
         if image.is_some() {
             return Err(invalid("Please don't provide ImageUri when updating a function with packageType Zip."));
         }
         let Some((bucket, key)) = stored_in(bucket, key, zip.is_some())? else {
             let zip = self.uploaded(zip)?;
-            return Ok(Incoming { zipped: zip.len() as u64, package: Package::Whole(zip), reference: None });
+            return Ok(Incoming { zipped: zip.len() as u64, package: Box::pin(Uploaded(zip)), reference: None });
         };
         let (account, region) = (owner.account.clone(), owner.region.clone());
         let at = StoredPackageRef { account, region, bucket: bucket.clone(), key: key.clone(), version };
         let found = self.inner.ports.stored.open(at).await.map_err(|StoredPackageError { code, message }| {
             invalid(format!("Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: {message}"))
         })?;
-        let by_reference = mode.as_deref() == Some("REFERENCE");
-        let reference = by_reference.then(|| Box::new(StoredAt { bucket, key, version: found.version }));
-        Ok(Incoming { zipped: found.size, package: Package::Pieces(found.pieces), reference })
+        let reference = match mode.as_deref() {
+            Some("REFERENCE") => Some(Box::new(referred(bucket, key, found.version)?)),
+            _ => None,
+        };
+        Ok(Incoming { zipped: found.size, package: found.pieces, reference })
     }
 
     fn uploaded(&self, zip: Option<Blob>) -> Result<Bytes, Error> {
@@ -149,7 +156,7 @@ impl Control {
     }
 
     /// Looks into a package.
-    pub(crate) async fn check(&self, package: Package) -> Result<Checked, Error> {
+    pub(crate) async fn check(&self, package: Pieces) -> Result<Checked, Error> {
         self.inner.ports.packages.check(package).await.map_err(refused)
     }
 
@@ -167,6 +174,27 @@ impl Control {
     }
 }
 
+/// A package that stays where it is must be a version of its object: else the next upload would take its place (AWS's
+/// documents ask for versioning; the text is Hearth's).
+fn referred(bucket: String, key: String, version: Option<String>) -> Result<StoredAt, Error> {
+    match version.filter(|version| version != "null") {
+        Some(version) => Ok(StoredAt { bucket, key, version: Some(version) }),
+        None => Err(invalid(format!(
+            "S3ObjectStorageMode REFERENCE needs a version of the object, and the bucket {bucket} keeps none of {key}. Enable \
+             versioning on the bucket and upload the object again."
+        ))),
+    }
+}
+
+/// Says in the log, and to the caller, what a function asks for that does not come about.
+pub(crate) fn tell_of_kept(cx: &Context, name: &FunctionName, definition: &Definition) {
+    let names = definition.without_effect();
+    if !names.is_empty() {
+        tracing::warn!(function = %name, members = names.join(","), "members are kept without effect");
+        cx.ignore(names.into_iter().map(str::to_owned));
+    }
+}
+
 /// Where a request says that a package is.
 pub(crate) struct Source {
     pub zip: Option<Blob>,
@@ -175,13 +203,34 @@ pub(crate) struct Source {
     pub version: Option<String>,
     pub mode: Option<String>,
     pub image: Option<String>,
+    /// Kept: an empty text clears it.
+    pub kms_key: Option<String>,
 }
 
 /// A package on its way in, as far as it is known before it is read.
 pub(crate) struct Incoming {
     pub zipped: u64,
-    pub package: Package,
+    pub package: Pieces,
     pub reference: Option<Box<StoredAt>>,
+}
+
+/// What is left of a package that a request has brought.
+struct Uploaded(Bytes);
+
+impl Stream for Uploaded {
+    type Item = std::io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        let length = self.0.len().min(PIECE);
+        Poll::Ready((length > 0).then(|| Ok(self.0.split_to(length))))
+    }
+}
+
+impl Incoming {
+    /// Bytes that are to count in the account's storage.
+    pub fn stored_size(&self) -> u64 {
+        if self.reference.is_none() { self.zipped } else { 0 }
+    }
 }
 
 /// Bucket and key, where they are the source.
@@ -264,10 +313,14 @@ pub(crate) fn no_function(arn: &FunctionArn) -> Error {
 
 /// Refuses while an update runs (spec 1.5).
 pub(crate) fn settled(function: &Function) -> Result<(), Error> {
+    let pending = || {
+        let text =
+            "The operation cannot be performed at this time. The function is currently in the following state: Pending";
+        resource_conflict_exception(text)
+    };
     match &function.record.update {
-        Update::Creating => Err(resource_conflict_exception(
-            "The operation cannot be performed at this time. The function is currently in the following state: Pending",
-        )),
+        Update::Creating => Err(pending()),
+        _ if function.record.rest == Some(Rest::Waking) => Err(pending()),
         Update::InProgress { .. } => Err(in_progress(&function.arn())),
         Update::Successful | Update::Failed { .. } => Ok(()),
     }

@@ -65,15 +65,19 @@ impl AliasesApi for Control {
             record.additional = additional;
         }
         compatible(&function, &record)?;
-        if function.record.provisioned.contains_key(&name) {
+        let is_provisioned = function.record.provisioned.contains_key(&name);
+        if is_provisioned {
             provisioned(&function, &name, &record)?;
         }
         record.description = input.description.unwrap_or(record.description);
         record.revision_id = revision();
         let answer = presented(&function, &name, &record);
         let mut changes = function.changes();
-        changes.aliases.insert(name, Some(record));
+        changes.aliases.insert(name.clone(), Some(record));
         self.commit(&function, changes).await?;
+        if is_provisioned {
+            self.inner.wakes.ask(&function.qualified(&name));
+        }
         Ok(answer)
     }
 

@@ -13,7 +13,7 @@ use crate::state::account::Promise;
 
 /// Code that can run, as far as that can be told before it is fetched.
 pub(crate) enum Arrival {
-    Zip { checked: Checked, reference: Option<Box<StoredAt>>, _room: Promise },
+    Zip { checked: Checked, reference: Option<Box<StoredAt>>, kms_key: Option<String>, _room: Promise },
     Image(Arc<Image>),
 }
 
@@ -35,11 +35,13 @@ impl Control {
                 Ok(Arrival::Image(image))
             }
             Content::Zip(_) => {
-                let Incoming { zipped, package, reference } = self.package(owner, source).await?;
+                let kms_key = source.kms_key.clone();
+                let incoming = self.package(owner, source).await?;
                 self.verify_signature(owner, code_signing)?;
-                let _room = self.room(owner, zipped * copies)?;
+                let _room = self.room(owner, incoming.stored_size() * copies)?;
+                let Incoming { package, reference, .. } = incoming;
                 let checked = self.check(package).await?;
-                Ok(Arrival::Zip { checked, reference, _room })
+                Ok(Arrival::Zip { checked, reference, kms_key, _room })
             }
         }
     }
@@ -57,7 +59,10 @@ impl Arrival {
     /// What the definition runs from now on.
     pub fn define(&self, definition: &mut Definition) {
         match (self, &mut definition.content) {
-            (Arrival::Zip { checked, reference, .. }, Content::Zip(zip)) => {
+            (Arrival::Zip { checked, reference, kms_key, .. }, Content::Zip(zip)) => {
+                if let Some(key) = kms_key {
+                    zip.source_kms_key_arn = Some(key.clone()).filter(|key| !key.is_empty());
+                }
                 zip.reference.clone_from(reference);
                 zip.code = checked.admitted.code;
                 zip.code_size = checked.admitted.zipped;
@@ -75,7 +80,7 @@ impl Source {
         let image = self
             .image
             .ok_or_else(|| invalid("Please provide ImageUri when updating a function with packageType Image."))?;
-        if self.zip.is_some() || self.bucket.is_some() || self.key.is_some() {
+        if self.zip.is_some() || self.bucket.is_some() || self.key.is_some() || self.kms_key.is_some() {
             return Err(invalid("Please do not provide other FunctionCode parameters when providing an ImageUri."));
         }
         Ok(image)

@@ -140,6 +140,10 @@ pub fn logging(old: &Logging, given: Option<&types::LoggingConfig>) -> Result<Lo
 
 /// Tags of one resource.
 pub fn tags(tags: &BTreeMap<String, String>) -> Result<(), Error> {
+    // Documented to be AWS's own; the text is that of other services (unverified).
+    if tags.keys().any(|key| key.to_ascii_lowercase().starts_with("aws:")) {
+        return Err(invalid("aws: prefixed tag key names are not allowed for external use."));
+    }
     if tags.len() > TAGS_MAX { Err(invalid("Number of tags exceeds resource tag limit.")) } else { Ok(()) }
 }
 

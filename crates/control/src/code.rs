@@ -5,7 +5,7 @@ use hearth_wire::{Context, Coverage, Error};
 use hearth_wire_lambda::CodeApi;
 use hearth_wire_lambda::types::*;
 
-use crate::access::Source;
+use crate::access::{Source, tell_of_kept};
 use crate::control::Control;
 use crate::coverage::COVERAGE;
 use crate::record::{Definition, Readiness};
@@ -22,10 +22,7 @@ impl CodeApi for Control {
         cx: &Context,
         input: UpdateFunctionCodeRequest,
     ) -> Result<FunctionConfiguration, Error> {
-        check::refuse(
-            "UpdateFunctionCode",
-            &[(input.publish_to.is_some(), "PublishTo"), (input.source_kms_key_arn.is_some(), "SourceKMSKeyArn")],
-        )?;
+        check::refuse("UpdateFunctionCode", &[(input.publish_to.is_some(), "PublishTo")])?;
         let arn = self.asked(cx, input.function_name.as_deref(), None, "UpdateFunctionCode")?;
         let arn = names::of_latest(&arn)?;
         // Before the package is looked into, and again when its turn comes.
@@ -37,6 +34,7 @@ impl CodeApi for Control {
             version: input.s3_object_version,
             mode: input.s3_object_storage_mode,
             image: input.image_uri,
+            kms_key: input.source_kms_key_arn,
         };
         let (dry_run, publish) = (input.dry_run == Some(true), input.publish == Some(true));
         let architecture = check::architecture(input.architectures.as_ref());
@@ -54,13 +52,14 @@ impl CodeApi for Control {
         definition.architecture = architecture.unwrap_or(definition.architecture);
         arrival.define(&mut definition);
         self.within_unzipped(&definition)?;
+        tell_of_kept(cx, &arn.name, &definition);
         let mut changes = self.updated(&function, definition);
         if dry_run {
             let root = changes.root.clone().unwrap_or_else(|| (*function.record).clone());
-            let mut answer = present::latest(&function.after(&changes, root, function.change), None);
+            let mut answer = present::latest(self.runtimes(), &function.after(&changes, root, function.change), None);
             answer.revision_id = Some(function.record.revision_id.clone());
             answer.last_modified = Some(function.record.last_modified.clone());
-            let status = present::latest(&function, None);
+            let status = present::latest(self.runtimes(), &function, None);
             answer.last_update_status = status.last_update_status;
             answer.last_update_status_reason = status.last_update_status_reason;
             answer.last_update_status_reason_code = status.last_update_status_reason_code;
@@ -68,13 +67,15 @@ impl CodeApi for Control {
         }
         let published = publish && versions::is_news(&function, &changes);
         if published {
-            versions::publish(&mut changes, None, Readiness::Pending);
+            versions::publish(self.runtimes(), &mut changes, None, Readiness::Pending);
         }
         let function = self.commit(&function, changes).await?;
-        self.wake(&function).await;
+        self.bring_about(&function).await;
         Ok(match function.newest().filter(|_| publish) {
-            Some((number, version)) => present::published(&function, number, version, Some(&number.to_string())),
-            None => present::latest(&function, None),
+            Some((number, version)) => {
+                present::published(self.runtimes(), &function, number, version, Some(&number.to_string()))
+            }
+            None => present::latest(self.runtimes(), &function, None),
         })
     }
 }

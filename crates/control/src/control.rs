@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use hearth_identity::Identity;
 use hearth_model::{
-    AccountId, Clock, CodeHash, ContainerImages, FunctionArn, FunctionName, Functions, ImageError, LookupError,
-    MaterialsError, Packages, Provision, Provisioning, Quotas, Reservation, StoredPackages, Target, VersionKey,
+    AccountId, Clock, CodeHash, ContainerImages, Found, FunctionArn, FunctionName, Functions, ImageError, LookupError,
+    MaterialsError, Packages, Provision, Provisioning, Quotas, Reservation, RuntimeVersions, StoredPackages, Target,
+    VersionKey,
 };
-use hearth_store::{Blobs, Feed, Follower, Lease, Leases, Records, Write, shared_secret};
+use hearth_store::{Blobs, Feed, Follower, Lease, Leases, Records, SharedBlobs, Write, shared_secret};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::download::{DownloadError, Signer};
+use crate::idle::Wakes;
 use crate::record::{Content, Definition, FUNCTION, Owner, Readiness, Update};
 use crate::state::function::Function;
 use crate::state::{KINDS, OpenError, State, WriteError};
@@ -25,6 +28,8 @@ const RECONCILE_MAX: usize = 4096;
 const RECONCILING_MAX: usize = 4;
 /// Between looks for functions that another server has left unfinished.
 const LEFT_EVERY: Duration = Duration::from_secs(5);
+/// Between looks for shared packages that no record needs.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Before everything is read again, when the others cannot be followed; doubles up to the second.
 const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
 const FOLLOW_PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -36,6 +41,8 @@ pub struct Config {
     pub quotas: Quotas,
     /// Whether a function's role must exist and trust Lambda.
     pub check_roles: bool,
+    /// How long nobody calls what becomes inactive.
+    pub idle_timeout: Duration,
 }
 
 /// What other rooms keep of functions, versions and aliases, and what goes with them. A qualifier names one of the latter.
@@ -52,6 +59,7 @@ pub struct Ports {
     pub records: Arc<dyn Records>,
     pub packages: Arc<dyn Packages>,
     pub images: Arc<dyn ContainerImages>,
+    pub runtimes: Arc<dyn RuntimeVersions>,
     /// Packages that lie in buckets.
     pub stored: Arc<dyn StoredPackages>,
     pub blobs: Arc<dyn Blobs>,
@@ -68,6 +76,8 @@ pub struct Shared {
     /// Of the records.
     pub feed: Arc<dyn Feed>,
     pub leases: Leases,
+    /// The packages.
+    pub blobs: SharedBlobs,
 }
 
 /// A cheap handle.
@@ -83,6 +93,7 @@ pub(crate) struct Inner {
     pub state: State,
     /// Who brings provisioned concurrency about.
     pub provisioning: OnceLock<Arc<dyn Provisioning>>,
+    pub wakes: Wakes,
     /// Read while a package is admitted and its record written; written while packages that nobody needs are removed.
     pub packages_in_use: tokio::sync::RwLock<()>,
     pending: mpsc::Sender<(Owner, FunctionName)>,
@@ -98,7 +109,8 @@ impl Control {
             Some(shared) => Some(shared.feed.follow(KINDS).await?),
             None => None,
         };
-        let state = State::open(ports.records.clone(), ports.shared.is_some()).await?;
+        let packages = ports.shared.as_ref().map(|shared| shared.blobs.clone());
+        let state = State::open(ports.records.clone(), packages).await?;
         let key = shared_secret(&*ports.records, DOWNLOAD_KEY).await?;
         let (pending, to_do) = mpsc::channel(RECONCILE_MAX);
         let inner = Inner {
@@ -107,6 +119,7 @@ impl Control {
             signer: Signer::new(key),
             state,
             provisioning: OnceLock::new(),
+            wakes: Wakes::new(),
             packages_in_use: tokio::sync::RwLock::new(()),
             pending,
             to_do: Mutex::new(Some(to_do)),
@@ -120,9 +133,14 @@ impl Control {
         let follower = self.inner.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (follower, &self.inner.ports.shared) {
             (Some(follower), Some(shared)) => {
-                tokio::join!(self.inner.clone().reconcile_all(), self.inner.follow(follower, shared));
+                tokio::join!(
+                    self.inner.clone().reconcile_all(),
+                    self.inner.clone().watch_idle(),
+                    self.inner.follow(follower, shared),
+                    self.inner.sweep(shared)
+                );
             }
-            _ => self.inner.clone().reconcile_all().await,
+            _ => drop(tokio::join!(self.inner.clone().reconcile_all(), self.inner.clone().watch_idle())),
         }
     }
 
@@ -152,7 +170,7 @@ impl Control {
     }
 
     /// Asks the reconciler to look at a function.
-    pub(crate) async fn wake(&self, function: &Function) {
+    pub(crate) async fn bring_about(&self, function: &Function) {
         let _ = self.inner.pending.send((function.owner.clone(), function.name.clone())).await;
     }
 }
@@ -162,6 +180,11 @@ pub(crate) fn revision() -> String {
 }
 
 impl Inner {
+    fn function_of(&self, key: &VersionKey) -> Option<Arc<Function>> {
+        let owner = Owner { account: key.account.clone(), region: key.region.clone() };
+        self.state.function(&owner, &key.name)
+    }
+
     /// Resumes what a former process left undone, then brings about what is asked for, and what other servers leave.
     async fn reconcile_all(self: Arc<Self>) {
         let Some(mut to_do) = self.to_do.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
@@ -275,7 +298,7 @@ impl Inner {
                 changes.versions.insert(*number, Some(record));
             }
         }
-        let replaced: Vec<CodeHash> = function.definitions().flat_map(|definition| definition.codes()).collect();
+        let replaced: Vec<CodeHash> = function.record.definitions().flat_map(|definition| definition.codes()).collect();
         let fence = lease.map(Lease::fence);
         let written = self.state.commit_while(owner, name, Some(&function), changes, fence).await;
         // A conflict is another server's: the feed tells of it.
@@ -286,7 +309,7 @@ impl Inner {
         self.remove_unused_packages(Some(replaced)).await;
     }
 
-    async fn make_ready(&self, definition: &Definition) -> Result<(), MaterialsError> {
+    pub(crate) async fn make_ready(&self, definition: &Definition) -> Result<(), MaterialsError> {
         match &definition.content {
             Content::Zip(zip) => {
                 self.ports.packages.unpack(zip.code).await?;
@@ -296,17 +319,34 @@ impl Inner {
         }
     }
 
-    /// Removes these packages, or with `None` every package, as far as no record needs them.
-    ///
-    /// Where servers share packages none is removed: another may be about to need it (decision 19).
+    /// Removes packages that servers share and no record needs any more, and here what was unpacked of those that went.
+    async fn sweep(&self, shared: &Shared) {
+        let mut next = tokio::time::interval(SWEEP_EVERY);
+        next.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            next.tick().await;
+            let swept = shared.blobs.sweep(|package| self.state.is_needed(package.into())).await;
+            if let Err(error) = swept {
+                tracing::warn!(%error, "packages that nobody needs could not be removed: it is tried again");
+            }
+            self.release(shared.blobs.gone().into_iter().map(CodeHash::from).collect()).await;
+        }
+    }
+
+    /// Removes these packages, or with `None` every package, as far as no record needs them. Those that servers share go by
+    /// the sweep.
     pub async fn remove_unused_packages(&self, only: Option<Vec<CodeHash>>) {
         if self.ports.shared.is_some() {
             return;
         }
-        let mut candidates = match only {
+        let candidates = match only {
             Some(codes) => codes,
             None => self.ports.blobs.list().await.unwrap_or_default().into_iter().map(CodeHash::from).collect(),
         };
+        self.release(candidates).await;
+    }
+
+    async fn release(&self, mut candidates: Vec<CodeHash>) {
         candidates.retain(|code| !self.state.is_needed(*code));
         if candidates.is_empty() {
             return;
@@ -320,10 +360,12 @@ impl Inner {
     }
 }
 
-fn reason_code(error: &MaterialsError) -> &'static str {
+pub(crate) fn reason_code(error: &MaterialsError) -> &'static str {
     match error {
         MaterialsError::Code { .. } => "InvalidZipFileException",
-        MaterialsError::Runtime { .. } | MaterialsError::RuntimeMissing(_) => "InvalidRuntime",
+        MaterialsError::Runtime { .. }
+        | MaterialsError::RuntimeMissing(_)
+        | MaterialsError::RuntimeVersionMissing { .. } => "InvalidRuntime",
         MaterialsError::Image(ImageError::Missing { .. }) => "ImageDeleted",
         MaterialsError::Image(ImageError::Denied { .. }) => "ImageAccessDenied",
         MaterialsError::Image(ImageError::Unavailable { .. }) => "InternalError",
@@ -339,9 +381,22 @@ impl Functions for Control {
         }
     }
 
+    fn known(&self, arn: &FunctionArn) -> Found {
+        match self.inner.state.function(&Owner::of(arn), &arn.name) {
+            Some(function) => function.known(arn.qualifier.as_ref()),
+            None => Err(LookupError::NotFound(arn.to_string())),
+        }
+    }
+
+    fn wake(&self, arn: &FunctionArn) {
+        let function = self.inner.state.function(&Owner::of(arn), &arn.name);
+        if function.is_some_and(|function| function.rests()) {
+            self.inner.wakes.ask(arn);
+        }
+    }
+
     fn reservation(&self, key: &VersionKey) -> Reservation {
-        let owner = Owner { account: key.account.clone(), region: key.region.clone() };
-        match self.inner.state.function(&owner, &key.name) {
+        match self.inner.function_of(key) {
             Some(function) => {
                 // What is provisioned has its environments; calls on demand share the rest.
                 let provisioned = function.record.total_provisioned();
@@ -350,6 +405,10 @@ impl Functions for Control {
             }
             None => Reservation::default(),
         }
+    }
+
+    fn allows_loops(&self, key: &VersionKey) -> bool {
+        self.inner.function_of(key).is_some_and(|function| function.record.recursion_allowed)
     }
 
     fn provisions(&self) -> Vec<Provision> {
@@ -366,8 +425,6 @@ impl Functions for Control {
     }
 
     fn is_current(&self, key: &VersionKey) -> bool {
-        let owner = Owner { account: key.account.clone(), region: key.region.clone() };
-        let function = self.inner.state.function(&owner, &key.name);
-        function.is_some_and(|function| function.runs(key.version, key.generation))
+        self.inner.function_of(key).is_some_and(|function| function.runs(key.version, key.generation))
     }
 }

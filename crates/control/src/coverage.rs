@@ -1,31 +1,45 @@
 //! What of each operation works, parameter by parameter. Routing refuses what is not listed here.
 
-use hearth_wire::coverage::{Coverage, Parameter, kept, refused, works};
+use hearth_wire::coverage::{Coverage, Parameter, beyond, kept, works};
 
-const fn stored(name: &'static str) -> Parameter {
-    kept(name, "stored and answered, without effect")
-}
+/// Members that are kept until what they ask for is built (decision 36).
+const VPC: Parameter =
+    kept("VpcConfig", "there is no VPC: egress decides what functions reach; idle ones become inactive");
+const KMS_KEY: Parameter = kept("KMSKeyArn", KEYS);
+const TRACING: Parameter = kept("TracingConfig", "trace headers are passed on; nothing is sampled or sent");
+const FILE_SYSTEMS: Parameter = kept("FileSystemConfigs", "there is no EFS: nothing is mounted");
+const SNAP_START: Parameter = kept("SnapStart", "no snapshot is made: versions start as they do without it");
+const KEYS: &str = "there is no KMS: Hearth's own keys encrypt what it keeps";
 
-const COPIED: &str = "answered as given; the package is copied all the same";
+const MANAGED: &str = "managed instances";
+const DURABLE: &str = "durable functions";
+const PUBLISH_TO: Parameter = beyond("PublishTo", MANAGED);
+const CAPACITY: Parameter = beyond("CapacityProviderConfig", MANAGED);
+const ACCELERATOR: Parameter = beyond("AcceleratorConfig", MANAGED);
+const DURABLE_CONFIG: Parameter = beyond("DurableConfig", DURABLE);
+const RUNTIME_CONFIG: Parameter = beyond("RuntimeConfig", "customer-managed runtimes");
+
+const REFERRED: &str = "REFERENCE asks for a version of the object and does not count in the code storage; Hearth keeps a \
+                        copy beside it, so that the function goes on when the object goes";
 
 /// The operations of this crate, for all its groups.
 pub const COVERAGE: &[Coverage] = &[
     Coverage {
         operation: "CreateFunction",
         parameters: &[
-            stored("VpcConfig"),
-            stored("KMSKeyArn"),
-            stored("TracingConfig"),
-            stored("FileSystemConfigs"),
-            stored("SnapStart"),
-            stored("TenancyConfig"),
-            kept("Code.S3ObjectStorageMode", COPIED),
-            refused("Code.SourceKMSKeyArn", ""),
-            refused("PublishTo", ""),
-            refused("CapacityProviderConfig", ""),
-            refused("DurableConfig", ""),
-            refused("RuntimeConfig", ""),
-            refused("AcceleratorConfig", ""),
+            VPC,
+            KMS_KEY,
+            TRACING,
+            FILE_SYSTEMS,
+            SNAP_START,
+            kept("TenancyConfig", "no tenant can be named when it is called"),
+            kept("Code.S3ObjectStorageMode", REFERRED),
+            kept("Code.SourceKMSKeyArn", KEYS),
+            PUBLISH_TO,
+            CAPACITY,
+            DURABLE_CONFIG,
+            RUNTIME_CONFIG,
+            ACCELERATOR,
         ],
     },
     works("GetFunction"),
@@ -34,24 +48,24 @@ pub const COVERAGE: &[Coverage] = &[
     Coverage {
         operation: "UpdateFunctionConfiguration",
         parameters: &[
-            stored("VpcConfig"),
-            stored("KMSKeyArn"),
-            stored("TracingConfig"),
-            stored("FileSystemConfigs"),
-            stored("SnapStart"),
-            refused("CapacityProviderConfig", ""),
-            refused("DurableConfig", ""),
-            refused("RuntimeConfig", ""),
-            refused("AcceleratorConfig", ""),
+            VPC,
+            KMS_KEY,
+            TRACING,
+            FILE_SYSTEMS,
+            SNAP_START,
+            CAPACITY,
+            DURABLE_CONFIG,
+            RUNTIME_CONFIG,
+            ACCELERATOR,
         ],
     },
     works("DeleteFunction"),
     Coverage {
         operation: "UpdateFunctionCode",
-        parameters: &[kept("S3ObjectStorageMode", COPIED), refused("PublishTo", ""), refused("SourceKMSKeyArn", "")],
+        parameters: &[kept("S3ObjectStorageMode", REFERRED), PUBLISH_TO, kept("SourceKMSKeyArn", KEYS)],
     },
     works("GetAccountSettings"),
-    Coverage { operation: "PublishVersion", parameters: &[refused("PublishTo", "")] },
+    Coverage { operation: "PublishVersion", parameters: &[PUBLISH_TO] },
     works("ListVersionsByFunction"),
     works("CreateAlias"),
     works("UpdateAlias"),
@@ -65,18 +79,9 @@ pub const COVERAGE: &[Coverage] = &[
     works("GetProvisionedConcurrencyConfig"),
     works("ListProvisionedConcurrencyConfigs"),
     works("DeleteProvisionedConcurrencyConfig"),
-    Coverage {
-        operation: "PutFunctionRecursionConfig",
-        parameters: &[kept("RecursiveLoop", "loops are not detected yet")],
-    },
+    works("PutFunctionRecursionConfig"),
     works("GetFunctionRecursionConfig"),
-    Coverage {
-        operation: "PutRuntimeManagementConfig",
-        parameters: &[
-            kept("UpdateRuntimeOn", "functions run on the runtime that the host has"),
-            kept("RuntimeVersionArn", "functions run on the runtime that the host has"),
-        ],
-    },
+    works("PutRuntimeManagementConfig"),
     works("GetRuntimeManagementConfig"),
     works("ListTags"),
     works("TagResource"),
@@ -92,7 +97,7 @@ pub const COVERAGE: &[Coverage] = &[
     works("UpdateFunctionUrlConfig"),
     works("DeleteFunctionUrlConfig"),
     works("ListFunctionUrlConfigs"),
-    Coverage { operation: "PublishLayerVersion", parameters: &[kept("Content.S3ObjectStorageMode", COPIED)] },
+    Coverage { operation: "PublishLayerVersion", parameters: &[kept("Content.S3ObjectStorageMode", REFERRED)] },
     works("GetLayerVersion"),
     works("GetLayerVersionByArn"),
     works("ListLayerVersions"),

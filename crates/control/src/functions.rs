@@ -12,7 +12,7 @@ use hearth_wire_lambda::errors::{
 use hearth_wire_lambda::page::{MOST, Page, bad_marker};
 use hearth_wire_lambda::types::*;
 
-use crate::access::{Found, Source, no_function, stored};
+use crate::access::{Found, Source, no_function, stored, tell_of_kept};
 use crate::control::{Control, revision};
 use crate::coverage::COVERAGE;
 use crate::parameters::Parameters;
@@ -33,7 +33,7 @@ impl FunctionsApi for Control {
         mut input: CreateFunctionRequest,
     ) -> Result<FunctionConfiguration, Error> {
         let code = input.code.take().unwrap_or_default();
-        refuse_creation(&input, &code)?;
+        refuse_creation(&input)?;
         let arn = names::created(cx, input.function_name.as_deref())?;
         let owner = Owner::of(&arn);
         let parameters = Parameters::of_creation(&mut input);
@@ -55,15 +55,16 @@ impl FunctionsApi for Control {
         definition.architecture = check::architecture(input.architectures.as_ref()).unwrap_or(definition.architecture);
         let copies = if publish { 2 } else { 1 };
         let mut arrival = self.arrive(&owner, &definition, source_of(code), code_signing.as_deref(), copies).await?;
-        parameters.warn_of_kept(&arn.name);
         definition.generation = self.first_generation();
         arrival.define(&mut definition);
+        tell_of_kept(cx, &arn.name, &definition);
         self.within_unzipped(&definition)?;
         let _in_use = self.inner.packages_in_use.read().await;
         arrival.keep().await?;
         let record = FunctionRecord {
             intent: Arc::new(definition),
             update: Update::Creating,
+            rest: None,
             revision_id: revision(),
             last_modified: self.now(),
             last_version: 0,
@@ -76,7 +77,7 @@ impl FunctionsApi for Control {
         };
         let mut changes = Changes::to(record);
         if publish {
-            versions::publish(&mut changes, None, Readiness::Pending);
+            versions::publish(self.runtimes(), &mut changes, None, Readiness::Pending);
         }
         let _account = match &input.code_signing_config_arn {
             // It is not deleted meanwhile.
@@ -94,11 +95,11 @@ impl FunctionsApi for Control {
             other => stored(other, &arn),
         })?;
         let function = function.ok_or_else(|| no_function(&arn))?;
-        self.wake(&function).await;
+        self.bring_about(&function).await;
         Ok(match function.newest() {
             // Recorded: its version, but an unqualified ARN.
-            Some((number, published)) => present::published(&function, number, published, None),
-            None => present::latest(&function, None),
+            Some((number, published)) => present::published(self.runtimes(), &function, number, published, None),
+            None => present::latest(self.runtimes(), &function, None),
         })
     }
 
@@ -108,9 +109,9 @@ impl FunctionsApi for Control {
         let record = &function.record;
         let qualifier = arn.qualifier.as_ref().map(hearth_model::Qualifier::as_str);
         let (configuration, definition) = match function.found(qualifier).ok_or_else(|| no_function(&arn))? {
-            Found::Latest => (present::latest(&function, qualifier), &record.intent),
+            Found::Latest => (present::latest(self.runtimes(), &function, qualifier), &record.intent),
             Found::Published(number, version) => {
-                (present::published(&function, number, version, qualifier), &version.record.definition)
+                (present::published(self.runtimes(), &function, number, version, qualifier), &version.record.definition)
             }
         };
         Ok(GetFunctionResponse {
@@ -134,8 +135,10 @@ impl FunctionsApi for Control {
         let function = self.function(&arn)?;
         let qualifier = arn.qualifier.as_ref().map(hearth_model::Qualifier::as_str);
         Ok(match function.found(qualifier).ok_or_else(|| no_function(&arn))? {
-            Found::Latest => present::latest(&function, qualifier),
-            Found::Published(number, version) => present::published(&function, number, version, qualifier),
+            Found::Latest => present::latest(self.runtimes(), &function, qualifier),
+            Found::Published(number, version) => {
+                present::published(self.runtimes(), &function, number, version, qualifier)
+            }
         })
     }
 
@@ -191,11 +194,11 @@ impl FunctionsApi for Control {
         let layers = parameters.layers().map(|layers| self.layers_in_use(cx, layers)).transpose()?;
         let definition = parameters.change(&function.record.intent, layers)?;
         self.within_unzipped(&definition)?;
-        parameters.warn_of_kept(&arn.name);
+        tell_of_kept(cx, &arn.name, &definition);
         let changes = self.updated(&function, definition);
         let function = self.commit(&function, changes).await?;
-        self.wake(&function).await;
-        Ok(present::latest(&function, None))
+        self.bring_about(&function).await;
+        Ok(present::latest(self.runtimes(), &function, None))
     }
 
     async fn delete_function(
@@ -238,11 +241,13 @@ impl Control {
     pub(crate) fn updated(&self, function: &Function, mut definition: Definition) -> Changes {
         definition.generation = function.record.intent.generation + 1;
         let mut record = (*function.record).clone();
+        self.renew_runtime(&mut record, &mut definition);
         record.update = match function.record.serving() {
             Some(serving) => Update::InProgress { serving: serving.clone() },
             None => Update::Creating,
         };
         record.intent = Arc::new(definition);
+        record.rest = None;
         record.revision_id = revision();
         record.last_modified = self.now();
         Changes::to(record)
@@ -257,6 +262,7 @@ fn source_of(code: FunctionCode) -> Source {
         version: code.s3_object_version,
         mode: code.s3_object_storage_mode,
         image: code.image_uri,
+        kms_key: code.source_kms_key_arn,
     }
 }
 
@@ -267,11 +273,10 @@ fn listed_position(text: &str) -> Result<(FunctionName, u64), Error> {
     parts.ok_or_else(bad_marker)
 }
 
-fn refuse_creation(input: &CreateFunctionRequest, code: &FunctionCode) -> Result<(), Error> {
+fn refuse_creation(input: &CreateFunctionRequest) -> Result<(), Error> {
     check::refuse(
         "CreateFunction",
         &[
-            (code.source_kms_key_arn.is_some(), "Code.SourceKMSKeyArn"),
             (input.publish_to.is_some(), "PublishTo"),
             (input.capacity_provider_config.is_some(), "CapacityProviderConfig"),
             (input.durable_config.is_some(), "DurableConfig"),

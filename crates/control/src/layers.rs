@@ -45,9 +45,10 @@ impl LayersApi for Control {
             version: content.s3_object_version,
             mode: content.s3_object_storage_mode,
             image: None,
+            kms_key: None,
         };
         let incoming = self.package(&owner, source).await?;
-        let _room = self.room(&owner, incoming.zipped)?;
+        let _room = self.room(&owner, incoming.stored_size())?;
         let checked = self.check(incoming.package).await?;
         let admitted = checked.admitted.clone();
         let _in_use = self.inner.packages_in_use.read().await;

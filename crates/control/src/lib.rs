@@ -9,7 +9,8 @@
 //! - `present`: functions and versions as AWS answers them
 //! - `access`: what every handler begins and ends with; `arrival`: code on its way in
 //! - `record`: what is stored; `state`: the same in memory, and the turns of its writers
-//! - `control`: the handle, and the reconciler; `download`: signed URLs of packages
+//! - `control`: the handle, and the reconciler; `idle`: who is called, and what becomes of those who are not; `download`: signed URLs of packages
+//! - `runtimes`: which version of its runtime a definition runs on
 //! - `coverage`: what works
 //!
 //! Nothing here is on the way of an invocation but a lookup in memory.
@@ -26,6 +27,7 @@ mod control;
 mod coverage;
 mod download;
 mod functions;
+mod idle;
 mod layers;
 mod names;
 mod parameters;
@@ -33,6 +35,7 @@ mod policies;
 mod present;
 mod provisioned;
 mod record;
+mod runtimes;
 mod settings;
 mod state;
 mod statements;
@@ -40,6 +43,7 @@ mod tags;
 mod urls;
 mod versions;
 
+pub use check::tags as check_tags;
 pub use control::{Config, Control, Dependents, Ports, Shared};
 pub use coverage::COVERAGE;
 pub use download::DownloadError;

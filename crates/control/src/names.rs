@@ -5,6 +5,7 @@ use hearth_wire::{Context, Error};
 use hearth_wire_lambda::errors::{
     invalid_parameter_value_exception as invalid, resource_not_found_exception as not_found,
 };
+use hearth_wire_lambda::other_account;
 
 use crate::record::Owner;
 
@@ -79,11 +80,6 @@ pub fn created(cx: &Context, name: Option<&str>) -> Result<FunctionArn, Error> {
         )));
     }
     unqualified(cx, name)
-}
-
-/// AWS gives no text to who names a resource of another account.
-pub fn other_account() -> Error {
-    Error { message: None, ..Error::new(403, "AccessDeniedException", "") }
 }
 
 /// A layer by its name or ARN, maybe another account's. Without a version.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hearth_model::{Architecture, CodeHash, FunctionName, Image, ImageOverrides, ImageProcess, Memory, Secret};
+use hearth_model::{Architecture, CodeHash, Image, ImageOverrides, ImageProcess, Memory, Secret};
 use hearth_wire::Error;
 use hearth_wire_lambda::errors::invalid_parameter_value_exception as invalid;
 use hearth_wire_lambda::types::{self, CreateFunctionRequest, UpdateFunctionConfigurationRequest};
@@ -81,11 +81,13 @@ impl Parameters {
         };
         Ok(Content::Zip(ZipContent {
             runtime: check::runtime(runtime)?,
+            runtime_version: None,
             handler: String::new(),
             code: CodeHash([0; 32]),
             code_size: 0,
             unzipped: 0,
             reference: None,
+            source_kms_key_arn: None,
             layers: Vec::new(),
         }))
     }
@@ -182,16 +184,8 @@ impl Parameters {
         if let Content::Zip(zip) = &new.content {
             check::snap_start(zip.runtime, kept.snap_start.as_ref())?;
         }
-        new.kept = Some(Box::new(kept)).filter(|kept| !named(kept).is_empty());
+        new.kept = Some(Box::new(kept)).filter(|kept| **kept != Kept::default());
         Ok(new)
-    }
-
-    /// Members that have no effect are named in the log, once a request.
-    pub fn warn_of_kept(&self, name: &FunctionName) {
-        let names = named(&self.kept());
-        if !names.is_empty() {
-            tracing::warn!(function = %name, members = names.join(","), "members are kept without effect");
-        }
     }
 }
 
@@ -210,20 +204,6 @@ fn environment(given: Option<&types::Environment>) -> Result<Option<Vec<(String,
     let Some(variables) = &given.variables else { return Ok(Some(Vec::new())) };
     check::environment(variables)?;
     Ok(Some(variables.iter().map(|(key, value)| (key.clone(), Secret::new(value))).collect()))
-}
-
-/// Members of `kept` that are there.
-fn named(kept: &Kept) -> Vec<&'static str> {
-    let given = [
-        (kept.vpc_config.is_some(), "VpcConfig"),
-        (kept.dead_letter_config.is_some(), "DeadLetterConfig"),
-        (kept.kms_key_arn.is_some(), "KMSKeyArn"),
-        (kept.tracing_config.is_some(), "TracingConfig"),
-        (kept.file_system_configs.is_some(), "FileSystemConfigs"),
-        (kept.snap_start.is_some(), "SnapStart"),
-        (kept.tenancy_config.is_some(), "TenancyConfig"),
-    ];
-    given.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
 }
 
 fn merged(old: Kept, new: Kept) -> Kept {

@@ -2,14 +2,16 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hearth_model::{CodeHash, Family, ImageOverrides, Qualifier, Runtime, Secret};
+use hearth_model::{CodeHash, Family, ImageOverrides, Qualifier, RuntimeVersions, Secret};
 use hearth_wire_lambda::types;
-use sha2::{Digest, Sha256};
 
-use crate::record::{Content, Definition, Kept, Readiness, RuntimeManagement, Update, default_log_group};
+use crate::record::{Content, Definition, Kept, Readiness, Rest, Update, default_log_group};
+use crate::runtimes::runtime_version_arn;
 use crate::state::function::{Function, Published};
 
 const CREATING: &str = "The function is being created.";
+/// What AWS says here was never recorded.
+const RESTORING: &str = "The function is being restored.";
 
 /// One version, to be shown.
 struct View<'a> {
@@ -19,7 +21,6 @@ struct View<'a> {
     description: &'a str,
     revision_id: &'a str,
     last_modified: &'a str,
-    runtime_management: &'a RuntimeManagement,
 }
 
 /// How a version stands.
@@ -40,7 +41,19 @@ impl Stand {
         Stand { state, state_reason, last_update: None, last_update_reason: None }
     }
 
+    /// Recorded: what became of the last update stays.
+    fn at_rest(rest: &Rest) -> Self {
+        let (state, reason, code) = match rest {
+            Rest::Inactive { reason, code } => ("Inactive", reason.as_str(), code.as_str()),
+            Rest::Waking => ("Pending", RESTORING, "Restoring"),
+        };
+        Stand { last_update: Some("Successful"), ..Stand::not_active(state, reason, code) }
+    }
+
     fn of_latest(function: &Function) -> Self {
+        if let Some(rest) = &function.record.rest {
+            return Stand::at_rest(rest);
+        }
         match &function.record.update {
             Update::Creating => Stand::not_active("Pending", CREATING, "Creating"),
             Update::InProgress { .. } => {
@@ -53,6 +66,9 @@ impl Stand {
     }
 
     fn of_published(published: &Published) -> Self {
+        if let Some(rest) = &published.record.rest {
+            return Stand::at_rest(rest);
+        }
         match &published.record.readiness {
             Readiness::Pending => Stand::not_active("Pending", CREATING, "Creating"),
             Readiness::Ready => Stand::active("Successful", None),
@@ -69,7 +85,6 @@ fn of_latest(function: &Function) -> View<'_> {
         description: &function.record.intent.description,
         revision_id: &function.record.revision_id,
         last_modified: &function.record.last_modified,
-        runtime_management: &function.record.runtime_management,
     }
 }
 
@@ -82,23 +97,27 @@ fn of_published<'a>(function: &'a Function, number: u64, published: &'a Publishe
         description: record.description.as_ref().unwrap_or(&record.definition.description),
         revision_id: &record.revision_id,
         last_modified: &record.last_modified,
-        runtime_management: &record.runtime_management,
     }
 }
 
 /// `$LATEST` with its states. The ARN carries the qualifier that was asked for, if any.
-pub fn latest(function: &Function, qualifier: Option<&str>) -> types::FunctionConfiguration {
-    whole(&of_latest(function), Stand::of_latest(function), qualifier)
+pub fn latest(
+    runtimes: &dyn RuntimeVersions,
+    function: &Function,
+    qualifier: Option<&str>,
+) -> types::FunctionConfiguration {
+    whole(runtimes, &of_latest(function), Stand::of_latest(function), qualifier)
 }
 
 /// A published version with its states.
 pub fn published(
+    runtimes: &dyn RuntimeVersions,
     function: &Function,
     number: u64,
     version: &Published,
     qualifier: Option<&str>,
 ) -> types::FunctionConfiguration {
-    whole(&of_published(function, number, version), Stand::of_published(version), qualifier)
+    whole(runtimes, &of_published(function, number, version), Stand::of_published(version), qualifier)
 }
 
 /// `$LATEST` as lists show it: without states.
@@ -111,32 +130,26 @@ pub fn listed_published(function: &Function, number: u64, version: &Published) -
     listed(&of_published(function, number, version), Some(&number.to_string()))
 }
 
-fn whole(view: &View<'_>, stand: Stand, qualifier: Option<&str>) -> types::FunctionConfiguration {
+fn whole(
+    runtimes: &dyn RuntimeVersions,
+    view: &View<'_>,
+    stand: Stand,
+    qualifier: Option<&str>,
+) -> types::FunctionConfiguration {
     let mut answer = listed(view, qualifier);
     answer.state = Some(stand.state.to_owned());
     (answer.state_reason, answer.state_reason_code) = stand.state_reason.unzip();
     answer.last_update_status = stand.last_update.map(str::to_owned);
     (answer.last_update_status_reason, answer.last_update_status_reason_code) = stand.last_update_reason.unzip();
-    let runtime = match &view.definition.content {
-        Content::Zip(zip) => Some(zip.runtime).filter(|runtime| runtime.family() != Family::Provided),
-        Content::Image(_) => None,
-    };
-    if let Some(runtime) = runtime {
+    if let Content::Zip(zip) = &view.definition.content
+        && zip.runtime.family() != Family::Provided
+    {
         answer.runtime_version_config = Some(types::RuntimeVersionConfig {
-            runtime_version_arn: Some(match view.runtime_management {
-                RuntimeManagement::Manual { runtime_version_arn } => runtime_version_arn.clone(),
-                _ => runtime_version_arn(view, runtime),
-            }),
+            runtime_version_arn: Some(runtime_version_arn(runtimes, &view.function.owner.region, zip)),
             error: None,
         });
     }
     answer
-}
-
-fn runtime_version_arn(view: &View<'_>, runtime: Runtime) -> String {
-    let digest = CodeHash(Sha256::digest(runtime.as_str()).into()).to_hex();
-    let region = &view.function.owner.region;
-    format!("arn:{}:lambda:{region}::runtime:{digest}", region.partition())
 }
 
 fn listed(view: &View<'_>, qualifier: Option<&str>) -> types::FunctionConfiguration {
@@ -236,6 +249,7 @@ pub fn location(content: &Content, location: impl FnOnce(CodeHash) -> String) ->
             repository_type: Some("S3".to_owned()),
             location: Some(location(zip.code)),
             resolved_s3_object: zip.reference.as_ref().map(|reference| reference.shown()),
+            source_kms_key_arn: zip.source_kms_key_arn.clone(),
             ..types::FunctionCodeLocation::default()
         },
         Content::Image(content) => types::FunctionCodeLocation {

@@ -21,8 +21,9 @@ use crate::aliases::no_alias;
 use crate::concurrency::UNRESERVED_MIN;
 use crate::control::{Control, revision};
 use crate::coverage::COVERAGE;
+use crate::idle::IDLE_CODE;
 use crate::names;
-use crate::record::{FUNCTION, FunctionRecord, Owner, ProvisionedRecord};
+use crate::record::{FUNCTION, FunctionRecord, Owner, ProvisionedRecord, Rest};
 use crate::state::function::{Function, number};
 
 /// Of an alias that is provisioned, or is to be.
@@ -57,9 +58,10 @@ impl ProvisionedConcurrencyApi for Control {
         let record = ProvisionedRecord { requested, last_modified, decision: revision() };
         let mut changes = function.changes();
         if let Some(root) = &mut changes.root {
-            root.provisioned.insert(qualifier, record.clone());
+            root.provisioned.insert(qualifier.clone(), record.clone());
         }
         self.commit(&function, changes).await?;
+        self.inner.wakes.ask(&function.qualified(&qualifier));
         self.provisions_changed();
         Ok(PutProvisionedConcurrencyConfigResponse {
             requested_provisioned_concurrent_executions: Some(i64::from(requested)),
@@ -191,6 +193,11 @@ impl Control {
     ) -> ProvisionedConcurrencyConfigListItem {
         let version = function.provision(qualifier, record);
         let Provisioned { ready, failure } = version.map(|version| self.observed(&version)).unwrap_or_default();
+        let asleep = match function.rest_of(qualifier) {
+            Some(Rest::Inactive { reason, code }) if code != IDLE_CODE => Some(reason.clone()),
+            _ => None,
+        };
+        let failure = failure.or(asleep);
         let there = i64::from(ready.min(record.requested));
         let status = match (ready >= record.requested, &failure) {
             (true, _) => "READY",
@@ -234,9 +241,14 @@ impl FunctionRecord {
 impl Function {
     /// What placement is to keep, as soon as the version is ready.
     pub fn provision(&self, qualifier: &str, record: &ProvisionedRecord) -> Option<Provision> {
-        let target = self.find(Some(&Qualifier::new(qualifier))).ok()?;
-        let (function, decision) = (Arc::clone(&target.primary), record.decision.clone());
-        Some(Provision { function, count: record.requested, decision })
+        let function = self.known(Some(&Qualifier::new(qualifier))).ok()?;
+        let is_awake = self.rest_of(qualifier).is_none();
+        Some(Provision { function, count: record.requested, is_awake, decision: record.decision.clone() })
+    }
+
+    fn rest_of(&self, qualifier: &str) -> Option<&Rest> {
+        let (place, _) = self.meant(Some(qualifier))?;
+        self.resting(place).map(|(_, rest, _)| rest)
     }
 }
 

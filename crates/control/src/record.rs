@@ -10,6 +10,7 @@
 //! | `alias` | `NAME/ALIAS` |
 //! | `policy` | `NAME/QUALIFIER`, empty for the function itself |
 //! | `function-url` | `NAME/ALIAS`, empty for the function itself |
+//! | `function-use` | `NAME/NUMBER`, ten digits, 0 for `$LATEST`: when it was called, now and then |
 //! | `layer` | `NAME`: the root, with the number given last |
 //! | `layer-version` | `NAME/NUMBER`, ten digits; with its policy |
 //! | `code-signing-config` | `csc-…` |
@@ -26,11 +27,15 @@ use hearth_store::Key;
 use hearth_wire_lambda::types;
 use serde::{Deserialize, Serialize};
 
+use crate::idle::Uses;
+
 pub const FUNCTION: &str = "function";
 pub const VERSION: &str = "version";
 pub const ALIAS: &str = "alias";
 pub const POLICY: &str = "policy";
 pub const URL: &str = "function-url";
+/// No part of the family: whoever writes it decides nothing.
+pub const USE: &str = "function-use";
 pub const LAYER: &str = "layer";
 pub const LAYER_VERSION: &str = "layer-version";
 pub const CODE_SIGNING: &str = "code-signing-config";
@@ -77,6 +82,9 @@ pub struct FunctionRecord {
     /// What was asked for last.
     pub intent: Arc<Definition>,
     pub update: Update,
+    /// Of `$LATEST`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Rest>,
     pub revision_id: String,
     /// As AWS prints it.
     pub last_modified: String,
@@ -107,6 +115,12 @@ impl FunctionRecord {
     pub fn is_unfinished(&self) -> bool {
         matches!(self.update, Update::Creating | Update::InProgress { .. })
     }
+
+    /// Of `$LATEST` and of what serves in its place.
+    pub fn definitions(&self) -> impl Iterator<Item = &Arc<Definition>> {
+        let serving = self.serving().filter(|serving| !Arc::ptr_eq(serving, &self.intent));
+        std::iter::once(&self.intent).chain(serving)
+    }
 }
 
 /// Provisioned concurrency of a version or alias.
@@ -126,6 +140,15 @@ pub enum Update {
     InProgress { serving: Arc<Definition> },
     Successful,
     Failed { reason: String, code: String, serving: Option<Arc<Definition>> },
+}
+
+/// How a version stands that nobody called for long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rest {
+    /// As it is, or because it could not be woken.
+    Inactive { reason: String, code: String },
+    /// It is made ready again.
+    Waking,
 }
 
 /// Everything of a function that publishing fixes.
@@ -159,6 +182,9 @@ pub enum Content {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct ZipContent {
     pub runtime: Runtime,
+    /// The one version of it that this runs on: of what is published, and where `UpdateRuntimeOn` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_version: Option<CodeHash>,
     pub handler: String,
     pub code: CodeHash,
     /// Bytes of the zip.
@@ -168,6 +194,9 @@ pub struct ZipContent {
     /// The object that it was told to refer to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Box<StoredAt>>,
+    /// The key that the package was to be encrypted with; without effect, as Hearth's own encrypt it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_kms_key_arn: Option<String>,
     pub layers: Vec<LayerUse>,
 }
 
@@ -185,7 +214,7 @@ impl Content {
         }
     }
 
-    /// Bytes that count in the account's storage. Images lie elsewhere.
+    /// Bytes of the zip; none of an image.
     pub fn code_size(&self) -> u64 {
         match self {
             Content::Zip(zip) => zip.code_size,
@@ -193,10 +222,19 @@ impl Content {
         }
     }
 
+    /// Bytes that count in the account's storage: neither images nor packages that are referred to in a bucket do.
+    pub fn stored_size(&self) -> u64 {
+        match self {
+            Content::Zip(zip) if zip.reference.is_none() => zip.code_size,
+            Content::Zip(_) | Content::Image(_) => 0,
+        }
+    }
+
     fn program(&self) -> Program {
         match self {
             Content::Zip(zip) => Program::Zip(ZipProgram {
                 runtime: zip.runtime,
+                runtime_version: zip.runtime_version,
                 handler: zip.handler.clone(),
                 code: zip.code,
                 layers: zip.layers.iter().map(|layer| layer.code).collect(),
@@ -212,11 +250,29 @@ impl Content {
 impl Definition {
     /// Whether publishing one after the other makes no second version.
     pub fn is_same(&self, other: &Self) -> bool {
-        *self == Definition { generation: self.generation, ..other.clone() }
+        let mut other = Definition { generation: self.generation, ..other.clone() };
+        // What it runs on is no part of what was written.
+        if let (Content::Zip(own), Content::Zip(others)) = (&self.content, &mut other.content) {
+            others.runtime_version = own.runtime_version;
+        }
+        *self == other
+    }
+
+    /// On this version of its runtime. Environments of another are not shared.
+    pub fn on(&self, version: Option<CodeHash>) -> Definition {
+        let mut definition = self.clone();
+        match &mut definition.content {
+            Content::Zip(zip) if zip.runtime_version != version => {
+                zip.runtime_version = version;
+                definition.generation += 1;
+            }
+            Content::Zip(_) | Content::Image(_) => {}
+        }
+        definition
     }
 
     /// What the data plane runs.
-    pub fn version(&self, owner: &Owner, name: &FunctionName, version: Version) -> FunctionVersion {
+    pub fn version(&self, owner: &Owner, name: &FunctionName, version: Version, uses: &Uses) -> FunctionVersion {
         let (account, region) = (owner.account.clone(), owner.region.clone());
         let log_group = self.logging.group.clone().unwrap_or_else(|| default_log_group(name));
         FunctionVersion {
@@ -238,11 +294,21 @@ impl Definition {
             json_logs: self.logging.json.as_ref().map(JsonLogging::levels),
             role: self.role.clone(),
             dead_letters: self.dead_letters().map(str::to_owned),
+            last_used: self.idles().map(|_| uses.last.clone()),
         }
     }
 
     pub fn dead_letters(&self) -> Option<&str> {
         self.kept.as_ref()?.dead_letter_config.as_ref()?.target_arn.as_deref()
+    }
+
+    /// Names of members that ask for something that does not come about.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let source_key = match &self.content {
+            Content::Zip(zip) => zip.source_kms_key_arn.as_ref().map(|_| "Code.SourceKMSKeyArn"),
+            Content::Image(_) => None,
+        };
+        self.kept.iter().flat_map(|kept| kept.without_effect()).chain(source_key).collect()
     }
 
     /// Packages that it needs.
@@ -303,7 +369,7 @@ impl JsonLogging {
     }
 }
 
-/// Members that are stored and answered, without effect yet.
+/// Members that are stored and answered as they were given. All but the dead letters have no effect yet.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Kept {
     pub vpc_config: Option<types::VpcConfig>,
@@ -313,6 +379,26 @@ pub struct Kept {
     pub file_system_configs: Option<Vec<types::FileSystemConfig>>,
     pub snap_start: Option<types::SnapStart>,
     pub tenancy_config: Option<types::TenancyConfig>,
+}
+
+impl Kept {
+    /// Names of those that ask for something that does not come about.
+    fn without_effect(&self) -> Vec<&'static str> {
+        let is_there = |list: Option<&Vec<String>>| list.is_some_and(|list| !list.is_empty());
+        let vpc = self.vpc_config.as_ref().is_some_and(|vpc| is_there(vpc.subnet_ids.as_ref()));
+        let traced = self.tracing_config.as_ref().is_some_and(|tracing| tracing.mode.as_deref() == Some("Active"));
+        let mounts = self.file_system_configs.as_ref().is_some_and(|mounts| !mounts.is_empty());
+        let snapped = self.snap_start.as_ref().and_then(|snap| snap.apply_on.as_deref());
+        let asked = [
+            (vpc, "VpcConfig"),
+            (self.kms_key_arn.is_some(), "KMSKeyArn"),
+            (traced, "TracingConfig"),
+            (mounts, "FileSystemConfigs"),
+            (snapped.is_some_and(|apply_on| apply_on != "None"), "SnapStart"),
+            (self.tenancy_config.is_some(), "TenancyConfig"),
+        ];
+        asked.into_iter().filter(|(asked, _)| *asked).map(|(_, name)| name).collect()
+    }
 }
 
 /// The shapes of the service are compared as they are stored.
@@ -342,6 +428,8 @@ pub struct VersionRecord {
     pub revision_id: String,
     pub last_modified: String,
     pub readiness: Readiness,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Rest>,
     pub runtime_management: RuntimeManagement,
 }
 

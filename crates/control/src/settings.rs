@@ -1,5 +1,7 @@
 //! Small settings of a function: the handlers of the groups `recursion` and `runtime management` (spec 1.11).
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use hearth_model::Qualifier;
 use hearth_wire::{Context, Coverage, Error};
@@ -7,11 +9,11 @@ use hearth_wire_lambda::errors::invalid_parameter_value_exception as invalid;
 use hearth_wire_lambda::types::*;
 use hearth_wire_lambda::{RecursionApi, RuntimeManagementApi};
 
-use crate::access::{Found, no_function};
+use crate::access::{Found, no_function, settled};
 use crate::control::Control;
 use crate::coverage::COVERAGE;
 use crate::names;
-use crate::record::{RuntimeManagement, VersionRecord};
+use crate::record::{Readiness, RuntimeManagement, VersionRecord};
 
 #[async_trait]
 impl RecursionApi for Control {
@@ -90,16 +92,24 @@ impl RuntimeManagementApi for Control {
         let _turn = self.turn(&arn).await;
         let function = self.function(&arn)?;
         let mut changes = function.changes();
+        let region = &function.owner.region;
         let qualifier = arn.qualifier.as_ref().map(Qualifier::as_str);
         let number = match function.found(qualifier).ok_or_else(|| no_function(&arn))? {
             Found::Latest => {
+                settled(&function)?;
                 if let Some(root) = &mut changes.root {
+                    root.intent = Arc::new(self.managed(region, &root.intent, &management)?);
                     root.runtime_management = management.clone();
                 }
                 None
             }
             Found::Published(number, version) => {
-                let record = VersionRecord { runtime_management: management.clone(), ..version.record.clone() };
+                if version.record.readiness == Readiness::Pending {
+                    settled(&function)?;
+                }
+                let definition = Arc::new(self.managed(region, &version.record.definition, &management)?);
+                let runtime_management = management.clone();
+                let record = VersionRecord { definition, runtime_management, ..version.record.clone() };
                 changes.versions.insert(number, Some(record));
                 Some(number)
             }

@@ -3,13 +3,13 @@
 //! Readers take an immutable snapshot of a family and hold no lock. Writers of one family take turns, so that each decides
 //! on what the one before has written; the store refuses what another process has changed meanwhile.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dashmap::DashMap;
 use hearth_model::{CodeHash, FunctionName};
-use hearth_store::{Expect, Records, RecordsError, Write};
+use hearth_store::{BlobId, Expect, Records, RecordsError, SharedBlobs, Write};
 use tokio::sync::Mutex as Turn;
 
 use crate::record::{
@@ -24,7 +24,7 @@ mod load;
 
 use account::{Account, CodeSigning, Counted, Layer};
 pub use follow::KINDS;
-use function::{Changes, Function, Published, codes, write, writes};
+use function::{Changes, Function, Published, codes, needs, write, writes};
 pub use load::OpenError;
 
 /// Families whose writers may take each other's turn: a number large enough that they rarely do.
@@ -32,6 +32,8 @@ const TURNS: usize = 256;
 
 pub struct State {
     records: Arc<dyn Records>,
+    /// Packages, where servers share them.
+    packages: Option<SharedBlobs>,
     functions: DashMap<(Owner, FunctionName), Arc<Function>>,
     /// Those of which versions are kept initialised.
     provisioned: Mutex<HashSet<(Owner, FunctionName)>>,
@@ -71,9 +73,11 @@ impl From<serde_json::Error> for WriteError {
 }
 
 impl State {
-    fn empty(records: Arc<dyn Records>, is_shared: bool) -> Self {
+    fn empty(records: Arc<dyn Records>, packages: Option<SharedBlobs>) -> Self {
+        let is_shared = packages.is_some();
         State {
             records,
+            packages,
             functions: DashMap::new(),
             provisioned: Mutex::default(),
             urls: DashMap::new(),
@@ -115,6 +119,10 @@ impl State {
         };
         drop(accounts);
         names.iter().filter_map(|name| self.function(owner, name)).collect()
+    }
+
+    pub fn names(&self) -> Vec<(Owner, FunctionName)> {
+        self.functions.iter().map(|entry| entry.key().clone()).collect()
     }
 
     /// Functions that were left before their update was finished.
@@ -159,6 +167,11 @@ impl State {
         self.codes().contains_key(&code)
     }
 
+    /// Every package that a record needs.
+    pub fn needed(&self) -> Vec<CodeHash> {
+        self.codes().keys().copied().collect()
+    }
+
     /// Writes a family: on disk first, then in memory. `before` is what it replaces; the caller holds the turn.
     pub async fn commit(
         &self,
@@ -181,7 +194,7 @@ impl State {
     ) -> Result<Option<Arc<Function>>, WriteError> {
         let mut writes = writes(owner, name, before.map(|before| before.change), &changes)?;
         writes.extend(fence);
-        let change = self.records.commit(writes).await?;
+        let change = self.write(writes, &needs(before.map(|before| &**before), &changes)).await?;
         let after = changes.root.clone().map(|root| {
             let fresh = || Function::new(owner.clone(), name.clone(), change, root.clone(), self.totals(owner));
             Arc::new(before.map_or_else(fresh, |before| (**before).clone()).after(&changes, root.clone(), change))
@@ -191,6 +204,14 @@ impl State {
             self.note_removal(owner, FUNCTION, name.as_str(), change);
         }
         Ok(after)
+    }
+
+    /// Applies a batch whose records need these packages, and did not before.
+    async fn write(&self, writes: Vec<Write>, needs: &BTreeSet<BlobId>) -> Result<u64, RecordsError> {
+        match &self.packages {
+            Some(packages) => packages.commit(writes, needs).await,
+            None => self.records.commit(writes).await,
+        }
     }
 
     fn install(
@@ -259,7 +280,9 @@ impl State {
             write(owner, LAYER, name.to_owned(), expect, Some(&root))?,
             write(owner, LAYER_VERSION, numbered(name, number), Expect::Anything, version.as_ref())?,
         ];
-        let change = self.records.commit(writes).await?;
+        let is_new = before.as_ref().is_none_or(|before| !before.versions.contains_key(&number));
+        let new = version.iter().filter(|_| is_new);
+        let change = self.write(writes, &new.map(|version| version.code.into()).collect()).await?;
         let mut versions = before.as_ref().map(|before| before.versions.clone()).unwrap_or_default();
         match version {
             Some(version) => drop(versions.insert(number, Arc::new(version))),
@@ -339,9 +362,9 @@ impl State {
 impl Function {
     /// What the account's sums hold of it. Each version is counted (spec 1.4).
     pub fn counted(&self) -> Counted {
-        let published = self.versions.values().map(|published| published.record.definition.content.code_size());
+        let published = self.versions.values().map(|published| published.record.definition.content.stored_size());
         Counted {
-            code_size: self.record.intent.content.code_size() + published.sum::<u64>(),
+            code_size: self.record.intent.content.stored_size() + published.sum::<u64>(),
             reserved: self.record.set_aside(),
         }
     }

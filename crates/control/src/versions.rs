@@ -1,7 +1,7 @@
 //! Publications: the handlers of the group `versions` (spec 1.6).
 
 use async_trait::async_trait;
-use hearth_model::CodeHash;
+use hearth_model::{CodeHash, RuntimeVersions};
 use hearth_wire::{Context, Coverage, Error};
 use hearth_wire_lambda::VersionsApi;
 use hearth_wire_lambda::errors::{
@@ -43,8 +43,8 @@ impl VersionsApi for Control {
         }
         let mut changes = function.changes();
         let function = if is_news(&function, &changes) {
-            let _room = self.room(&function.owner, function.record.intent.content.code_size())?;
-            publish(&mut changes, input.description, Readiness::Ready);
+            let _room = self.room(&function.owner, function.record.intent.content.stored_size())?;
+            publish(self.runtimes(), &mut changes, input.description, Readiness::Ready);
             if let Some(root) = &mut changes.root {
                 root.revision_id = revision();
             }
@@ -54,7 +54,7 @@ impl VersionsApi for Control {
         };
         let newest = function.newest();
         let (number, version) = newest.ok_or_else(|| conflict("The version was deleted at the same time."))?;
-        Ok(present::published(&function, number, version, Some(&number.to_string())))
+        Ok(present::published(self.runtimes(), &function, number, version, Some(&number.to_string())))
     }
 
     async fn list_versions_by_function(
@@ -99,15 +99,21 @@ pub fn is_news(function: &Function, changes: &Changes) -> bool {
 }
 
 /// Adds a version of what `changes` make `$LATEST`.
-pub fn publish(changes: &mut Changes, description: Option<String>, readiness: Readiness) {
+pub fn publish(
+    runtimes: &dyn RuntimeVersions,
+    changes: &mut Changes,
+    description: Option<String>,
+    readiness: Readiness,
+) {
     let Some(root) = &mut changes.root else { return };
     root.last_version += 1;
     let record = VersionRecord {
-        definition: root.intent.clone(),
+        definition: crate::runtimes::fixed(runtimes, &root.intent),
         description: description.filter(|description| *description != root.intent.description),
         revision_id: revision(),
         last_modified: root.last_modified.clone(),
         readiness,
+        rest: None,
         runtime_management: root.runtime_management.clone(),
     };
     changes.versions.insert(root.last_version, Some(record));

@@ -46,7 +46,7 @@ impl World {
 
     /// The version that an invocation of this name runs.
     fn runs(&self, name: &str) -> Result<Version, LookupError> {
-        self.control.find(&arn(name)).map(|target| target.primary.key.version)
+        self.control.find(&arn(name))?.primary.map(|found| found.key.version)
     }
 }
 
@@ -96,7 +96,8 @@ async fn a_version_is_what_latest_was_and_stays_so() {
     let input = GetFunctionConfigurationRequest { function_name: named("f:1"), qualifier: None };
     let found = world.control.get_function_configuration(&world.cx, input).await.ok().unwrap();
     assert_eq!((found.code_sha256, found.revision_id), (first.code_sha256, first.revision_id));
-    let keys = ["f", "f:1", "f:2"].map(|name| world.control.find(&arn(name)).ok().unwrap().primary.key.clone());
+    let keys =
+        ["f", "f:1", "f:2"].map(|name| world.control.find(&arn(name)).ok().unwrap().primary.unwrap().key.clone());
     assert!(keys.iter().all(|key| world.control.is_current(key)));
     assert_eq!(keys.map(|key| key.version), [Version::Latest, Version::Number(1), Version::Number(2)]);
     assert_eq!(world.runs("f:3").unwrap_err(), LookupError::NotFound(format!("{ARN}f:3")));
@@ -107,7 +108,7 @@ async fn environments_of_a_deleted_functions_version_are_not_those_of_its_succes
     let world = World::new().await;
     world.made("f").await;
     world.publish("f").await.ok().unwrap();
-    let old = world.control.find(&arn("f:1")).ok().unwrap().primary.key.clone();
+    let old = world.control.find(&arn("f:1")).ok().unwrap().primary.unwrap().key.clone();
     world.delete("f").await.ok().unwrap();
     assert!(!world.control.is_current(&old));
     world.made("f").await;
@@ -204,7 +205,7 @@ async fn weights_need_two_published_versions_with_one_role() {
     let made = world.control.create_alias(&world.cx, alias("1", &[("2", 0.25)])).await.ok().unwrap();
     let target = world.control.find(&arn("f:live")).ok().unwrap();
     assert_eq!(
-        target.additional.as_ref().map(|(version, weight)| (version.key.version, *weight)),
+        target.additional.map(|(found, weight)| (found.unwrap().key.version, weight)),
         Some((Version::Number(2), 0.25))
     );
     let clear = UpdateAliasRequest {
@@ -291,7 +292,7 @@ async fn a_hundred_executions_are_left_for_functions_without_a_reservation() {
     // Its own reservation is given back first.
     world.reserve("f", 399).await.ok().unwrap();
     assert_eq!(world.usage().await.2, 101);
-    let key = world.control.find(&arn("f")).ok().unwrap().primary.key.clone();
+    let key = world.control.find(&arn("f")).ok().unwrap().primary.unwrap().key.clone();
     let reservation = world.control.reservation(&key);
     assert_eq!((reservation.function, reservation.account), (Some(399), 899));
     let (status, text) = refusal(world.reserve("missing", -1).await);
@@ -317,7 +318,7 @@ async fn functions_go_on_with_a_layer_version_that_was_deleted() {
     };
     assert_eq!((status, text), (400, format!("Layer version {layer_arn} does not exist.")));
     let world = world.restarted().await;
-    let function = world.control.find(&arn("f")).ok().unwrap().primary;
+    let function = world.control.find(&arn("f")).ok().unwrap().primary.unwrap();
     let Program::Zip(zip) = &function.program else { panic!("it is of a zip") };
     assert!(world.blobs.list().await.unwrap().contains(&zip.layers[0].into()));
     assert_eq!(world.layer("l", "PK-layer").await.ok().unwrap().version, Some(2));

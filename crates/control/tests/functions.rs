@@ -14,7 +14,7 @@ use support::{World, a_function, arn, blob, refusal};
 
 impl World {
     fn generation(&self, name: &str) -> u64 {
-        self.control.find(&arn(name)).ok().unwrap().primary.key.generation
+        self.control.find(&arn(name)).ok().unwrap().primary.unwrap().key.generation
     }
 }
 
@@ -25,7 +25,7 @@ async fn a_function_is_pending_until_its_package_is_ready() {
     let created = world.create("f").await.ok().unwrap();
     assert_eq!((created.state.as_deref(), created.state_reason_code.as_deref()), (Some("Pending"), Some("Creating")));
     assert_eq!(created.last_update_status, None);
-    assert!(matches!(world.control.find(&arn("f")), Err(LookupError::NotReady("Pending"))));
+    assert!(matches!(world.control.find(&arn("f")).unwrap().primary, Err(LookupError::NotReady("Pending"))));
     assert_eq!(refusal(world.update_code("f", "PK2").await).0, 409);
     world.let_go();
     let active = world.until_settled("f").await;

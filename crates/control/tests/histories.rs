@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use hearth_model::{BoxFuture, Quotas};
-use hearth_store::{Key, MemoryRecords, Record, Records, RecordsError, Write};
+use hearth_model::Quotas;
+use hearth_store::simulation::{Rewritten, Written};
+use hearth_store::{MemoryRecords, Records};
 use hearth_wire::Error;
 use hearth_wire_lambda::types::*;
 use hearth_wire_lambda::{AliasesApi, CodeApi, FunctionsApi, VersionsApi};
@@ -196,56 +197,19 @@ fn has_an_order(events: &[Event]) -> bool {
     false
 }
 
-/// A store that lets others go first, as often as its seed says.
-struct Hesitant {
-    inner: MemoryRecords,
-    seed: Mutex<u64>,
-}
+/// Lets others go first, as often as its seed says.
+struct Hesitation(Mutex<u64>);
 
-impl Hesitant {
+impl Hesitation {
     async fn hesitate(&self) {
         let times = {
-            let mut seed = self.seed.lock().unwrap();
+            let mut seed = self.0.lock().unwrap();
             *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             *seed >> 61
         };
         for _ in 0..times {
             tokio::task::yield_now().await;
         }
-    }
-}
-
-impl Records for Hesitant {
-    fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Record>, RecordsError>> {
-        self.inner.get(key)
-    }
-
-    fn list(
-        &self,
-        partition: String,
-        kind: &'static str,
-        after: Option<String>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
-        self.inner.list(partition, kind, after, limit)
-    }
-
-    fn all(
-        &self,
-        kind: &'static str,
-        after: Option<(String, String)>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Record>, RecordsError>> {
-        self.inner.all(kind, after, limit)
-    }
-
-    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<u64, RecordsError>> {
-        Box::pin(async move {
-            self.hesitate().await;
-            let committed = self.inner.commit(writes).await;
-            self.hesitate().await;
-            committed
-        })
     }
 }
 
@@ -298,17 +262,28 @@ async fn perform(world: &World, call: &Call, named: Option<String>) -> Answer {
 
 /// Runs a plan and says what was seen, when.
 async fn history(plan: Plan, seed: u64) -> Vec<Event> {
-    let records = Arc::new(Hesitant { inner: MemoryRecords::default(), seed: Mutex::new(seed) });
-    let world = Arc::new(World::on(records.clone(), Quotas::default()).await);
+    let hesitation = Arc::new(Hesitation(Mutex::new(seed)));
+    let others = hesitation.clone();
+    let written = move |records: Arc<MemoryRecords>, writes| -> Written {
+        let others = others.clone();
+        Box::pin(async move {
+            others.hesitate().await;
+            let committed = records.commit(writes).await;
+            others.hesitate().await;
+            committed
+        })
+    };
+    let records = Arc::new(Rewritten::new(Arc::default(), written));
+    let world = Arc::new(World::on(records, Quotas::default()).await);
     let clock = Arc::new(AtomicU64::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     for calls in plan {
-        let (world, clock, records) = (world.clone(), clock.clone(), records.clone());
+        let (world, clock, hesitation) = (world.clone(), clock.clone(), hesitation.clone());
         tasks.spawn(async move {
             let mut events = Vec::new();
             let mut last_seen: Option<String> = None;
             for call in calls {
-                records.hesitate().await;
+                hesitation.hesitate().await;
                 let guarded = matches!(call, Call::Update { guarded: true, .. });
                 let named = last_seen.clone().filter(|_| guarded);
                 let begun = clock.fetch_add(1, Ordering::SeqCst);

@@ -65,7 +65,7 @@ async fn ask(world: &World, n: usize) -> Duration {
     let get = GetFunctionRequest { function_name: Some(format!("{name}:3")), qualifier: None };
     world.control.get_function(&world.cx, get).await.ok().unwrap();
     let target = world.control.find(&arn(&name)).ok().unwrap();
-    assert!(world.control.is_current(&target.primary.key));
+    assert!(world.control.is_current(&target.primary.unwrap().key));
     begun.elapsed()
 }
 

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hearth_model::{BoxFuture, Functions, Program, Qualifier};
-use hearth_store::{Change, Feed, Follower, MemoryBlobs, MemoryRecords, RecordsError};
+use hearth_store::{Blobs, Change, Feed, Follower, MemoryBlobs, MemoryRecords, RecordsError};
 use hearth_wire_lambda::types::*;
-use hearth_wire_lambda::{AliasesApi, LayersApi, VersionsApi};
+use hearth_wire_lambda::{AliasesApi, FunctionsApi, LayersApi, VersionsApi};
 use support::{World, arn};
 use tokio::sync::Notify;
 
@@ -41,8 +41,8 @@ async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
 fn runs(world: &World, name: &str, qualifier: Option<&str>) -> Option<String> {
     let arn = arn(name).unqualified();
     let arn = qualifier.map_or(arn.clone(), |qualifier| arn.qualified(Qualifier::new(qualifier)));
-    let found = world.control.find(&arn).ok()?;
-    match &found.primary.program {
+    let found = world.control.find(&arn).ok()?.primary.ok()?;
+    match &found.program {
         Program::Zip(zip) => Some(zip.code.to_hex()),
         Program::Image(_) => None,
     }
@@ -234,4 +234,43 @@ async fn servers_that_write_to_the_same_functions_agree_in_the_end() {
     for name in ["f0", "f1", "f2"] {
         eventually("a third, too", async || shown(&worlds[0], name).await == shown(&third, name).await).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn packages_go_when_no_server_needs_them_and_not_before() {
+    let servers = Servers::new();
+    let (one, other) = (servers.start().await, servers.start().await);
+    one.made("f").await;
+    one.next_version("f", "PK2").await;
+    eventually("the version", async || runs(&other, "f", Some("1")).is_some()).await;
+    // Two packages; the same one, brought by the other, is needed by a function of its own.
+    other.made("g").await;
+    one.delete("f").await.ok().unwrap();
+    let kept = async || servers.blobs.list().await.unwrap().len();
+    let left = async |count: usize| {
+        while kept().await != count {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), left(1)).await.expect("what nobody needs goes");
+    // What is needed is still there a long time after.
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(kept().await, 1);
+    let asked = GetFunctionRequest { function_name: Some("g".to_owned()), qualifier: None };
+    let link = other.control.get_function(&other.cx, asked).await.ok().unwrap();
+    let location = link.code.unwrap().location.unwrap();
+    let token = location.rsplit('/').next().unwrap();
+    assert!(one.control.download(token).await.is_ok());
+    // With a layer in use, whose version is gone.
+    let layer = one.layer("l", "PK+5").await.ok().unwrap().layer_version_arn.unwrap();
+    let create = CreateFunctionRequest { layers: Some(vec![layer]), ..support::a_function("user") };
+    one.control.create_function(&one.cx, create).await.ok().unwrap();
+    one.until_settled("user").await;
+    let delete = DeleteLayerVersionRequest { layer_name: Some("l".to_owned()), version_number: Some(1) };
+    one.control.delete_layer_version(&one.cx, delete).await.ok().unwrap();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(kept().await, 2);
+    one.delete("user").await.ok().unwrap();
+    other.delete("g").await.ok().unwrap();
+    tokio::time::timeout(Duration::from_secs(120), left(0)).await.expect("everything goes");
 }

@@ -103,7 +103,7 @@ fn listed(text: &str) -> Vec<SocketAddr> {
 }
 
 /// "The server failed" (RFC 1035), as the answer to this question.
-fn failure(question: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn failure(question: &[u8]) -> Option<Vec<u8>> {
     const ANSWER: u8 = 0x80;
     const RECURSION: u8 = 0x80;
     const FAILED: u8 = 2;

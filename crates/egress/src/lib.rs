@@ -23,3 +23,12 @@ mod stack;
 pub use dns::Resolvers;
 pub use egress::{Config, Egress, Explanation};
 pub use gateway::{Gateway, Link, Refused, Witness};
+
+/// What reads packets and questions of functions.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    pub fn dns_failure(question: &[u8]) -> Option<Vec<u8>> {
+        crate::dns::failure(question)
+    }
+    pub use crate::packet::{Refusal, Seen, datagram, refuse, see};
+}

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hearth_model::{
-    FunctionArn, FunctionRef, FunctionVersion, Invocation, InvokeError, LookupError, RESPONSE_PAYLOAD_MAX, RequestId,
-    ResponseMode, TooLarge, draw,
+    FunctionArn, FunctionVersion, Invocation, InvokeError, LookupError, RESPONSE_PAYLOAD_MAX, RequestId, ResponseMode,
+    TooLarge, draw,
 };
 use hearth_store::queue::{Change, Message, Ms};
 
@@ -38,12 +38,16 @@ pub enum Felt {
 /// Runs an event once, or ends it. Ready when what follows is on disk.
 pub async fn run(shared: Arc<Shared>, message: Message, payload: Bytes) -> Done {
     let run = Run::begin(&shared, message, payload);
-    let Some(arn) = parse(&run.note.arn) else { return run.over(Condition::FunctionNotFound, None, None).await };
+    let Some(arn) = FunctionArn::parse(&run.note.arn) else {
+        return run.over(Condition::FunctionNotFound, None, None).await;
+    };
     shared.counts.age(&arn, run.started.saturating_sub(run.message.sent));
-    let function = match shared.ports.functions.find(&arn) {
-        Ok(target) => target.choose(draw(uuid::Uuid::new_v4().as_u128())),
+    let found = shared.ports.functions.find(&arn);
+    let function = match found.and_then(|target| target.choose(draw(uuid::Uuid::new_v4().as_u128()))) {
+        Ok(function) => function,
         Err(LookupError::NotFound(_)) => return run.over(Condition::FunctionNotFound, None, None).await,
-        Err(error @ LookupError::NotReady(_)) => {
+        Err(error @ (LookupError::NotReady(_) | LookupError::Idle(_))) => {
+            shared.ports.functions.wake(&arn);
             return run.refused(Refused::by_platform("ResourceConflictException", error.to_string())).await;
         }
     };
@@ -52,6 +56,11 @@ pub async fn run(shared: Arc<Shared>, message: Message, payload: Bytes) -> Done 
     if let Some(condition) = retry::before(&run.policy, &standing, reserved, run.started) {
         let answer = run.note.answer.clone();
         return run.over(condition, answer, Some(function)).await;
+    }
+    let trace = run.note.trace.as_deref().unwrap_or_default();
+    if let Err(cut) = shared.ports.guard.cuts(trace, &arn, || shared.ports.functions.allows_loops(&function.key)) {
+        tracing::warn!(request_id = %run.message.id, function = %arn, runs = cut.runs, "a recursive loop was cut: an event");
+        return run.over(Condition::RecursiveLoop, None, Some(function)).await;
     }
     match run.invoke(&function).await {
         Ok(answer) => run.answered(answer, function).await,
@@ -86,7 +95,7 @@ impl<'a> Run<'a> {
             Note::default()
         });
         note.taken(message.turns);
-        let policy = parse(&note.arn).map_or_else(|| shared.default_policy(), |arn| shared.policy(&arn));
+        let policy = FunctionArn::parse(&note.arn).map_or_else(|| shared.default_policy(), |arn| shared.policy(&arn));
         Run { shared, started: shared.now(), message, note, payload, policy }
     }
 
@@ -175,9 +184,9 @@ impl Refused {
             InvokeError::Throttled(_) | InvokeError::HostFull { .. } => {
                 Refused { kind: "TooManyRequestsException", said: error.to_string(), throttled: true }
             }
-            InvokeError::RuntimeMissing(_) | InvokeError::OtherArchitecture(_) => {
-                Refused::by_platform("InvalidRuntimeException", error.to_string())
-            }
+            InvokeError::RuntimeMissing(_)
+            | InvokeError::RuntimeVersionMissing { .. }
+            | InvokeError::OtherArchitecture(_) => Refused::by_platform("InvalidRuntimeException", error.to_string()),
             InvokeError::Unconfined { .. } | InvokeError::ShuttingDown => {
                 Refused::by_platform("ServiceException", error.to_string())
             }
@@ -201,14 +210,6 @@ impl Refused {
 pub async fn give_back(shared: &Arc<Shared>, message: &Message, mut note: Note, due: Ms) {
     note.turns = message.turns;
     shared.commit(vec![Change::Return { receipt: message.receipt(), due, note: note.written() }]).await;
-}
-
-/// A full ARN.
-pub fn parse(arn: &str) -> Option<FunctionArn> {
-    let reference = FunctionRef::parse(arn).ok()?;
-    let account = hearth_model::AccountId::parse(reference.account.as_deref()?)?;
-    let region = hearth_model::Region::parse(reference.region.as_deref()?)?;
-    reference.resolve(&account, &region, None).ok()
 }
 
 /// At most so many bytes, whole characters.

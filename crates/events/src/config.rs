@@ -14,11 +14,11 @@ use hearth_wire_lambda::EventInvokeConfigsApi;
 use hearth_wire_lambda::errors::{
     invalid_parameter_value_exception as invalid, resource_not_found_exception as not_found, service_exception,
 };
+use hearth_wire_lambda::other_account;
 use hearth_wire_lambda::page::{MOST, Page};
 use hearth_wire_lambda::types::*;
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::parse;
 use crate::destination::{Service, Target};
 use crate::events::{Events, OpenError};
 use crate::note::partition;
@@ -140,7 +140,7 @@ impl Events {
         let arn = arn.map_err(|error| match error {
             RefError::OtherRegion { .. } => not_found(error.to_string()),
             RefError::NameTooLong { .. } => no_function(),
-            RefError::OtherAccount => Error { message: None, ..Error::new(403, "AccessDeniedException", "") },
+            RefError::OtherAccount => other_account(),
             RefError::QualifierMismatch | RefError::Malformed => invalid(error.to_string()),
         })?;
         Ok(if arn.qualifier.is_some() { arn } else { latest(&arn) })
@@ -160,7 +160,7 @@ impl Events {
             Service::S3 if success => return Err(wrong()),
             Service::Lambda => {
                 let unknown = || invalid(format!("The destination ARN {arn} is invalid."));
-                let function = parse(arn).ok_or_else(unknown)?;
+                let function = FunctionArn::parse(arn).ok_or_else(unknown)?;
                 if function.unqualified() == of.unqualified() {
                     return Err(invalid("You can't specify the function as a destination for itself."));
                 }

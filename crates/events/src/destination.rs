@@ -70,6 +70,15 @@ pub enum Parcel {
         request_id: String,
         at: Ms,
     },
+    /// What became of records of a stream (spec 6.5), and they themselves, as JSON with commas between.
+    Batch {
+        json: Bytes,
+        records: Bytes,
+        /// Of the mapping and its shard.
+        folder: String,
+        request_id: String,
+        at: Ms,
+    },
     /// An event that came to nothing, as it was accepted (spec 5.6).
     DeadLetter { body: Bytes, request_id: String, error_code: String, error_message: String },
 }

@@ -1,12 +1,12 @@
 //! The handle to the room: accepts events, and sees to it that each is run.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
 use hearth_model::{
-    AcceptError, AcceptEvents, BoxFuture, Clock, FunctionArn, Functions, Invoke, InvokeError, NewEvent,
+    AcceptError, AcceptEvents, BoxFuture, Clock, FunctionArn, Functions, Guard, Invoke, InvokeError, NewEvent,
 };
 use hearth_store::queue::{Change, Ms, NewMessage, QueueName};
 use hearth_store::{Queue, QueueError, Records, RecordsError};
@@ -50,6 +50,7 @@ pub struct Ports {
     pub records: Arc<dyn Records>,
     pub functions: Arc<dyn Functions>,
     pub couriers: Arc<dyn Couriers>,
+    pub guard: Arc<Guard>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -150,9 +151,9 @@ impl Events {
 impl AcceptEvents for Events {
     fn accept(&self, event: NewEvent) -> BoxFuture<'_, Result<(), AcceptError>> {
         Box::pin(async move {
-            let NewEvent { request_id, arn, payload, content_type, client_context, trace } = event;
+            let NewEvent { request_id, arn, payload, content_type, client_context, trace, origin } = event;
             let arn_text = arn.to_string();
-            let note = Note { arn: arn_text, content_type, client_context, trace, ..Note::default() };
+            let note = Note { arn: arn_text, content_type, client_context, trace, origin, ..Note::default() };
             self.shared.accept(&arn, request_id.to_string(), &note, payload).await
         })
     }
@@ -167,9 +168,12 @@ impl Shared {
         payload: Bytes,
     ) -> Result<(), AcceptError> {
         let changes = self.accepting(arn, id, note, payload);
-        self.ports.queue.commit(changes).await.map_err(|error| {
-            tracing::error!(%error, "an event could not be stored");
-            AcceptError::NotStored
+        self.ports.queue.commit(changes).await.map_err(|error| match error {
+            QueueError::Duplicate(_) => AcceptError::Repeated,
+            error => {
+                tracing::error!(%error, "an event could not be stored");
+                AcceptError::NotStored
+            }
         })?;
         self.counts.received(arn);
         self.wake(&queue_of(arn));
@@ -229,8 +233,7 @@ impl Shared {
     }
 
     pub fn now(&self) -> Ms {
-        let since = self.ports.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(Ms::MAX)
+        self.ports.clock.epoch_ms()
     }
 
     pub fn default_policy(&self) -> Policy {

@@ -7,7 +7,6 @@ use hearth_store::QueueError;
 use hearth_store::queue::{Census, Change, Look, Message, Ms, NEVER, State, Take, Which};
 use serde::Serialize;
 
-use crate::attempt::parse;
 use crate::events::Events;
 use crate::note::{ACCEPTED, DELIVERED, DROPPED, KIND, Note, PURGED, SUCCEEDED, partition, queue_of};
 use crate::record::timestamp;
@@ -59,6 +58,9 @@ pub struct Event {
     pub due_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<String>,
+    /// What it comes from, when nobody called: such as a schedule, and whether that was late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -146,8 +148,8 @@ impl Events {
             return Err(OutcomeError::NotOver(id.to_owned(), state(&message.state)));
         }
         let old = Note::read(&message.note).unwrap_or_default();
-        let arn = parse(&old.arn).ok_or_else(|| OutcomeError::NoFunction(old.arn.clone()))?;
-        if self.shared.ports.functions.find(&arn).is_err() {
+        let arn = FunctionArn::parse(&old.arn).ok_or_else(|| OutcomeError::NoFunction(old.arn.clone()))?;
+        if self.shared.ports.functions.known(&arn).is_err() {
             return Err(OutcomeError::NoFunction(old.arn));
         }
         let note = Note {
@@ -156,6 +158,7 @@ impl Events {
             client_context: old.client_context,
             content_type: old.content_type,
             retry_of: Some(id.to_owned()),
+            origin: old.origin,
             ..Note::default()
         };
         let new = uuid::Uuid::new_v4().to_string();
@@ -268,5 +271,6 @@ fn shown(message: &Message) -> Event {
         detail: note.detail,
         due_at: if let State::Waiting(due) = message.state { Some(timestamp(due)) } else { None },
         retry_of: note.retry_of,
+        origin: note.origin,
     }
 }

@@ -87,7 +87,7 @@ pub async fn run(shared: Arc<Shared>, queue: Arc<QueueName>, signal: Arc<Signal>
 
 /// As many at once as leave room for others.
 fn most(shared: &Shared, queue: &QueueName) -> usize {
-    let memory = arn(queue).and_then(|arn| Some(shared.ports.functions.find(&arn).ok()?.primary.memory.as_bytes()));
+    let memory = arn(queue).and_then(|arn| Some(shared.ports.functions.known(&arn).ok()?.memory.as_bytes()));
     let fits = memory.map_or(usize::MAX, |memory| (shared.config.memory_share / memory.max(1)) as usize);
     fits.min(shared.config.under_way_max)
 }

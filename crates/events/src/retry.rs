@@ -42,7 +42,7 @@ pub enum Ended {
     Refused,
 }
 
-/// Why an event is over; `requestContext.condition` of its record. The last is Hearth's own word: AWS's is not known.
+/// Why an event is over; `requestContext.condition` of its record. The last two are Hearth's own words: AWS's are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Condition {
     Success,
@@ -50,6 +50,7 @@ pub enum Condition {
     EventAgeExceeded,
     ZeroReservedConcurrency,
     FunctionNotFound,
+    RecursiveLoop,
 }
 
 impl Condition {
@@ -60,6 +61,7 @@ impl Condition {
             Condition::EventAgeExceeded => "EventAgeExceeded",
             Condition::ZeroReservedConcurrency => "ZeroReservedConcurrency",
             Condition::FunctionNotFound => "FunctionNotFound",
+            Condition::RecursiveLoop => "RecursiveLoop",
         }
     }
 }

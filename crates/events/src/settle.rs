@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_model::{ASYNC_PAYLOAD_MAX, FunctionArn, FunctionVersion, Qualifier};
+use hearth_model::{ASYNC_PAYLOAD_MAX, FunctionArn, FunctionVersion, Qualifier, Trace};
 use hearth_store::queue::{Change, Message};
 
-use crate::attempt::{cut, parse};
+use crate::attempt::cut;
 use crate::destination::{Delivery, Parcel, Service, Target};
 use crate::events::Shared;
 use crate::note::{DELIVERED, DROPPED, KIND, Note, SUCCEEDED};
@@ -44,7 +44,7 @@ struct Delivered {
 
 /// Ends an event.
 pub async fn over(shared: &Arc<Shared>, message: &Message, mut note: Note, payload: Bytes, over: Over) {
-    let arn = parse(&note.arn);
+    let arn = FunctionArn::parse(&note.arn);
     let mut delivered = Delivered::default();
     if let Some(arn) = &arn {
         deliver(shared, arn, message, &note, &payload, &over, &mut delivered).await;
@@ -168,15 +168,21 @@ fn to_function(
     delivered: &mut Delivered,
 ) {
     let mut to = || {
-        let arn = parse(&target.arn).ok_or("no function's ARN")?;
-        shared.ports.functions.find(&arn).map_err(|error| error.to_string())?;
+        let arn = FunctionArn::parse(&target.arn).ok_or("no function's ARN")?;
+        shared.ports.functions.known(&arn).map_err(|error| error.to_string())?;
         if arn.account != from.account && !shared.ports.functions.lets_invoke(&arn, &from.account) {
             return Err("access denied".to_owned());
         }
         if record.len() > ASYNC_PAYLOAD_MAX {
             return Err(format!("the record has {} bytes, more than {ASYNC_PAYLOAD_MAX}", record.len()));
         }
-        let new = Note { arn: target.arn.clone(), trace: note.trace.clone(), ..Note::default() };
+        let now = shared.now() / 1000;
+        let trace = note.trace.as_deref().map(|trace| {
+            let mut trace = Trace::of(Some(trace), now, uuid::Uuid::new_v4().as_u128());
+            trace.enter(&arn, shared.ports.guard.means_all());
+            trace.for_runtime
+        });
+        let new = Note { arn: target.arn.clone(), trace, ..Note::default() };
         delivered.changes.extend(shared.accepting(&arn, uuid::Uuid::new_v4().to_string(), &new, record.clone()));
         delivered.woken.push(arn);
         Ok::<(), String>(())

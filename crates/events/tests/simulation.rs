@@ -2,13 +2,13 @@
 //! a failing seed is printed, and `HEARTH_SEED=N` runs it alone.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_events::{Config, Couriers, Delivery, Event, Events, Filter, Parcel, Ports, Service};
 use hearth_model::*;
+use hearth_store::simulation::{Chance, Virtual, histories};
 use hearth_store::{MemoryQueue, MemoryRecords};
 use hearth_wire::Context;
 use hearth_wire_lambda::EventInvokeConfigsApi;
@@ -19,53 +19,6 @@ const FUNCTIONS: u64 = 3;
 const EVENTS: u64 = 6;
 /// Later than any event lives.
 const END: Duration = Duration::from_secs(8 * 3600);
-
-/// Chance that a seed decides.
-struct Chance(AtomicU64);
-
-impl Chance {
-    fn next(&self, below: u64) -> u64 {
-        let mut x = self.0.load(Ordering::Relaxed);
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.0.store(x, Ordering::Relaxed);
-        (x >> 16) % below
-    }
-
-    fn once_in(&self, times: u64) -> bool {
-        self.next(times) == 0
-    }
-}
-
-/// Time passes as the runtime of the present life lets it, on from where the former one died.
-#[derive(Default)]
-struct Virtual {
-    past: Mutex<Duration>,
-    began: Mutex<Option<tokio::time::Instant>>,
-}
-
-impl Virtual {
-    fn begin(&self) {
-        *self.began.lock().unwrap() = Some(tokio::time::Instant::now());
-    }
-
-    fn end(&self) {
-        let lived = self.began.lock().unwrap().take().unwrap().elapsed();
-        *self.past.lock().unwrap() += lived;
-    }
-}
-
-impl Clock for Virtual {
-    fn now(&self) -> Instant {
-        tokio::time::Instant::now().into_std()
-    }
-
-    fn wall(&self) -> SystemTime {
-        let lived = self.began.lock().unwrap().unwrap().elapsed();
-        UNIX_EPOCH + Duration::from_secs(1_769_860_800) + *self.past.lock().unwrap() + lived
-    }
-}
 
 struct World {
     chance: Chance,
@@ -91,6 +44,7 @@ fn version(name: &str) -> Arc<FunctionVersion> {
         },
         program: Program::Zip(ZipProgram {
             runtime: Runtime::parse("provided.al2023").unwrap(),
+            runtime_version: None,
             handler: String::new(),
             code: CodeHash([0; 32]),
             layers: Vec::new(),
@@ -104,6 +58,7 @@ fn version(name: &str) -> Arc<FunctionVersion> {
         json_logs: None,
         role: String::new(),
         dead_letters: (name == "f2").then(|| "arn:aws:sqs:us-east-1:000000000000:q".to_owned()),
+        last_used: None,
     })
 }
 
@@ -112,7 +67,7 @@ impl Functions for World {
         if self.gone.lock().unwrap().contains(&arn.name.to_string()) {
             return Err(LookupError::NotFound(arn.to_string()));
         }
-        Ok(Target { primary: version(arn.name.as_str()), additional: None })
+        Ok(Target { primary: Ok(version(arn.name.as_str())), additional: None })
     }
 
     fn reservation(&self, key: &VersionKey) -> Reservation {
@@ -202,7 +157,7 @@ struct Simulation {
 impl Simulation {
     fn new(seed: u64) -> Self {
         let world = Arc::new(World {
-            chance: Chance(AtomicU64::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)),
+            chance: Chance::of(seed),
             reserved: Mutex::default(),
             gone: Mutex::default(),
             seen: Mutex::default(),
@@ -215,6 +170,7 @@ impl Simulation {
             records: Arc::new(MemoryRecords::default()),
             functions: world.clone(),
             couriers: world.clone(),
+            guard: Arc::default(),
             clock: clock.clone(),
         };
         Simulation { world, clock, ports }
@@ -316,6 +272,7 @@ async fn busy(simulation: &Simulation, events: &Events, seed: u64, count: u64, a
             content_type: None,
             client_context: None,
             trace: None,
+            origin: None,
         };
         events.accept(event).await.unwrap();
         accepted.push(id);
@@ -346,23 +303,13 @@ fn history(seed: u64) -> Vec<Event> {
 
 #[test]
 fn every_event_has_one_outcome_whatever_happens() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let seeds = match number("HEARTH_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("HEARTH_SEEDS").unwrap_or(500),
-    };
-    let many = seeds.end - seeds.start >= 100;
     let mut became = BTreeSet::new();
-    for seed in seeds {
-        let events = std::panic::catch_unwind(|| history(seed)).unwrap_or_else(|panic| {
-            eprintln!("HEARTH_SEED={seed} shows it again");
-            std::panic::resume_unwind(panic)
-        });
+    let many = histories(500, history, |events| {
         for event in events {
             became.extend(event.attempts.into_iter().map(|attempt| attempt.outcome));
             became.extend([Some(event.state), event.reason].into_iter().flatten());
         }
-    }
+    });
     let whatever = [
         "EventAgeExceeded",
         "FunctionNotFound",

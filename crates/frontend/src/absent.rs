@@ -107,7 +107,7 @@ mod tests {
             text.contains("<Error><Code>NotImplementedException</Code><Message>Hearth does not support route53."),
             "{text}"
         );
-        assert_eq!(refused("scheduler", &[], "").1, r#"{"message":"Hearth does not support scheduler."}"#);
+        assert_eq!(refused("pipes", &[], "").1, r#"{"message":"Hearth does not support pipes."}"#);
     }
 
     #[test]

@@ -11,10 +11,12 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 /// What a client sends beyond a limit is read and thrown away up to here, so that it sees the answer.
 const DISCARD_MAX: usize = 512 * 1024 * 1024;
+/// Before an answer is cut: what came before is written out meanwhile. HTTP/2 throws away what waits when a stream is reset.
+const WRITTEN_OUT: Duration = Duration::from_millis(20);
 
 pub enum Body {
     Whole(Option<Bytes>),
@@ -41,12 +43,13 @@ impl Body {
 pub struct Answering {
     first: Option<Bytes>,
     rest: hearth_model::Body,
-    has_failed: bool,
+    /// Once the function has failed.
+    cut: Option<Pin<Box<Sleep>>>,
 }
 
 impl Answering {
     pub fn new(first: Option<Bytes>, rest: hearth_model::Body) -> Self {
-        Answering { first, rest, has_failed: false }
+        Answering { first, rest, cut: None }
     }
 
     /// A function that fails in the middle has its answer cut: nothing else can be said any more.
@@ -54,18 +57,16 @@ impl Answering {
         if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
             return Poll::Ready(Some(Ok(first)));
         }
-        if self.has_failed {
-            return Poll::Ready(Some(Err("a function failed after its answer had begun".into())));
-        }
-        match ready!(self.rest.as_mut().poll_next(cx)) {
-            Some(Err(_)) => {
-                // What came before is written out first: the connection does that while it waits.
-                self.has_failed = true;
-                cx.waker().wake_by_ref();
-                Poll::Pending
+        if self.cut.is_none() {
+            match ready!(self.rest.as_mut().poll_next(cx)) {
+                Some(Ok(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Some(Err(_)) => {}
+                None => return Poll::Ready(None),
             }
-            piece => Poll::Ready(piece.and_then(Result::ok).map(Ok)),
         }
+        let cut = self.cut.get_or_insert_with(|| Box::pin(sleep(WRITTEN_OUT)));
+        ready!(cut.as_mut().poll(cx));
+        Poll::Ready(Some(Err("a function failed after its answer had begun".into())))
     }
 }
 

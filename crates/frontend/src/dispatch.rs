@@ -26,6 +26,8 @@ const REQUEST_MAX: usize = 70_167_211;
 const LOGS_MAX: usize = 8 * 1024 * 1024;
 /// Largest request of SQS, bytes: a megabyte of messages, escaped, and their frame.
 const SQS_MAX: usize = 8 * 1024 * 1024;
+/// Largest request of EventBridge Scheduler, bytes: an input of 256 KB, escaped, and its frame.
+const SCHEDULER_MAX: usize = 2 * 1024 * 1024;
 /// Largest form of the Query protocol, bytes.
 const FORM_MAX: usize = 1024 * 1024;
 /// Most memory that a request of S3 takes, bytes: objects go in pieces, documents are read whole.
@@ -171,6 +173,7 @@ async fn serve(
         Some("sqs") => answer_sqs(services, inside, caller, head, body, request_id).await,
         None if is_sqs(head) => answer_sqs(services, inside, caller, head, body, request_id).await,
         Some("logs") => answer_logs(services, inside, caller, head, body, request_id).await,
+        Some("scheduler") => answer_scheduler(services, inside, caller, head, body, request_id).await,
         Some("lambda") | None => {
             if let (None, Some((service, _))) = (caller.service.as_deref(), absent::target(&head.headers)) {
                 return absent::refuse(service, &head.headers, b"", request_id);
@@ -181,11 +184,7 @@ async fn serve(
             if caller.service.is_none() && path == "/" {
                 return answer_query(services, inside, caller, head, body, request_id).await;
             }
-            let message = format!(
-                "Unable to determine the operation of {method} {}.",
-                path.chars().take(200).collect::<String>()
-            );
-            Error::new(404, "UnknownOperationException", message).rest_json()
+            unknown_operation(method, path).rest_json()
         }
         Some(other) => {
             let read =
@@ -357,6 +356,42 @@ async fn answer_logs(
     told_ignored(reply, &cx)
 }
 
+async fn answer_scheduler(
+    services: &Services,
+    inside: Option<&Inside>,
+    caller: &Caller,
+    head: &request::Parts,
+    body: Incoming,
+    request_id: &str,
+) -> Reply {
+    let Some(scheduler) = services.scheduler.clone() else {
+        return Error::not_supported("scheduler where servers share their records").rest_json();
+    };
+    let (method, path) = (head.method.as_str(), head.uri.path());
+    let Some((info, labels)) = hearth_wire_scheduler::route(method, path) else {
+        return unknown_operation(method, path).rest_json();
+    };
+    let (body, room) = match door::read(inside, body, SCHEDULER_MAX).await {
+        Ok(read) => read,
+        Err(error) => return unread(error, || too_large("RequestEntityTooLargeException")).rest_json(),
+    };
+    let cx = context(caller, head, request_id);
+    let (headers, query) = (head.headers.clone(), head.uri.query().unwrap_or_default().to_owned());
+    let calling = async move {
+        let parts = Parts { labels, query: &query, headers: &headers, body };
+        let answer = scheduler.call(&cx, info.operation, parts).await;
+        drop(room);
+        told_ignored(answer.unwrap_or_else(|error| error.rest_json()), &cx)
+    };
+    let answered = to_its_end(info.name, calling).await;
+    answered.unwrap_or_else(|| failed("InternalServerException").rest_json())
+}
+
+fn unknown_operation(method: &str, path: &str) -> Error {
+    let path: String = path.chars().take(200).collect();
+    Error::new(404, "UnknownOperationException", format!("Unable to determine the operation of {method} {path}."))
+}
+
 /// What a client is told whose request was not read.
 fn unread(error: ReadError, too_large: impl FnOnce() -> Error) -> Error {
     match error {
@@ -389,6 +424,8 @@ fn context(caller: &Caller, head: &request::Parts, request_id: &str) -> Context 
     if let Identified::As(session) = &caller.identified {
         cx.session.clone_from(session);
     }
+    let trace = head.headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
+    cx.trace = trace.map(str::to_owned);
     cx
 }
 
@@ -427,8 +464,8 @@ async fn answer_lambda(
         }
     };
     let mut cx = context(caller, head, request_id);
-    let header = |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
-    (cx.content_type, cx.trace) = (header("content-type"), header("x-amzn-trace-id"));
+    let content_type = head.headers.get("content-type").and_then(|value| value.to_str().ok());
+    cx.content_type = content_type.map(str::to_owned);
     let query = head.uri.query().unwrap_or_default();
     let answer = if matches!(info.operation, Operation::Invoke | Operation::InvokeWithResponseStream) {
         services.lambda.call(&cx, info.operation, Parts { labels, query, headers: &head.headers, body }).await

@@ -84,6 +84,8 @@ pub struct Services {
     pub iam: hearth_wire_iam::Service,
     pub sts: hearth_wire_sts::Service,
     pub logs: hearth_wire_logs::Service,
+    /// None where schedules are not served.
+    pub scheduler: Option<hearth_wire_scheduler::Service>,
     /// None where queues are not served.
     pub sqs: Option<hearth_wire_sqs::Service>,
     /// Recognises callers by credentials of Hearth's own.

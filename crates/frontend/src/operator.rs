@@ -41,6 +41,9 @@ pub trait Operator: Send + Sync + 'static {
     /// What becomes of a function's connections to a place.
     async fn network(&self, request: NetworkRequest) -> Result<Value, OperatorError>;
 
+    /// How an invocation began, and where its time went; `None` when it is not known (any more).
+    async fn invocation(&self, account: &str, request_id: &str) -> Option<Value>;
+
     /// The package that a token of `Code.Location` leads to.
     async fn code(&self, token: &str) -> Result<Code, OperatorError>;
 }
@@ -48,12 +51,12 @@ pub trait Operator: Send + Sync + 'static {
 /// What is to become of a runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuntimeChange {
-    /// It is made of an image.
+    /// It is made of what this name means: an image, or packages.
     Add {
         runtime: String,
-        image: String,
+        from: String,
     },
-    /// It is made anew of what the name of its image means now.
+    /// It is made anew of what that name means now.
     Update {
         runtime: String,
     },
@@ -68,7 +71,7 @@ pub const CHANGE_MAX: usize = 64 * 1024;
 #[derive(Deserialize)]
 struct NewRuntime {
     runtime: String,
-    image: String,
+    from: String,
 }
 
 /// `functions/NAME/logs?since=&grep=&request=&follow=true`.
@@ -194,6 +197,13 @@ pub async fn answer(
                 Err(error) => failure(&error),
             }
         }
+        ["v1", "invocations", id] => match operator.invocation(&logs.account, &decoded(id)).await {
+            Some(document) => json_reply(StatusCode::OK, &document),
+            None => {
+                let message = format!("no invocation {} is remembered: it is none of the latest", decoded(id));
+                failure(&OperatorError { status: 404, code: "NotFound", message })
+            }
+        },
         ["v1", "functions", name, "network"] => {
             let mut query = form_urlencoded::parse(query.as_bytes());
             let request = NetworkRequest {
@@ -225,9 +235,9 @@ pub async fn change(operator: &Arc<dyn Operator>, method: &Method, path: &str, b
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').skip(1).collect();
     let change = match (method, parts.as_slice()) {
         (&Method::POST, ["v1", "runtimes"]) => match serde_json::from_slice(body) {
-            Ok(NewRuntime { runtime, image }) => RuntimeChange::Add { runtime, image },
+            Ok(NewRuntime { runtime, from }) => RuntimeChange::Add { runtime, from },
             Err(error) => {
-                let message = format!("The request is not {{\"runtime\", \"image\"}}: {error}.");
+                let message = format!("The request is not {{\"runtime\", \"from\"}}: {error}.");
                 return failure(&OperatorError { status: 400, code: "BadRequest", message });
             }
         },

@@ -125,11 +125,16 @@ async fn called(
     let let_in = services.control.lets_call(url, caller.as_ref(), facts(asked, now)).await;
     let_in.map_err(|not_let| not_permitted(url, not_let))?;
     let random = uuid::Uuid::new_v4().as_u128();
-    let target = services.control.find(&url.arn).map_err(|error| Refusal::Unavailable(error.to_string()))?;
-    let function = target.choose(draw(random));
+    let found = services.control.find(&url.arn).and_then(|target| target.choose(draw(random)));
+    let function = found.map_err(|error| {
+        services.control.wake(&url.arn);
+        Refusal::Unavailable(error.to_string())
+    })?;
     let given = head.headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let trace = Trace::of(given, seconds, uuid::Uuid::new_v4().as_u128());
+    let mut trace = Trace::of(given, seconds, uuid::Uuid::new_v4().as_u128());
+    // A URL is no service that loops are known of.
+    trace.enter(&url.arn, false);
     let event = event::written(&Received {
         head,
         body: &body,
@@ -294,6 +299,9 @@ fn not_run(error: InvokeError, function: &FunctionVersion) -> Refusal {
         }
         InvokeError::RuntimeMissing(runtime) => {
             Refusal::CannotRun(format!("Runtime {runtime} is not installed on this host; see hearth runtimes."))
+        }
+        error @ InvokeError::RuntimeVersionMissing { .. } => {
+            Refusal::CannotRun(format!("The {error}; see hearth runtimes."))
         }
         InvokeError::OtherArchitecture(architecture) => Refusal::CannotRun(format!(
             "Functions for {architecture} cannot run on this host, which is {}.",

@@ -98,7 +98,7 @@ pub fn run(global: &Global, command: Command) -> Result<(), Failure> {
             Command::List => list::run(global, &client).await,
             Command::Events(command) => events::run(global, &client, command).await,
             Command::Delete { name } => delete::run(global, &client, &name).await,
-            Command::Explain(command) => explain::run(global, &client, command).await,
+            Command::Explain(arguments) => explain::run(global, &client, arguments).await,
             Command::Runtimes { command } => runtimes::run(global, &client, command.unwrap_or_default()).await,
             Command::Serve(_)
             | Command::Coverage { .. }

@@ -5,6 +5,7 @@ use hearth_images::{InstalledRuntime, Source};
 use hearth_model::Runtime;
 use hearth_sandbox::Promise;
 use hearth_wire::{Coverage, Kind, Member, Shape};
+use hearth_worker::{Explanation, Phase};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -21,7 +22,10 @@ pub struct RuntimeRow {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub digest: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
+    pub from: Option<String>,
+    /// Digests of what it was before, which functions can still run on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sdk: Option<String>,
 }
@@ -31,8 +35,41 @@ pub fn runtimes(installed: Vec<InstalledRuntime>) -> Runtimes {
 }
 
 pub fn runtime(installed: InstalledRuntime) -> RuntimeRow {
-    let InstalledRuntime { runtime, version, source, digest, image, sdk } = installed;
-    RuntimeRow { runtime: Runtime::as_str(runtime), version, source: Source::as_str(source), digest, image, sdk }
+    let InstalledRuntime { runtime, version, source, digest, from, kept, sdk } = installed;
+    RuntimeRow { runtime: Runtime::as_str(runtime), version, source: Source::as_str(source), digest, from, kept, sdk }
+}
+
+/// `explain REQUEST_ID`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explained {
+    pub request_id: String,
+    pub function_arn: String,
+    /// `cold`, `warm` or `provisioned`.
+    pub start: &'static str,
+    pub reason: String,
+    pub phases: Vec<ExplainedPhase>,
+}
+
+#[derive(Serialize)]
+pub struct ExplainedPhase {
+    pub name: &'static str,
+    pub ms: f64,
+}
+
+pub fn explanation(explanation: Explanation) -> Explained {
+    let Explanation { request_id, function, start, reason, phases } = explanation;
+    let phase = |(phase, took): (Phase, std::time::Duration)| {
+        // To the microsecond.
+        ExplainedPhase { name: phase.as_str(), ms: took.as_micros() as f64 / 1000.0 }
+    };
+    Explained {
+        request_id: request_id.as_str().to_owned(),
+        function_arn: function.to_string(),
+        start: start.as_str(),
+        reason: reason.into_owned(),
+        phases: phases.into_iter().map(phase).collect(),
+    }
 }
 
 /// `explain network FUNCTION HOST:PORT`.
@@ -73,6 +110,8 @@ pub struct Operation {
     pub operation: &'static str,
     /// `works`, `partial` or `refused`.
     pub status: &'static str,
+    /// Nothing of its own is missing: what does not work is kept for a reason, or a part of another feature.
+    pub complete: bool,
     pub parameters: Vec<Parameter>,
 }
 
@@ -91,6 +130,7 @@ pub fn coverage() -> CoverageList {
     let lambda = hearth_wire_lambda::OPERATIONS.iter().map(|info| (info.name, info.input));
     let iam = hearth_wire_iam::OPERATIONS.iter().map(|info| (info.name, info.input));
     let logs = hearth_wire_logs::OPERATIONS.iter().map(|info| (info.name, info.input));
+    let scheduler = hearth_wire_scheduler::OPERATIONS.iter().map(|info| (info.name, info.input));
     let sqs = hearth_wire_sqs::OPERATIONS.iter().map(|info| (info.name, info.input));
     let sts = hearth_wire_sts::OPERATIONS.iter().map(|info| (info.name, info.input));
     let services = vec![
@@ -98,6 +138,7 @@ pub fn coverage() -> CoverageList {
         service("iam", iam, &hearth_wire_iam::REFUSED),
         service("logs", logs, &hearth_wire_logs::REFUSED),
         Service { service: "s3", operations: s3() },
+        service("scheduler", scheduler, &[]),
         service("sqs", sqs, &hearth_wire_sqs::REFUSED),
         service("sts", sts, &hearth_wire_sts::REFUSED),
     ];
@@ -109,8 +150,10 @@ fn implemented(service: &str) -> Vec<&'static Coverage> {
     let own = [
         ("lambda", hearth_control::COVERAGE),
         ("lambda", hearth_events::COVERAGE),
+        ("lambda", hearth_mappings::COVERAGE),
         ("lambda", hearth_placement::COVERAGE),
         ("logs", hearth_logs::COVERAGE),
+        ("scheduler", hearth_schedules::COVERAGE),
         ("sqs", hearth_queues::COVERAGE),
     ];
     let all = own.iter().chain(hearth_identity::COVERAGE).filter(|(of, _)| *of == service);
@@ -131,12 +174,17 @@ fn service(
             Some(covered) if covered.parameters.is_empty() => "works",
             Some(_) => "partial",
         };
-        Operation { operation: name, status, parameters: parameters(covered, input) }
+        Operation { operation: name, status, complete: is_complete(covered), parameters: parameters(covered, input) }
     });
-    let refused = |name: &&'static str| Operation { operation: name, status: "refused", parameters: Vec::new() };
+    let refused =
+        |name: &&'static str| Operation { operation: name, status: "refused", complete: false, parameters: Vec::new() };
     let mut operations: Vec<Operation> = known.chain(unknown.iter().map(refused)).collect();
     operations.sort_by_key(|operation| operation.operation);
     Service { service, operations }
+}
+
+fn is_complete(covered: Option<&Coverage>) -> bool {
+    covered.is_some_and(Coverage::is_complete)
 }
 
 /// Every operation of S3. Of its parameters only those are told that do less than AWS's.
@@ -154,7 +202,7 @@ fn s3() -> Vec<Operation> {
             Some(_) if parameters.is_empty() => "works",
             Some(_) => "partial",
         };
-        Operation { operation, status, parameters }
+        Operation { operation, status, complete: is_complete(covered), parameters }
     });
     operations.collect()
 }

@@ -12,6 +12,7 @@
 mod banner;
 mod courier;
 mod dependents;
+mod kinesis;
 mod operator;
 pub mod owner;
 mod probe;
@@ -26,9 +27,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_images::Closed;
+use hearth_mappings::Mappings;
 use hearth_queues::Queues;
 use hearth_sandbox::privilege::Owner;
 use hearth_sandbox::{launcher, process};
+use hearth_schedules::Schedules;
 use hearth_store::DataDir;
 use hearth_tls::Certificate;
 use tokio::net::TcpListener;
@@ -168,6 +171,8 @@ impl Running {
         background.spawn(rooms.pools.clone().run());
         background.spawn(rooms.cloudwatch.clone().run());
         background.spawn(rooms.events.clone().run(Arc::new(rooms.placement.clone())));
+        rooms.mappings.iter().for_each(|mappings| mappings.run(Arc::new(rooms.placement.clone())));
+        rooms.schedules.iter().for_each(Schedules::run);
         let images = rooms.images.clone();
         background.spawn(async move { images.prepare().await });
         let mut door = JoinSet::new();
@@ -181,6 +186,8 @@ impl Running {
         tracing::info!(?drain, "ending: running invocations may finish");
         let _ = self.ending.send(true);
         self.rooms.pools.close();
+        self.rooms.schedules.iter().for_each(Schedules::stop);
+        self.rooms.mappings.iter().for_each(Mappings::stop);
         self.rooms.queues.iter().for_each(Queues::end);
         let deadline = Instant::now() + drain;
         self.rooms.events.stop();
@@ -195,8 +202,15 @@ impl Running {
         let _ = tokio::time::timeout(ENVIRONMENTS_END, self.rooms.worker.closed()).await;
         let _ = tokio::time::timeout(LINGER, self.rooms.driver.closed()).await;
         let _ = tokio::time::timeout(LINGER, async { while self.door.join_next().await.is_some() {} }).await;
+        let _ = tokio::time::timeout(LINGER, self.rooms.cloudwatch.end()).await;
+        if let Some(schedules) = &self.rooms.schedules {
+            let _ = tokio::time::timeout(LINGER, schedules.stopped()).await;
+        }
         // What is not written by then is found taken at the next start, and run again.
         let _ = tokio::time::timeout(LINGER, self.rooms.events.stopped()).await;
+        if let Some(mappings) = &self.rooms.mappings {
+            let _ = tokio::time::timeout(LINGER, mappings.stopped()).await;
+        }
         self.background.shutdown().await;
         self.rooms.inside.close();
         self.rooms.logs.close().await;

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hearth_egress::rules::Entry;
+use hearth_images::Mirror;
 use hearth_sandbox::Isolation;
 use hearth_store::PostgresUrl;
 
@@ -124,6 +125,8 @@ settings! {
         "Invocations that may run at once in an account and region.";
     account_code_storage: Size = "account.code_storage", Default::Text("80530636800"),
         "Bytes of code that an account may keep in a region.";
+    functions_idle_timeout: Duration = "functions.idle_timeout", Default::Text("14d"),
+        "A function of an image or a VPC, or a version of one, that nobody called for about this long becomes `Inactive`, as on AWS. The next call of it fails, and makes it ready again.";
     environments_idle_timeout: Duration = "environments.idle_timeout", Default::Text("10m"),
         "An execution environment without work for this long is shut down.";
     environments_memory_budget: Size = "environments.memory_budget", Default::OfHost {
@@ -135,11 +138,11 @@ settings! {
     environments_scaling_rate: u32 = "environments.scaling_rate", Default::Text("1000"),
         "Execution environments that may be started for one function in 10 s.";
     pools_enabled: bool = "pools.enabled", Default::Text("true"),
-        "Keeps sandboxes prepared for functions that may start soon: as many as were started at once lately, 64 at most. A start that finds none makes its own.";
+        "Keeps sandboxes prepared for functions that may start soon, and runtimes started in them: as many as were started at once lately, 64 at most. A start that finds none makes its own.";
     pools_memory: Size = "pools.memory", Default::OfHost {
         said: "10 % of the host's memory",
         find: |host| host.memory_percent(10),
-    }, "Memory that prepared sandboxes may hold together, each counted as 1 MiB. None are kept while less than 5 % of the host's memory is available.";
+    }, "Memory that prepared sandboxes may hold together: each counts as 1 MiB, with Python in it as 13 MiB, with Node.js as 49 MiB. None are kept while less than 5 % of the host's memory is available.";
     sandbox_uids: UidRange = "sandbox.uids", Default::Text("1879048192-1879113727"),
         "As root: host user ids that functions run as; two for each execution environment. Servers on one host may share a range. Nothing but servers runs as the first.";
     encryption_key_file: Option<PathBuf> = "encryption.key_file", Default::OfHost {
@@ -167,14 +170,26 @@ settings! {
         said: "none",
         find: |_| Ok(String::new()),
     }, "An EventBridge, for buses as destinations of events, written as `endpoints.s3` is. Without it they are refused.";
+    endpoints_kinesis: Option<ServiceEndpoint> = "endpoints.kinesis", Default::OfHost {
+        said: "none",
+        find: |_| Ok(String::new()),
+    }, "A Kinesis, for event source mappings of streams, written as `endpoints.s3` is. Without it they are refused.";
     runtimes_substitute: bool = "runtimes.substitute", Default::Text("false"),
         "Runs a function whose runtime is not installed on the nearest one that is, and says so in its log.";
     runtimes_fetch: bool = "runtimes.fetch", Default::Text("true"),
         "Fetches from package registries what a runtime lacks.";
+    runtimes_debian_mirrors: Vec<Mirror> = "runtimes.debian_mirrors", Default::OfHost {
+        said: "those of the host's `apt`",
+        find: |_| Ok(String::new()),
+    }, "Mirrors that Debian's packages come from, `http://` or `https://`. One that ends in `-security` has the security updates.";
+    runtimes_debian_keyring: Option<PathBuf> = "runtimes.debian_keyring", Default::OfHost {
+        said: "what the host's `apt` trusts for each mirror, else `/usr/share/keyrings/debian-archive-keyring.gpg`",
+        find: |_| Ok(String::new()),
+    }, "The file with the keys of which one must have signed what a mirror has.";
     registries_credentials: Option<PathBuf> = "registries.credentials", Default::OfHost {
         said: "none as root, else `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`",
         find: |host| Ok(host.docker_credentials()),
-    }, "The file with names and passwords for registries of images, as `docker login` writes it; read for each image that is fetched. Credential helpers are not built.";
+    }, "The file with names and passwords for registries of images, as `docker login` writes it; read for each image whose registry asks for it. Credential helpers that it names are run by the server, as its user.";
     iam_check_roles: bool = "iam.check_roles", Default::Text("false"),
         "Refuses a function whose role does not exist or cannot be assumed by Lambda, as AWS does.";
     auth_local_secret: LocalSecret = "auth.local_secret", Default::Text("test"),
@@ -191,18 +206,17 @@ settings! {
         "How long an event waits before its second attempt when its function failed; before the third it waits twice that.";
     events_retention: Duration = "events.retention", Default::Text("7d"),
         "Asynchronous events and what became of them are kept this long after they were accepted, payloads included.";
+    guard_all_loops: bool = "guard.all_loops", Default::Text("false"),
+        "Stops loops of functions that call one another, too, after 16 rounds. Without it only loops through queues are stopped, as AWS stops them.";
     log_level: LogLevel = "log.level", Default::Text("info"),
         "The server's own log, on stderr.";
     log_format: LogFormat = "log.format", Default::Text("text"),
         "Form of the server's own log.";
 }
 
-/// Keys that are spoken for but have no effect yet: setting one is refused by name.
-pub const UNBUILT: &[&str] = &["guard.all_loops", "endpoints.kinesis"];
-
-/// Every key that is spelled right, whether it has an effect or is refused by name.
+/// Every key.
 pub fn keys() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|setting| setting.key).chain(UNBUILT.iter().copied())
+    TABLE.iter().map(|setting| setting.key)
 }
 
 /// Variables that begin with `HEARTH_` and are not settings of the server.

@@ -110,7 +110,7 @@ fn wrong_usage_is_status_two_and_says_what_is_wrong() {
         (&["list", "--region", "nowhere"], "nowhere"),
         (&["serve", "--data-dri", "x"], "--data-dir"),
         (&["serve", "--environments-wait", "soon"], "environments.wait"),
-        (&["serve", "--guard-all-loops", "true"], "guard.all_loops is not built yet"),
+        (&["serve", "--endpoints-kinesis", "h"], "endpoints.kinesis"),
         (&["serve", "--isolation", "docker"], "isolation"),
         (&["serve", "--config", "/nowhere.toml"], "/nowhere.toml"),
     ];

@@ -76,18 +76,19 @@ fn from(url: &str, package: &NodePackage, folder: &Path) -> io::Result<()> {
     fs::remove_file(&archive)
 }
 
-fn missing(program: &str) -> io::Error {
+pub fn missing(program: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("this host has no {program}"))
 }
 
-fn integrity(file: &Path) -> io::Result<String> {
+/// The hash of a file, as npm writes it.
+pub fn integrity(file: &Path) -> io::Result<String> {
     let mut hash = Sha512::new();
     io::copy(&mut File::open(file)?, &mut hash)?;
     Ok(format!("sha512-{}", BASE64_STANDARD.encode(hash.finalize())))
 }
 
 /// As npm is configured: by variable, by the user's file, or not at all.
-fn registry() -> String {
+pub fn registry() -> String {
     let variable = ["npm_config_registry", "NPM_CONFIG_REGISTRY"].iter().find_map(|name| std::env::var(name).ok());
     let file = || {
         let home = std::env::var_os("HOME")?;

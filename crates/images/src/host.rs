@@ -31,6 +31,10 @@ pub struct Interpreter {
     pub version: String,
     /// Where the libraries lie that it is linked to, when it does not find them itself.
     pub libraries: Option<PathBuf>,
+    /// What loads it with them, when the host's own cannot: it comes from another system.
+    loader: Option<PathBuf>,
+    /// What it finds modules in, beside its own.
+    modules: Vec<PathBuf>,
     held: Option<Held>,
 }
 
@@ -53,14 +57,35 @@ impl Eq for Held {}
 
 impl Interpreter {
     pub fn at(program: PathBuf, prefix: PathBuf, version: String) -> Self {
-        Interpreter { program, prefix, version, libraries: None, held: None }
+        Interpreter { program, prefix, version, libraries: None, loader: None, modules: Vec::new(), held: None }
+    }
+
+    /// One of another system, whose loader and libraries lie there.
+    pub fn loaded_by(self, loader: PathBuf, libraries: PathBuf) -> Self {
+        Interpreter { loader: Some(loader), libraries: Some(libraries), ..self }
+    }
+
+    pub fn with_modules(self, modules: Vec<PathBuf>) -> Self {
+        Interpreter { modules, ..self }
     }
 
     /// Runs it, or another program that is linked to the same libraries.
     pub fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        if let Some(libraries) = &self.libraries {
-            command.env("LD_LIBRARY_PATH", libraries);
+        let mut command = match (&self.loader, &self.libraries) {
+            (Some(loader), Some(libraries)) => {
+                let mut command = Command::new(loader);
+                command.arg("--library-path").arg(libraries).arg(program);
+                command
+            }
+            (None, Some(libraries)) => {
+                let mut command = Command::new(program);
+                command.env("LD_LIBRARY_PATH", libraries);
+                command
+            }
+            (_, None) => Command::new(program),
+        };
+        if let Some(modules) = std::env::join_paths(&self.modules).ok().filter(|modules| !modules.is_empty()) {
+            command.env("PYTHONPATH", modules);
         }
         command
     }

@@ -2,35 +2,39 @@
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File};
-use std::io::{self, Seek, Write};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use hearth_model::{
     AdmitError, Admitted, Architecture, BoxFuture, Checked, CodeHash, CodeTree, ContainerImages, Family, Image,
-    ImageError, ImageTree, Materials, MaterialsError, Package, Packages, Pieces, Root, Runtime, RuntimeTree,
+    ImageError, ImageTree, Materials, MaterialsError, Packages, Pieces, Root, Runtime, RuntimeTree, RuntimeUsers,
+    RuntimeVersions,
 };
 use hearth_store::{Blobs, BlobsError, Draft, Naming, Records, RecordsError};
-use rustix::fs::MemfdFlags;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::added::{Added, AddedRuntimes};
+use crate::debian::{self, Debian, PackageSet};
+use crate::fault::Fault;
 use crate::host::Closed;
 use crate::layers;
-use crate::oci::{self, Progress, Registries};
+use crate::oci::{self, Registries};
+use crate::progress::Progress;
 use crate::runtimes::{self, Found, InstalledRuntime, Ready, RuntimeError};
 use crate::trees::{Tree, Trees};
 use crate::unpacker::{self, What};
+use crate::web::Web;
 
 /// Largest sum of a package's files, bytes (AWS's quota, which is never raised).
 const UNZIPPED_MAX: u64 = 262_144_000;
 /// Largest package that is read at all, bytes: no smaller one can hold more than that, and one that holds less has no
 /// use for it.
 const ZIPPED_MAX: u64 = UNZIPPED_MAX + (16 << 20);
-/// What is written at once of a package that comes in pieces, bytes.
+/// What is written at once of a package, bytes.
 const PIECE: usize = 1 << 20;
 /// How long the next piece of a package may take.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -57,6 +61,8 @@ pub struct Config {
     pub fetch: bool,
     /// Credentials for registries of images, as `docker login` writes them. The file need not be there.
     pub registry_credentials: Option<PathBuf>,
+    /// Where packages of a distribution come from.
+    pub debian: debian::Settings,
 }
 
 #[derive(Clone)]
@@ -79,7 +85,7 @@ pub struct Images {
     inner: Arc<Inner>,
 }
 
-/// A runtime, and the image that it is made of; `None`: the host's own.
+/// A runtime, and the image or the packages that it is made of; `None`: the host's own.
 type MadeOf = (Runtime, Option<CodeHash>);
 
 struct Inner {
@@ -91,7 +97,10 @@ struct Inner {
     found: Vec<Found>,
     added: AddedRuntimes,
     registries: Arc<Registries>,
+    debian: Arc<Debian>,
     ready: Mutex<HashMap<MadeOf, Arc<OnceCell<Ready>>>>,
+    /// Who needs what runtimes were before.
+    users: OnceLock<Arc<dyn RuntimeUsers>>,
     workers: Semaphore,
     pulls: Semaphore,
     /// A folder with nothing in it: all that a process sees which only checks a package.
@@ -110,14 +119,17 @@ impl Images {
         DirBuilder::new().recursive(true).mode(0o700).create(&config.cache_dir)?;
         let empty = config.cache_dir.join("empty");
         DirBuilder::new().recursive(true).mode(0o500).create(&empty)?;
+        let web = Arc::new(Web::default());
         let inner = Inner {
             code: Trees::open(&config.cache_dir.join("code"), CODE_MAX)?,
             runtimes: Trees::open(&config.cache_dir.join("runtimes"), RUNTIMES_MAX)?,
             images: Trees::open(&config.cache_dir.join("images"), IMAGES_MAX)?,
             found: runtimes::find(config.fetch, &config.closed),
             added,
-            registries: Arc::new(Registries::new(config.registry_credentials.clone())),
+            registries: Arc::new(Registries::new(config.registry_credentials.clone(), web.clone())),
+            debian: Arc::new(Debian::new(web, config.debian.clone())),
             ready: Mutex::default(),
+            users: OnceLock::new(),
             workers: Semaphore::new(WORKERS),
             pulls: Semaphore::new(PULLS),
             empty: Arc::new(File::open(empty)?),
@@ -136,40 +148,70 @@ impl Images {
         };
         let hosts = self.inner.found.iter().filter(|found| !added.iter().any(|(runtime, _)| *runtime == found.runtime));
         let mut all: Vec<_> = hosts.map(describe).collect();
-        all.extend(added.iter().map(|(runtime, added)| runtimes::describe_added(*runtime, &added.image)));
+        all.extend(added.iter().map(|(runtime, added)| {
+            let cell = self.inner.cell(*runtime, Some(added.digest()));
+            let described = runtimes::describe_added(*runtime, added, cell.get().and_then(|ready| ready.sdk.clone()));
+            let kept = self.inner.added.before(*runtime).iter().map(|before| before.digest().to_hex()).collect();
+            InstalledRuntime { kept, ..described }
+        }));
         runtimes::sort(&mut all, |installed| installed.runtime);
         all
     }
 
-    /// Makes a runtime of what an image's name means now, in place of what it was made of before.
+    /// Makes a runtime of what a name of an image or of packages means now, in place of what it was made of before.
     pub async fn add(
         &self,
         runtime: Runtime,
-        uri: String,
+        from: String,
         progress: Arc<Progress>,
     ) -> Result<InstalledRuntime, RuntimeError> {
         let architecture = Architecture::of_host().ok_or(RuntimeError::OtherHost)?;
-        let image = Arc::new(oci::resolve(&self.inner.registries, &uri, architecture).await?);
-        let tree = self.inner.pull(image.clone(), progress).await?;
-        runtimes::require_bootstrap(runtime, &image, &tree.path)?;
-        let before = self.inner.added.get(runtime);
-        self.inner.added.put(runtime, Some(Added { image: image.clone() })).await?;
-        self.inner.forget(runtime, before.filter(|before| before.image.digest != image.digest));
-        tracing::info!(%runtime, image = image.resolved_uri(), "a runtime was added");
-        Ok(runtimes::describe_added(runtime, &image))
+        let added = match debian::names(&from) {
+            Some(suite) => {
+                let suite = suite.map_err(|fault| RuntimeError::Packages { from: from.clone(), fault })?;
+                let suite = suite.map(str::to_owned);
+                Added::Packages(Arc::new(self.inner.choose(runtime, from, suite, architecture).await?))
+            }
+            None => Added::Image(Arc::new(oci::resolve(&self.inner.registries, &from, architecture).await?)),
+        };
+        let sdk = match &added {
+            Added::Image(image) => {
+                let tree = self.inner.pull(image.clone(), progress).await?;
+                runtimes::require_bootstrap(runtime, image, &tree.path)?;
+                None
+            }
+            Added::Packages(set) => {
+                let ready = self.inner.ready_packages(runtime, set.clone(), progress).await;
+                ready.map_err(|fault| RuntimeError::Packages { from: set.from.clone(), fault })?.sdk
+            }
+        };
+        // The version before this one stays until there is another.
+        if self.inner.added.get(runtime).is_none_or(|before| before.digest() != added.digest()) {
+            self.inner.drop_unneeded(runtime).await?;
+        }
+        self.inner.replace(runtime, Some(added.clone())).await?;
+        tracing::info!(%runtime, from = added.from(), digest = %added.digest().to_hex(), "a runtime was added");
+        Ok(runtimes::describe_added(runtime, &added, sdk))
     }
 
     /// The same for a runtime that was added, with the name that it was added by.
     pub async fn update(&self, runtime: Runtime, progress: Arc<Progress>) -> Result<InstalledRuntime, RuntimeError> {
         let added = self.inner.added.get(runtime).ok_or(RuntimeError::NotAdded(runtime))?;
-        self.add(runtime, added.image.uri.clone(), progress).await
+        self.add(runtime, added.from().to_owned(), progress).await
     }
 
-    /// Environments that run go on; what comes next finds the host's own runtime, or none.
+    /// Environments that run go on; what comes next finds the host's own runtime, or none. Refused while functions need
+    /// this runtime and no other.
     pub async fn remove(&self, runtime: Runtime) -> Result<(), RuntimeError> {
         let added = self.inner.added.get(runtime).ok_or(RuntimeError::NotAdded(runtime))?;
-        self.inner.added.put(runtime, None).await?;
-        self.inner.forget(runtime, Some(added));
+        let editions = self.inner.added.before(runtime).into_iter().chain([added.clone()]);
+        let users: Vec<String> = editions.flat_map(|edition| self.inner.users_of(edition.digest())).collect();
+        if !users.is_empty() {
+            return Err(RuntimeError::InUse { runtime, users });
+        }
+        self.inner.drop_unneeded(runtime).await?;
+        self.inner.replace(runtime, None).await?;
+        self.inner.forget(runtime, added.digest());
         tracing::info!(%runtime, "a runtime was removed");
         Ok(())
     }
@@ -188,34 +230,121 @@ impl Images {
                 tracing::warn!(runtime = %found.runtime, %error, "a runtime could not be made ready");
             }
         }
+        // Held from now on: where they came from may have them no more.
+        for (runtime, added) in self.inner.added.all_before() {
+            if let Err(error) = self.inner.ready_added(runtime, added).await {
+                tracing::warn!(%runtime, %error, "an older version of a runtime could not be made ready");
+            }
+        }
+    }
+
+    /// Says who needs what runtimes were before, once: they are found by what is made of this.
+    pub fn used_by(&self, users: Arc<dyn RuntimeUsers>) {
+        let _ = self.inner.users.set(users);
     }
 }
 
 impl Inner {
-    /// The runtime itself, or the nearest where that is allowed.
-    async fn runtime(&self, asked: Runtime) -> Result<Arc<RuntimeTree>, MaterialsError> {
-        if let Some(ready) = self.installed(asked).await {
-            return ready;
+    /// What runs in the place of a runtime: itself, or the nearest where that is allowed.
+    fn chosen(&self, asked: Runtime) -> Option<Runtime> {
+        let is_there = |runtime| self.added.get(runtime).is_some() || self.found.iter().any(|f| f.runtime == runtime);
+        if is_there(asked) {
+            return Some(asked);
         }
-        let nearest = || {
-            if !self.config.substitute || asked.family() == Family::Provided {
-                return None;
-            }
-            let family = self.found.iter().map(|found| found.runtime).filter(|known| known.family() == asked.family());
-            family.chain(self.added.of_family(asked.family())).min_by_key(|known| distance(*known, asked))
-        };
-        let running = nearest().ok_or(MaterialsError::RuntimeMissing(asked))?;
-        tracing::warn!(%asked, %running, "a runtime is substituted");
-        self.installed(running).await.unwrap_or(Err(MaterialsError::RuntimeMissing(asked)))
+        if !self.config.substitute || asked.family() == Family::Provided {
+            return None;
+        }
+        let family = self.found.iter().map(|found| found.runtime).filter(|known| known.family() == asked.family());
+        family.chain(self.added.of_family(asked.family())).min_by_key(|known| distance(*known, asked))
     }
 
-    /// What was added counts before what the host has.
-    async fn installed(&self, runtime: Runtime) -> Option<Result<Arc<RuntimeTree>, MaterialsError>> {
-        if let Some(added) = self.added.get(runtime) {
-            return Some(self.ready_added(runtime, added.image).await);
+    async fn runtime(&self, asked: Runtime, version: Option<CodeHash>) -> Result<Arc<RuntimeTree>, MaterialsError> {
+        if let Some(version) = version {
+            match self.runtime_version(asked, version).await {
+                // The host's own cannot be kept; functions that were published on it go on with what there is now.
+                Err(MaterialsError::RuntimeVersionMissing { .. }) if runtimes::is_hosts(asked, version) => {}
+                found => return found,
+            }
         }
-        let found = self.found.iter().find(|found| found.runtime == runtime)?;
-        Some(self.ready(found).await)
+        let running = self.chosen(asked).ok_or(MaterialsError::RuntimeMissing(asked))?;
+        if running != asked {
+            tracing::warn!(%asked, %running, "a runtime is substituted");
+        }
+        // What was added counts before what the host has.
+        match (self.added.get(running), self.hosts(running)) {
+            (Some(added), _) => self.ready_added(running, added).await,
+            (None, Some(found)) => self.ready(found).await,
+            (None, None) => Err(MaterialsError::RuntimeMissing(asked)),
+        }
+    }
+
+    /// One version of it, whatever it is now.
+    async fn runtime_version(&self, asked: Runtime, version: CodeHash) -> Result<Arc<RuntimeTree>, MaterialsError> {
+        if let Some(found) = self.hosts_version(asked, version) {
+            return self.ready(found).await;
+        }
+        let mut edition = self.added.edition(asked, version);
+        if edition.is_none() {
+            if let Err(error) = self.added.read_again().await {
+                tracing::warn!(%error, "which runtimes were added cannot be read");
+            }
+            edition = self.added.edition(asked, version);
+        }
+        let missing = MaterialsError::RuntimeVersionMissing { runtime: asked, version };
+        let (runtime, added) = edition.ok_or(missing)?;
+        self.ready_added(runtime, added).await
+    }
+
+    fn hosts(&self, runtime: Runtime) -> Option<&Found> {
+        self.found.iter().find(|found| found.runtime == runtime)
+    }
+
+    /// The host's own runtime, where this is its version.
+    fn hosts_version(&self, asked: Runtime, version: CodeHash) -> Option<&Found> {
+        let mut family = self.found.iter().filter(|found| found.runtime.family() == asked.family());
+        family.find(|found| runtimes::hosts(found.runtime) == version)
+    }
+
+    async fn ready_added(&self, runtime: Runtime, added: Added) -> Result<Arc<RuntimeTree>, MaterialsError> {
+        match added {
+            Added::Image(image) => self.ready_image(runtime, image).await,
+            Added::Packages(set) => {
+                let ready = self.ready_packages(runtime, set, Arc::default()).await;
+                ready
+                    .map(|ready| ready.tree)
+                    .map_err(|fault| MaterialsError::Runtime { runtime, reason: fault.to_string().into() })
+            }
+        }
+    }
+
+    fn users_of(&self, version: CodeHash) -> Vec<String> {
+        self.users.get().map(|users| users.users(version)).unwrap_or_default()
+    }
+
+    /// Makes a runtime of something else; what follows it moves with its next call.
+    async fn replace(&self, runtime: Runtime, added: Option<Added>) -> Result<(), RecordsError> {
+        let before = self.added.get(runtime).map(|added| added.digest());
+        let now = added.as_ref().map(Added::digest);
+        self.added.put(runtime, added).await?;
+        for (made_of, replaced) in [(before, true), (now, false)] {
+            if before != now
+                && let Some(ready) = self.cell(runtime, made_of).get()
+            {
+                ready.tree.replaced.set(replaced);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go what a runtime was before, as far as no function needs it.
+    async fn drop_unneeded(&self, runtime: Runtime) -> Result<(), RecordsError> {
+        for before in self.added.before(runtime) {
+            if self.users_of(before.digest()).is_empty() {
+                self.added.drop(runtime, before.digest()).await?;
+                self.forget(runtime, before.digest());
+            }
+        }
+        Ok(())
     }
 
     fn cell(&self, runtime: Runtime, image: Option<CodeHash>) -> Arc<OnceCell<Ready>> {
@@ -223,12 +352,48 @@ impl Inner {
     }
 
     /// Its tree may go from the cache when nobody uses it any more.
-    fn forget(&self, runtime: Runtime, added: Option<Added>) {
-        let Some(added) = added else { return };
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).remove(&(runtime, Some(added.image.digest)));
+    fn forget(&self, runtime: Runtime, version: CodeHash) {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).remove(&(runtime, Some(version)));
     }
 
-    async fn ready_added(&self, runtime: Runtime, image: Arc<Image>) -> Result<Arc<RuntimeTree>, MaterialsError> {
+    /// What a name of packages means now.
+    async fn choose(
+        &self,
+        runtime: Runtime,
+        from: String,
+        suite: Option<String>,
+        architecture: Architecture,
+    ) -> Result<PackageSet, RuntimeError> {
+        let failed = |fault| RuntimeError::Packages { from: from.clone(), fault };
+        let _turn = self.pulls.acquire().await.map_err(|e| failed(Fault::Unavailable(e.to_string())))?;
+        let (debian, trees, name) = (self.debian.clone(), self.runtimes.clone(), from.clone());
+        let chosen =
+            tokio::task::spawn_blocking(move || debian.resolve(&trees, runtime, &name, suite.as_deref(), architecture));
+        chosen.await.unwrap_or_else(|e| Err(Fault::Unavailable(e.to_string()))).map_err(failed)
+    }
+
+    async fn ready_packages(
+        &self,
+        runtime: Runtime,
+        set: Arc<PackageSet>,
+        progress: Arc<Progress>,
+    ) -> Result<Ready, Fault> {
+        let cell = self.cell(runtime, Some(set.digest()));
+        let made = cell.get_or_try_init(|| async {
+            let failed = |reason: String| Fault::Unavailable(reason);
+            let _turn = self.pulls.acquire().await.map_err(|e| failed(e.to_string()))?;
+            let (debian, trees, fetch) = (self.debian.clone(), self.runtimes.clone(), self.config.fetch);
+            let made = tokio::task::spawn_blocking(move || {
+                let system = debian.system(&trees, runtime, &set, &progress)?;
+                let tools = debian.packages(&trees, &set.tools, &Progress::default())?;
+                runtimes::of_packages(runtime, &set, &system, &tools, &trees, debian.web(), fetch)
+            });
+            made.await.map_err(|e| failed(e.to_string()))?
+        });
+        Ok(made.await?.clone())
+    }
+
+    async fn ready_image(&self, runtime: Runtime, image: Arc<Image>) -> Result<Arc<RuntimeTree>, MaterialsError> {
         let cell = self.cell(runtime, Some(image.digest));
         let made = cell.get_or_try_init(|| async {
             let tree = self.pull(image.clone(), Arc::default()).await?;
@@ -265,6 +430,12 @@ impl Inner {
         let name = code.to_hex();
         let failed = |reason: String| MaterialsError::Code { code, reason: reason.into() };
         if let Some(tree) = self.code.held(&name) {
+            return Ok(tree);
+        }
+        // Most often it was unpacked when it was published: then nothing is asked of the store.
+        let (trees, sought) = (self.code.clone(), name.clone());
+        let found = tokio::task::spawn_blocking(move || trees.find(&sought)).await;
+        if let Some(tree) = found.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))? {
             return Ok(tree);
         }
         let _worker = self.workers.acquire().await.map_err(|e| failed(e.to_string()))?;
@@ -305,7 +476,7 @@ impl Inner {
         merged.await.map_err(|e| failed(e.to_string()))?.map(Some).map_err(|e| failed(e.to_string()))
     }
 
-    /// A package that comes in pieces goes to disk as it comes; only then it is looked into, and only then it counts.
+    /// A package goes to disk as it comes; only then it is looked into, and only then it counts.
     async fn take(&self, pieces: Pieces) -> Result<(Admitted, Box<dyn Draft>), AdmitError> {
         let mut draft = self.blobs.create(Naming::OfContent).await.map_err(kept)?;
         let (zipped, code) = copy(pieces, &mut *draft).await?;
@@ -314,17 +485,6 @@ impl Inner {
         let checked = tokio::task::spawn_blocking(move || unpacker::read(What::Check, &file, &empty, UNZIPPED_MAX));
         let unzipped = checked.await.map_err(failed)?.map_err(refused)?;
         Ok((Admitted { code, zipped, unzipped }, draft))
-    }
-
-    async fn check(&self, zip: Bytes) -> Result<Admitted, AdmitError> {
-        let _worker = self.workers.acquire().await.map_err(failed)?;
-        let empty = self.empty.clone();
-        let checked = tokio::task::spawn_blocking(move || {
-            use sha2::Digest;
-            let unzipped = unpacker::read(What::Check, &in_memory(&zip)?, &empty, UNZIPPED_MAX)?;
-            Ok(Admitted { code: CodeHash(sha2::Sha256::digest(&zip).into()), zipped: zip.len() as u64, unzipped })
-        });
-        checked.await.map_err(failed)?.map_err(refused)
     }
 
     async fn release(&self, code: CodeHash) {
@@ -382,14 +542,6 @@ fn refused(error: unpacker::Error) -> AdmitError {
     }
 }
 
-/// A file of these bytes that is nowhere on disk, for another process to read.
-fn in_memory(bytes: &[u8]) -> io::Result<File> {
-    let mut file = File::from(rustix::fs::memfd_create("package", MemfdFlags::CLOEXEC)?);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    Ok(file)
-}
-
 /// How far apart two versions of one family are.
 fn distance(one: Runtime, other: Runtime) -> u32 {
     let number = |runtime: Runtime| {
@@ -400,21 +552,11 @@ fn distance(one: Runtime, other: Runtime) -> u32 {
 }
 
 impl Packages for Images {
-    fn check(&self, zip: Package) -> BoxFuture<'_, Result<Checked, AdmitError>> {
+    fn check(&self, zip: Pieces) -> BoxFuture<'_, Result<Checked, AdmitError>> {
         Box::pin(async move {
-            match zip {
-                Package::Whole(zip) => {
-                    let admitted = self.inner.check(zip.clone()).await?;
-                    let blobs = self.inner.blobs.clone();
-                    let keep = async move { blobs.put(zip).await.map(drop).map_err(kept) };
-                    Ok(Checked { admitted, keep: Box::pin(keep) })
-                }
-                Package::Pieces(pieces) => {
-                    let (admitted, draft) = self.inner.take(pieces).await?;
-                    let keep = async move { draft.finish().await.map(drop).map_err(kept) };
-                    Ok(Checked { admitted, keep: Box::pin(keep) })
-                }
-            }
+            let (admitted, draft) = self.inner.take(zip).await?;
+            let keep = async move { draft.finish().await.map(drop).map_err(kept) };
+            Ok(Checked { admitted, keep: Box::pin(keep) })
         })
     }
 
@@ -446,8 +588,12 @@ impl Materials for Images {
         })
     }
 
-    fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
-        Box::pin(self.inner.runtime(runtime))
+    fn runtime(
+        &self,
+        runtime: Runtime,
+        version: Option<CodeHash>,
+    ) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
+        Box::pin(self.inner.runtime(runtime, version))
     }
 
     fn image(&self, image: Arc<Image>) -> BoxFuture<'_, Result<ImageTree, MaterialsError>> {
@@ -456,6 +602,17 @@ impl Materials for Images {
             let root = Root { skeleton: tree.path, binds: Vec::new(), whole: true };
             Ok(ImageTree { root: Arc::new(root), lease: tree.lease })
         })
+    }
+}
+
+impl RuntimeVersions for Images {
+    fn current(&self, runtime: Runtime) -> Option<CodeHash> {
+        let running = self.inner.chosen(runtime)?;
+        Some(self.inner.added.get(running).map_or_else(|| runtimes::hosts(running), |added| added.digest()))
+    }
+
+    fn is_kept(&self, runtime: Runtime, version: CodeHash) -> bool {
+        self.inner.hosts_version(runtime, version).is_some() || self.inner.added.edition(runtime, version).is_some()
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use hearth_model::{Runtime, RuntimeEntry};
 
+use crate::copy::link_tree;
 use crate::fetch;
 use crate::host::Interpreter;
 use crate::runtimes::{Entry, digest, hash};
@@ -23,7 +24,10 @@ const BOOTSTRAP: &[(&str, &str)] = &[
     ("_hearth_runtime/handler.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/handler.cjs")),
     ("_hearth_runtime/log.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/log.cjs")),
     ("_hearth_runtime/main.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/main.cjs")),
+    ("_hearth_runtime/parked.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/parked.cjs")),
+    ("_hearth_runtime/paths.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/paths.cjs")),
     ("_hearth_runtime/promises.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/promises.cjs")),
+    ("_hearth_runtime/resolve.mjs", include_str!("../../../bootstraps/node/_hearth_runtime/resolve.mjs")),
     ("_hearth_runtime/streaming.cjs", include_str!("../../../bootstraps/node/_hearth_runtime/streaming.cjs")),
 ];
 
@@ -56,8 +60,14 @@ impl Node {
     }
 }
 
-/// Adds the runtime to a root.
-pub fn add(skeleton: &mut Skeleton<'_>, trees: &Trees, runtime: Runtime, node: &Node) -> io::Result<Entry> {
+/// Adds the runtime of a Node.js of the host, or of an npm package, to a root. `sdk` is a tree with `node_modules` for `/var/runtime`.
+pub fn add<'a>(
+    skeleton: &mut Skeleton<'a>,
+    trees: &Trees,
+    runtime: Runtime,
+    node: &Node,
+    sdk: Option<&'a Tree>,
+) -> io::Result<Entry> {
     let mut leases = Vec::new();
     match node {
         Node::Host(interpreter) if interpreter.is_public() => {
@@ -77,19 +87,34 @@ pub fn add(skeleton: &mut Skeleton<'_>, trees: &Trees, runtime: Runtime, node: &
             leases.push(tree.lease);
         }
     }
-    for (file, text) in BOOTSTRAP {
-        skeleton.file(Path::new("var/runtime").join(file), *text);
+    Ok(Entry { leases, ..furnish(skeleton, runtime, node.version(), sdk) })
+}
+
+/// Adds the runtime of the Node.js that the root's own system has.
+pub fn add_of_system<'a>(skeleton: &mut Skeleton<'a>, runtime: Runtime, version: &str, sdk: Option<&'a Tree>) -> Entry {
+    skeleton.finish("its interpreter at /var/lang".to_owned(), |root| {
+        fs::hard_link(root.join("usr/bin/node"), root.join("var/lang/bin/node"))
+    });
+    furnish(skeleton, runtime, version, sdk)
+}
+
+/// What every Node.js runtime has beside its interpreter.
+fn furnish<'a>(skeleton: &mut Skeleton<'a>, runtime: Runtime, version: &str, sdk: Option<&'a Tree>) -> Entry {
+    skeleton.bootstrap(BOOTSTRAP);
+    if let Some(sdk) = sdk {
+        let fact = format!("packages of {}", sdk.path.display());
+        skeleton.finish(fact, |root| link_tree(&sdk.path, &root.join("var/runtime")));
     }
     let major = runtime.language_version().unwrap_or_default();
     let path = format!(
         "/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules:/var/runtime:/var/task"
     );
-    Ok(Entry {
+    Entry {
         start: RuntimeEntry::Hearths(["/var/lang/bin/node", "/var/runtime/bootstrap.cjs"].map(str::to_owned).into()),
         variables: vec![("NODE_PATH", path)],
-        version: format!("nodejs:{}", node.version()),
-        leases,
-    })
+        version: format!("nodejs:{version}"),
+        leases: Vec::new(),
+    }
 }
 
 fn copied(trees: &Trees, interpreter: &Interpreter) -> io::Result<Tree> {

@@ -11,14 +11,12 @@
 
 mod challenge;
 mod credentials;
-mod intake;
 pub mod layer;
 mod layout;
 mod manifest;
 mod name;
 mod notes;
 mod path;
-mod progress;
 mod pull;
 mod registry;
 mod source;
@@ -26,6 +24,6 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
-pub use progress::Progress;
 pub use pull::{pull, resolve, tree_name};
 pub use registry::Registries;
+pub use stack::stack;

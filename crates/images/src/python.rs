@@ -24,6 +24,7 @@ const BOOTSTRAP: &[(&str, &str)] = &[
     ("_hearth_runtime/faults.py", include_str!("../../../bootstraps/python/_hearth_runtime/faults.py")),
     ("_hearth_runtime/handler.py", include_str!("../../../bootstraps/python/_hearth_runtime/handler.py")),
     ("_hearth_runtime/output.py", include_str!("../../../bootstraps/python/_hearth_runtime/output.py")),
+    ("_hearth_runtime/parked.py", include_str!("../../../bootstraps/python/_hearth_runtime/parked.py")),
     ("_hearth_runtime/path.py", include_str!("../../../bootstraps/python/_hearth_runtime/path.py")),
     ("_hearth_runtime/records.py", include_str!("../../../bootstraps/python/_hearth_runtime/records.py")),
     ("_hearth_runtime/serve.py", include_str!("../../../bootstraps/python/_hearth_runtime/serve.py")),
@@ -44,7 +45,7 @@ pub fn identity(runtime: Runtime, interpreter: &Interpreter) -> String {
     digest(runtime, &interpreter.facts(), BOOTSTRAP)
 }
 
-/// Adds the runtime to a root. `sdk` is a folder of Python packages for `/var/runtime`.
+/// Adds the runtime of an interpreter of the host to a root. `sdk` is a folder of Python packages for `/var/runtime`.
 pub fn add<'a>(
     skeleton: &mut Skeleton<'a>,
     trees: &Trees,
@@ -52,7 +53,7 @@ pub fn add<'a>(
     interpreter: &'a Interpreter,
     sdk: Option<&'a Tree>,
 ) -> io::Result<Entry> {
-    let name = format!("python{}", runtime.language_version().unwrap_or_default());
+    let name = named(runtime);
     let mut leases = Vec::new();
     if interpreter.is_public() {
         skeleton.bind(&interpreter.program, Path::new("var/lang/bin").join(&name));
@@ -64,16 +65,50 @@ pub fn add<'a>(
         skeleton.bind(&copy.path, "var/lang");
         leases.push(copy.lease);
     }
-    for (file, text) in BOOTSTRAP {
-        skeleton.file(Path::new("var/runtime").join(file), *text);
+    Ok(Entry { leases, ..furnish(skeleton, runtime, interpreter, sdk) })
+}
+
+/// Adds the runtime of the interpreter that the root's own system has.
+pub fn add_of_system<'a>(
+    skeleton: &mut Skeleton<'a>,
+    runtime: Runtime,
+    interpreter: &'a Interpreter,
+    sdk: Option<&'a Tree>,
+) -> Entry {
+    let name = named(runtime);
+    for link in ["python3", "python"] {
+        skeleton.link(Path::new("var/lang/bin").join(link), &name);
     }
+    skeleton.link(Path::new("var/lang/lib").join(&name), Path::new("../../../usr/lib").join(&name));
+    let program = name.clone();
+    // The file itself: by a link it would find its folder to be `/usr`.
+    skeleton.finish("its interpreter at /var/lang".to_owned(), move |root| {
+        fs::hard_link(root.join("usr/bin").join(&program), root.join("var/lang/bin").join(&program))
+    });
+    furnish(skeleton, runtime, interpreter, sdk)
+}
+
+/// `python3.13`.
+fn named(runtime: Runtime) -> String {
+    format!("python{}", runtime.language_version().unwrap_or_default())
+}
+
+/// What every Python runtime has beside its interpreter.
+fn furnish<'a>(
+    skeleton: &mut Skeleton<'a>,
+    runtime: Runtime,
+    interpreter: &'a Interpreter,
+    sdk: Option<&'a Tree>,
+) -> Entry {
+    skeleton.bootstrap(BOOTSTRAP);
     skeleton.finish(format!("compiled by {}", interpreter.facts()), |root| compile(interpreter, root));
     if let Some(sdk) = sdk {
         let fact = format!("packages of {}", sdk.path.display());
         skeleton.finish(fact, |root| link_tree(&sdk.path, &root.join("var/runtime")));
     }
-    Ok(Entry {
-        start: RuntimeEntry::Hearths(vec![format!("/var/lang/bin/{name}"), "/var/runtime/bootstrap.py".to_owned()]),
+    let program = format!("/var/lang/bin/{}", named(runtime));
+    Entry {
+        start: RuntimeEntry::Hearths(vec![program, "/var/runtime/bootstrap.py".to_owned()]),
         variables: vec![
             ("PYTHONPATH", "/var/runtime".to_owned()),
             ("LC_CTYPE", "C.UTF-8".to_owned()),
@@ -81,8 +116,8 @@ pub fn add<'a>(
             ("SHLVL", "0".to_owned()),
         ],
         version: format!("python:{}", interpreter.version),
-        leases,
-    })
+        leases: Vec::new(),
+    }
 }
 
 fn compile(interpreter: &Interpreter, root: &Path) -> io::Result<()> {
@@ -97,7 +132,7 @@ pub fn at_hand(trees: &Trees, runtime: Runtime, interpreter: &Interpreter) -> io
     if !interpreter.is_held() {
         return Ok(interpreter.clone());
     }
-    let name = format!("python{}", runtime.language_version().unwrap_or_default());
+    let name = named(runtime);
     let copy = copied(trees, interpreter, &name)?;
     Ok(interpreter.moved(&copy.path, &copy.path.join("bin").join(&name)))
 }

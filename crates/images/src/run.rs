@@ -1,10 +1,14 @@
-//! Runs programs of the host to their end: within a time, with bounded output, and without their standard input.
+//! Runs programs of the host to their end: within a time, with bounded output, and with no standard input but what is
+//! given.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use rustix::fs::MemfdFlags;
 
 /// Kept of each output; the rest is read and dropped.
 const OUTPUT_MAX: usize = 64 * 1024;
@@ -30,8 +34,25 @@ impl Ended {
 /// Runs a program and what it starts in a process group of its own, which is killed when the time is over. The program
 /// does not outlive this process.
 pub fn run(command: &mut Command, within: Duration) -> io::Result<Ended> {
+    end(command.stdin(Stdio::null()), within)
+}
+
+/// The same with something to read.
+pub fn run_with(command: &mut Command, input: &[u8], within: Duration) -> io::Result<Ended> {
+    end(command.stdin(in_memory(input)?), within)
+}
+
+/// A file of these bytes that is nowhere on disk, for another process to read.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("input", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn end(command: &mut Command, within: Duration) -> io::Result<Ended> {
     let deadline = Instant::now() + within;
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     hearth_sandbox::end_with_starter(command);
     let mut child = command.spawn()?;
     let outputs = [child.stdout.take().map(collect), child.stderr.take().map(collect)];
@@ -84,6 +105,12 @@ mod tests {
     fn what_takes_too_long_is_killed_with_what_it_started() {
         let error = shell("sleep 60 & sleep 60", Duration::from_millis(50)).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn what_is_given_is_read() {
+        let ended = run_with(Command::new("/bin/cat").arg("-"), b"given", Duration::from_secs(10)).unwrap();
+        assert_eq!(ended.stdout, "given");
     }
 
     #[test]

@@ -3,25 +3,29 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hearth_model::{CodeHash, Family, Image, ImageError, RUNTIMES, Root, Runtime, RuntimeEntry, RuntimeTree};
 use hearth_store::RecordsError;
 use sha2::{Digest, Sha256};
 
+use crate::added::Added;
+use crate::debian::{self, PackageSet};
+use crate::fault::Fault;
 use crate::host::{self, Closed, Interpreter};
 use crate::node::{self, Node};
-use crate::skeleton::Skeleton;
+use crate::skeleton::{Made, Skeleton};
 use crate::trees::{Lease, Tree, Trees};
-use crate::{fetch, python, sdk};
+use crate::web::Web;
+use crate::{fetch, java, python, ruby, sdk};
 
 /// Where a runtime comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The host's own interpreter.
     Host,
-    /// A package of a registry, fetched when it is needed first.
+    /// Packages: of npm, fetched when it is needed first, or of a distribution.
     Package,
     /// An image, with its own bootstrap.
     Oci,
@@ -50,8 +54,10 @@ pub struct InstalledRuntime {
     pub source: Source,
     /// Hexadecimal SHA-256 of what makes it: interpreter and bootstrap, or the image's manifest.
     pub digest: String,
-    /// The name of the image.
-    pub image: Option<String>,
+    /// Of one that was added: the name that it was added by.
+    pub from: Option<String>,
+    /// Digests of what it was before, as far as functions can still run on it.
+    pub kept: Vec<String>,
     /// The AWS SDK that functions find: `boto3 1.44.8`. Known once the runtime was made ready.
     pub sdk: Option<String>,
 }
@@ -71,6 +77,7 @@ enum Kind {
 }
 
 /// A runtime made ready, and what keeps its trees.
+#[derive(Clone)]
 pub struct Ready {
     pub tree: Arc<RuntimeTree>,
     pub sdk: Option<String>,
@@ -133,7 +140,15 @@ impl Found {
             Kind::Node(node @ Node::Package(_)) => (node.version().to_owned(), Source::Package),
             Kind::Custom => (String::new(), Source::Custom),
         };
-        InstalledRuntime { runtime: self.runtime, version, source, digest: self.digest(), image: None, sdk }
+        InstalledRuntime {
+            runtime: self.runtime,
+            version,
+            source,
+            digest: self.digest(),
+            from: None,
+            kept: Vec::new(),
+            sdk,
+        }
     }
 
     fn digest(&self) -> String {
@@ -150,43 +165,57 @@ impl Found {
             Kind::Python(interpreter) => Kind::Python(python::at_hand(trees, self.runtime, interpreter)?),
             other => other.clone(),
         };
-        let sdk = self.sdk(&kind, trees, fetch);
+        let sdk = match &kind {
+            Kind::Python(interpreter) => {
+                told(self.runtime, sdk::python(trees, self.runtime, interpreter, fetch).map(Some))
+            }
+            Kind::Node(node) => node_sdk(self.runtime, node.version(), trees, fetch),
+            Kind::Custom => None,
+        };
+        let packages = sdk.as_ref().map(|sdk| &sdk.tree);
         let mut skeleton = Skeleton::new();
         let entry = match &kind {
-            Kind::Python(interpreter) => {
-                let packages = sdk.as_ref().map(|sdk| &sdk.tree);
-                python::add(&mut skeleton, trees, self.runtime, interpreter, packages)?
-            }
-            Kind::Node(node) => node::add(&mut skeleton, trees, self.runtime, node)?,
+            Kind::Python(interpreter) => python::add(&mut skeleton, trees, self.runtime, interpreter, packages)?,
+            Kind::Node(node) => node::add(&mut skeleton, trees, self.runtime, node, packages)?,
             Kind::Custom => custom(self.runtime),
         };
         let made = skeleton.make(trees)?;
-        let variables = entry.variables.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let tree = RuntimeTree {
-            runtime: self.runtime,
-            root: Arc::new(made.root),
-            entry: entry.start,
-            variables,
-            version_digest: hash(self.runtime.as_str()),
-            version: entry.version,
-        };
-        let mut leases = made.leases;
-        leases.extend(entry.leases);
-        Ok(Ready { tree: Arc::new(tree), sdk: sdk.map(|sdk| sdk.label), _leases: leases })
+        let label = sdk.as_ref().map(|sdk| sdk.label.clone());
+        Ok(finished(self.runtime, made, entry, hosts(self.runtime).to_hex(), label))
     }
+}
 
-    /// Without it functions run, but cannot import what AWS's runtime has: said loudly.
-    fn sdk(&self, kind: &Kind, trees: &Trees, fetch: bool) -> Option<sdk::Sdk> {
-        let Kind::Python(interpreter) = kind else { return None };
-        match sdk::python(trees, self.runtime, interpreter, fetch) {
-            Ok(sdk) => Some(sdk),
-            Err(error) => {
-                tracing::warn!(
-                    runtime = %self.runtime, %error,
-                    "functions run without boto3, which AWS's runtime has; the next start tries again to fetch it"
-                );
-                None
-            }
+/// A root with a runtime's entry in it.
+fn finished(runtime: Runtime, made: Made, entry: Entry, version_digest: String, sdk: Option<String>) -> Ready {
+    let tree = RuntimeTree {
+        runtime,
+        root: Arc::new(made.root),
+        entry: entry.start,
+        variables: entry.variables.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        version_digest,
+        replaced: Default::default(),
+        version: entry.version,
+    };
+    let mut leases = made.leases;
+    leases.extend(entry.leases);
+    Ready { tree: Arc::new(tree), sdk, _leases: leases }
+}
+
+fn node_sdk(runtime: Runtime, version: &str, trees: &Trees, fetch: bool) -> Option<sdk::Sdk> {
+    let major = version.split('.').next().and_then(|major| major.parse().ok());
+    told(runtime, sdk::node(trees, major.unwrap_or_default(), fetch))
+}
+
+/// Without it functions run, but cannot import what AWS's runtime has: said loudly.
+fn told(runtime: Runtime, found: io::Result<Option<sdk::Sdk>>) -> Option<sdk::Sdk> {
+    match found {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(
+                %runtime, %error,
+                "functions run without the AWS SDK, which AWS's runtime has; the next start tries again to fetch it"
+            );
+            None
         }
     }
 }
@@ -211,10 +240,24 @@ pub enum RuntimeError {
     NoBootstrap { image: String },
     #[error("no runtime has an architecture such as this host's")]
     OtherHost,
-    #[error("{0} was not added from an image")]
+    #[error("{from} cannot be used: {fault}")]
+    Packages { from: String, fault: Fault },
+    #[error("{0} was not added")]
     NotAdded(Runtime),
+    #[error("{runtime} is needed by {}: delete them, or give them another version by UpdateRuntimeOn", listed(.users))]
+    InUse { runtime: Runtime, users: Vec<String> },
     #[error(transparent)]
     Records(#[from] RecordsError),
+}
+
+/// Some of many names.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// Whether an image can be the runtime: a custom one is a system without a bootstrap, which packages bring.
@@ -229,14 +272,64 @@ pub fn require_bootstrap(runtime: Runtime, image: &Image, tree: &Path) -> Result
     }
 }
 
-pub fn describe_added(runtime: Runtime, image: &Image) -> InstalledRuntime {
+pub fn describe_added(runtime: Runtime, added: &Added, sdk: Option<String>) -> InstalledRuntime {
+    let (version, source) = match added {
+        Added::Image(_) => (String::new(), Source::Oci),
+        Added::Packages(set) => (set.version.clone(), Source::Package),
+    };
     InstalledRuntime {
         runtime,
-        version: String::new(),
-        source: Source::Oci,
-        digest: image.digest.to_hex(),
-        image: Some(image.uri.clone()),
-        sdk: None,
+        version,
+        source,
+        digest: added.digest().to_hex(),
+        from: Some(added.from().to_owned()),
+        kept: Vec::new(),
+        sdk,
+    }
+}
+
+/// A runtime of the interpreter of a system of packages, with Hearth's bootstrap or, for Java, AWS's client. `tools` are trees
+/// that it is made by. Blocking, in a thread of the async runtime.
+pub fn of_packages(
+    runtime: Runtime,
+    set: &PackageSet,
+    system: &Tree,
+    tools: &[Tree],
+    trees: &Trees,
+    web: &Web,
+    fetch: bool,
+) -> Result<Ready, Fault> {
+    let (system, digest) = (&system.path, set.digest().to_hex());
+    match runtime.family() {
+        Family::Python => {
+            let tools: Vec<PathBuf> = tools.iter().map(|tool| tool.path.clone()).collect();
+            let interpreter = debian::interpreter(system, runtime, &set.version, &tools);
+            let sdk = told(runtime, sdk::python(trees, runtime, &interpreter, fetch).map(Some));
+            let mut skeleton = Skeleton::on(system);
+            let packages = sdk.as_ref().map(|sdk| &sdk.tree);
+            let entry = python::add_of_system(&mut skeleton, runtime, &interpreter, packages);
+            let label = sdk.as_ref().map(|sdk| sdk.label.clone());
+            Ok(finished(runtime, skeleton.make(trees)?, entry, digest, label))
+        }
+        Family::Java => {
+            let (client, home) = (java::client(trees, web, fetch)?, java::home(system, runtime)?);
+            let mut skeleton = Skeleton::on(system);
+            let entry = java::add_of_system(&mut skeleton, &home, &set.version, &client);
+            Ok(finished(runtime, skeleton.make(trees)?, entry, digest, None))
+        }
+        Family::Ruby => {
+            let mut skeleton = Skeleton::on(system);
+            let entry = ruby::add_of_system(&mut skeleton, runtime, &set.version);
+            Ok(finished(runtime, skeleton.make(trees)?, entry, digest, None))
+        }
+        _ => {
+            let sdk = node_sdk(runtime, &set.version, trees, fetch);
+            let mut skeleton = Skeleton::on(system);
+            let packages = sdk.as_ref().map(|sdk| &sdk.tree);
+            let entry = node::add_of_system(&mut skeleton, runtime, &set.version, packages);
+            let label = sdk.as_ref().map(|sdk| sdk.label.clone());
+            Ok(finished(runtime, skeleton.make(trees)?, entry, digest, label))
+        }
     }
 }
 
@@ -254,6 +347,7 @@ pub fn of_image(runtime: Runtime, image: &Image, tree: Tree) -> Ready {
         variables: variables.map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect(),
         version: named(runtime),
         version_digest: image.digest.to_hex(),
+        replaced: Default::default(),
     };
     Ready { tree: Arc::new(made), sdk: None, _leases: vec![tree.lease] }
 }
@@ -269,6 +363,17 @@ fn named(runtime: Runtime) -> String {
 
 fn custom(runtime: Runtime) -> Entry {
     Entry { start: RuntimeEntry::OfPackage, variables: Vec::new(), version: named(runtime), leases: Vec::new() }
+}
+
+/// The version of a runtime that is the host's own, whatever interpreter that is.
+pub fn hosts(runtime: Runtime) -> CodeHash {
+    CodeHash(Sha256::digest(runtime.as_str()).into())
+}
+
+/// Whether this is the version of a host's own interpreter, here or elsewhere, that this runtime can be.
+pub fn is_hosts(runtime: Runtime, version: CodeHash) -> bool {
+    let mut known = RUNTIMES.iter().filter_map(|name| Runtime::parse(name).ok());
+    known.any(|known| known.family() == runtime.family() && hosts(known) == version)
 }
 
 /// Hexadecimal SHA-256.

@@ -1,5 +1,7 @@
 //! The AWS SDK that Python runtimes carry: boto3 and what it needs, in the versions and with the hashes of
-//! `sdk-python.txt`, installed by pip at first use and kept in the cache.
+//! `sdk-python*.txt`, installed by pip at first use and kept in the cache.
+
+mod node;
 
 use std::fs;
 use std::io;
@@ -13,7 +15,13 @@ use crate::run::run;
 use crate::runtimes::hash;
 use crate::trees::{Tree, Trees};
 
-const REQUIREMENTS: &str = include_str!("sdk-python.txt");
+pub use node::node;
+
+/// For every Python that boto3 still runs on.
+const CURRENT: &str = include_str!("sdk-python.txt");
+/// The last ones for each that it has left behind.
+const LAST: &[(&str, &str)] =
+    &[("3.8", include_str!("sdk-python-3.8.txt")), ("3.9", include_str!("sdk-python-3.9.txt"))];
 /// Longest that the first function of a runtime waits for it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -26,32 +34,38 @@ pub struct Sdk {
 
 /// Finds it in the cache or, where that is allowed, fetches it.
 pub fn python(trees: &Trees, runtime: Runtime, interpreter: &Interpreter, fetch: bool) -> io::Result<Sdk> {
-    let name = format!("sdk-{runtime}-{}", &hash(REQUIREMENTS)[..32]);
+    let requirements = requirements(runtime);
+    let name = format!("sdk-{runtime}-{}", &hash(requirements)[..32]);
     let tree = trees.make(&name, |folder| {
         if !fetch {
             return Err(io::Error::new(io::ErrorKind::NotFound, "fetching is switched off (runtimes.fetch)"));
         }
-        tracing::info!(%runtime, sdk = label(), "the AWS SDK is fetched");
-        install(interpreter, folder)
+        tracing::info!(%runtime, sdk = label(requirements), "the AWS SDK is fetched");
+        install(interpreter, requirements, folder)
     })?;
-    Ok(Sdk { tree, label: label() })
+    Ok(Sdk { tree, label: label(requirements) })
+}
+
+fn requirements(runtime: Runtime) -> &'static str {
+    let version = runtime.language_version();
+    LAST.iter().find(|(last, _)| Some(*last) == version).map_or(CURRENT, |(_, requirements)| requirements)
 }
 
 /// `boto3 1.44.8` of `boto3==1.44.8 --hash=…`.
-fn label() -> String {
-    let first = REQUIREMENTS.split_whitespace().next().unwrap_or_default();
+fn label(requirements: &str) -> String {
+    let first = requirements.split_whitespace().next().unwrap_or_default();
     first.replacen("==", " ", 1)
 }
 
-fn install(interpreter: &Interpreter, folder: &Path) -> io::Result<()> {
+fn install(interpreter: &Interpreter, requirements: &str, folder: &Path) -> io::Result<()> {
     let work = tempfile::tempdir()?;
-    let requirements = work.path().join("requirements.txt");
-    fs::write(&requirements, REQUIREMENTS)?;
+    let file = work.path().join("requirements.txt");
+    fs::write(&file, requirements)?;
     let python = with_pip(interpreter, work.path())?;
     let mut pip = interpreter.command(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]);
     pip.args(["--no-deps", "--only-binary=:all:", "--require-hashes", "--timeout", "15", "--retries", "1"]);
-    pip.arg("--target").arg(folder).arg("--requirement").arg(&requirements);
+    pip.arg("--target").arg(folder).arg("--requirement").arg(&file);
     run(&mut pip, PATIENCE)?.success()?;
     let scripts = folder.join("bin");
     if scripts.exists() { fs::remove_dir_all(scripts) } else { Ok(()) }
@@ -78,10 +92,12 @@ mod tests {
 
     #[test]
     fn every_requirement_is_pinned_by_hash() {
-        assert!(label().starts_with("boto3 1."));
-        for line in REQUIREMENTS.lines() {
-            let (name, hash) = line.split_once(" --hash=sha256:").unwrap();
-            assert!(name.contains("==") && hash.len() == 64, "{line}");
+        for requirements in LAST.iter().map(|(_, last)| *last).chain([CURRENT]) {
+            assert!(label(requirements).starts_with("boto3 1."));
+            for line in requirements.lines() {
+                let (name, hash) = line.split_once(" --hash=sha256:").unwrap();
+                assert!(name.contains("==") && hash.len() == 64, "{line}");
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use hearth_model::{CodeHash, Root, RootBind};
 use sha2::{Digest, Sha256};
 
+use crate::layers::lay;
 use crate::programs;
 use crate::trees::{Lease, Trees};
 
@@ -18,7 +19,9 @@ const FOLDERS: &[&str] = &[
     "dev",
     "home",
     "mnt",
-    "opt",
+    // Where layers and packages have libraries: the loader never looks again into a folder that was not there when a
+    // program began, and a runtime that was started ahead of need began before they were mounted.
+    "opt/lib",
     "proc",
     "root",
     "run",
@@ -32,7 +35,7 @@ const FOLDERS: &[&str] = &[
     "var/lang/lib",
     "var/log",
     "var/runtime",
-    "var/task",
+    "var/task/lib",
     "var/tmp",
 ];
 
@@ -77,6 +80,9 @@ const SHARED: &[&str] = &[
     "etc/ld.so.cache",
 ];
 
+/// What a root with a system of its own shows of the host.
+const AUTHORITIES: &[&str] = &["usr/share/ca-certificates", "etc/ssl/certs"];
+
 /// Debian's folder of shared libraries.
 const LIBRARIES: &str = if cfg!(target_arch = "aarch64") { "lib/aarch64-linux-gnu" } else { "lib/x86_64-linux-gnu" };
 
@@ -85,6 +91,8 @@ type Finish<'a> = Box<dyn FnOnce(&Path) -> io::Result<()> + 'a>;
 
 /// A root to be.
 pub struct Skeleton<'a> {
+    /// What is there first: a whole system of another distribution, instead of parts of the host's.
+    system: Option<&'a Path>,
     files: BTreeMap<PathBuf, Vec<u8>>,
     links: BTreeMap<PathBuf, PathBuf>,
     binds: Vec<RootBind>,
@@ -100,10 +108,29 @@ pub struct Made {
 }
 
 impl<'a> Skeleton<'a> {
-    /// What all roots have in common.
+    /// What all roots have in common, with what they show of the host.
     pub fn new() -> Self {
+        let mut skeleton = Self::made();
+        for folder in SHARED {
+            skeleton.share(Path::new(folder));
+        }
+        skeleton.libraries();
+        skeleton
+    }
+
+    /// The same on a system that is complete but for what the host knows of authorities.
+    pub fn on(system: &'a Path) -> Self {
+        let mut skeleton = Skeleton { system: Some(system), ..Self::made() };
+        for folder in AUTHORITIES {
+            skeleton.share(Path::new(folder));
+        }
+        skeleton
+    }
+
+    fn made() -> Self {
         let file = |(path, text): &(&str, &str)| (PathBuf::from(path), text.as_bytes().to_vec());
         let mut skeleton = Skeleton {
+            system: None,
             files: FILES.iter().chain(NETWORK).map(file).collect(),
             links: BTreeMap::new(),
             binds: Vec::new(),
@@ -113,10 +140,6 @@ impl<'a> Skeleton<'a> {
         for (path, target) in LINKS {
             skeleton.link(path, target);
         }
-        for folder in SHARED {
-            skeleton.share(Path::new(folder));
-        }
-        skeleton.libraries();
         skeleton
     }
 
@@ -156,6 +179,13 @@ impl<'a> Skeleton<'a> {
         self.files.insert(path.into(), content.into());
     }
 
+    /// Files of a bootstrap, by their names below `/var/runtime`.
+    pub fn bootstrap(&mut self, files: &[(&str, &str)]) {
+        for (name, text) in files {
+            self.file(Path::new("var/runtime").join(name), *text);
+        }
+    }
+
     pub fn link(&mut self, path: impl Into<PathBuf>, target: impl Into<PathBuf>) {
         self.links.insert(path.into(), target.into());
     }
@@ -168,16 +198,25 @@ impl<'a> Skeleton<'a> {
 
     /// Makes the skeleton, or finds it.
     pub fn make(mut self, trees: &Trees) -> io::Result<Made> {
-        let programs = programs::tree(trees)?;
-        self.bind(&programs.path, "usr/bin");
+        let mut leases = Vec::new();
+        if self.system.is_none() {
+            let programs = programs::tree(trees)?;
+            self.bind(&programs.path, "usr/bin");
+            leases.push(programs.lease);
+        }
+        let whole = self.system.is_some();
         let name = self.name();
         let binds = self.binds.clone();
         let tree = trees.make(&name, |folder| self.fill(folder))?;
-        Ok(Made { root: Root { skeleton: tree.path, binds, whole: false }, leases: vec![programs.lease, tree.lease] })
+        leases.push(tree.lease);
+        Ok(Made { root: Root { skeleton: tree.path, binds, whole }, leases })
     }
 
     fn name(&self) -> String {
         let mut hash = Sha256::new();
+        if let Some(system) = self.system {
+            hash.update(format!("system {}\n", system.display()));
+        }
         for (path, content) in &self.files {
             hash.update(format!("file {} {}\n", path.display(), content.len()));
             hash.update(content);
@@ -195,15 +234,19 @@ impl<'a> Skeleton<'a> {
     }
 
     fn fill(self, root: &Path) -> io::Result<()> {
+        if let Some(system) = self.system {
+            lay(system, root, &|_, _| Ok(None))?;
+        }
         for folder in FOLDERS {
             fs::create_dir_all(root.join(folder))?;
         }
         for (path, target) in &self.links {
-            create_parent(&root.join(path))?;
+            make_room(&root.join(path))?;
             symlink(target, root.join(path))?;
         }
         for (path, content) in &self.files {
-            create_parent(&root.join(path))?;
+            // A file of the system is one of the cache's, and is not written to.
+            make_room(&root.join(path))?;
             fs::write(root.join(path), content)?;
         }
         for bind in &self.binds {
@@ -211,11 +254,20 @@ impl<'a> Skeleton<'a> {
             if bind.source.is_dir() {
                 fs::create_dir_all(place)?;
             } else {
-                create_parent(&place)?;
+                make_room(&place)?;
                 fs::write(place, "")?;
             }
         }
         self.finish.into_iter().try_for_each(|step| step(root))
+    }
+}
+
+/// For what is to be there, in place of what a system has.
+fn make_room(path: &Path) -> io::Result<()> {
+    create_parent(path)?;
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 

@@ -98,7 +98,7 @@ impl Trees {
     }
 
     /// The tree if it is there and whole; waits while somebody makes it.
-    fn find(&self, name: &str) -> io::Result<Option<Tree>> {
+    pub fn find(&self, name: &str) -> io::Result<Option<Tree>> {
         if let Some(tree) = self.held(name) {
             return Ok(Some(tree));
         }

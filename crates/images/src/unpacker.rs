@@ -1,13 +1,17 @@
-//! Packages are read in a process of their own (see `hearth_sandbox::errand`), which gets the zip and a folder.
+//! What is foreign and packed is read in a process of its own (see `hearth_sandbox::errand`), which gets the bytes and a
+//! folder.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use hearth_model::Packing;
 use hearth_sandbox::errand::{self, Errand, Given};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use crate::debian::INDEX;
+use crate::debian::deb::Packed;
 use crate::oci::layer;
 use crate::package;
 
@@ -47,15 +51,24 @@ pub enum What {
     Unpack,
     /// Unpack a layer of an image.
     Layer(Packing),
+    /// Unpack the files of one of Debian's packages.
+    Debian,
+    /// Unpack a file by itself.
+    Index(Packed),
 }
 
 impl What {
-    const ALL: [What; 5] = [
+    const ALL: [What; 10] = [
         What::Check,
         What::Unpack,
         What::Layer(Packing::Plain),
         What::Layer(Packing::Gzip),
         What::Layer(Packing::Zstd),
+        What::Debian,
+        What::Index(Packed::Plain),
+        What::Index(Packed::Gzip),
+        What::Index(Packed::Xz),
+        What::Index(Packed::Zstd),
     ];
 
     fn verb(self) -> &'static str {
@@ -65,13 +78,18 @@ impl What {
             What::Layer(Packing::Plain) => "layer",
             What::Layer(Packing::Gzip) => "layer-gzip",
             What::Layer(Packing::Zstd) => "layer-zstd",
+            What::Debian => "debian",
+            What::Index(Packed::Plain) => "index",
+            What::Index(Packed::Gzip) => "index-gzip",
+            What::Index(Packed::Xz) => "index-xz",
+            What::Index(Packed::Zstd) => "index-zstd",
         }
     }
 
     fn time_max(self) -> Duration {
         match self {
             What::Check | What::Unpack => TIME_MAX,
-            What::Layer(_) => LAYER_TIME_MAX,
+            What::Layer(_) | What::Debian | What::Index(_) => LAYER_TIME_MAX,
         }
     }
 }
@@ -108,6 +126,27 @@ fn reply(Given { argument, input, folder }: Given) -> String {
         What::Check => said(package::check(packed, limit)),
         What::Unpack => said(package::unpack(packed, folder.as_fd(), limit)),
         What::Layer(packing) => said(layer::unpack(packed, packing, folder.as_fd(), limit)),
+        What::Debian => said(layer::unpack_package(packed, folder.as_fd(), limit)),
+        What::Index(packed_as) => said(unpack_file(packed, packed_as, folder.as_fd(), limit)),
+    }
+}
+
+fn unpack_file(packed: impl Read, packed_as: Packed, folder: BorrowedFd<'_>, limit: u64) -> Result<u64, layer::Error> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = rustix::fs::openat2(folder, INDEX, flags, Mode::RUSR | Mode::WUSR, ResolveFlags::BENEATH);
+    let mut file = File::from(file.map_err(io::Error::from)?);
+    let mut plain = layer::plain(packed, packed_as)?;
+    let (mut total, mut buffer) = (0, vec![0; BUFFER]);
+    loop {
+        let read = plain.read(&mut buffer).map_err(layer::Error::Damaged)?;
+        if read == 0 {
+            return Ok(total);
+        }
+        total += read as u64;
+        if total > limit {
+            return Err(layer::Error::TooLarge { limit });
+        }
+        io::Write::write_all(&mut file, &buffer[..read])?;
     }
 }
 

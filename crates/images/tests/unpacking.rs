@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_images::{Closed, Config, Images, Ports};
-use hearth_model::{AdmitError, CodeTree, Materials, Package, Packages};
+use hearth_images::{Closed, Config, DebianSettings, Images, Ports};
+use hearth_model::{AdmitError, CodeTree, Materials, Packages};
 use hearth_store::{Blobs, Files, MemoryRecords};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -47,6 +47,7 @@ impl World {
             fetch: false,
             closed: Closed::default(),
             registry_credentials: None,
+            debian: DebianSettings::default(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let ports = Ports { blobs: blobs.clone(), records: Arc::new(MemoryRecords::default()) };
@@ -56,23 +57,9 @@ impl World {
 
     fn admit(&self, zip: Vec<u8>) -> Result<CodeTree, AdmitError> {
         self.runtime.block_on(async {
-            // Whole, and in pieces as from a bucket: the same in every way.
-            let whole = self.images.check(Package::Whole(Bytes::from(zip.clone()))).await;
-            let pieces = self.images.check(Package::Pieces(Box::pin(Chunks(zip, 0)))).await;
-            let (whole, pieces) = match (whole, pieces) {
-                (Ok(whole), Ok(pieces)) => (whole, pieces),
-                (Err(whole), Err(pieces)) => {
-                    assert_eq!(whole.to_string(), pieces.to_string());
-                    return Err(whole);
-                }
-                _ => panic!("a package is the same however it comes"),
-            };
-            assert_eq!(
-                (whole.admitted.code, whole.admitted.unzipped),
-                (pieces.admitted.code, pieces.admitted.unzipped)
-            );
-            pieces.keep.await?;
-            Ok(self.images.code(whole.admitted.code).await.expect("what was admitted can be unpacked"))
+            let checked = self.images.check(Box::pin(Chunks(zip, 0))).await?;
+            checked.keep.await?;
+            Ok(self.images.code(checked.admitted.code).await.expect("what was admitted can be unpacked"))
         })
     }
 
@@ -184,7 +171,7 @@ fn the_limit_is_exact(world: &World) {
         })
     };
     let check = |zip: Vec<u8>| {
-        let checked = world.runtime.block_on(world.images.check(Package::Whole(Bytes::from(zip))));
+        let checked = world.runtime.block_on(world.images.check(Box::pin(Chunks(zip, 0))));
         checked.map(|checked| checked.admitted)
     };
     assert_eq!(check(of(&[LIMIT - 5, 5])).unwrap().unzipped, LIMIT as u64);

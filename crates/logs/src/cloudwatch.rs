@@ -10,20 +10,22 @@ use hearth_wire_logs::errors::{
     resource_already_exists_exception as exists, resource_not_found_exception as not_found,
     service_unavailable_exception as unavailable, validation_exception,
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::metrics::{Counted, Metrics};
 use crate::queries::Queries;
-use crate::subscriptions::{self, Destinations};
+use crate::subscriptions::Destinations;
 use crate::tail::SESSIONS_MAX;
+use crate::watch::Watch;
 
 /// A cheap handle.
 #[derive(Clone)]
 pub struct CloudWatch {
     pub(crate) logs: Logs,
     pub(crate) queries: Arc<Queries>,
-    pub(crate) destinations: Destinations,
-    /// Told when who is subscribed to what has changed.
-    pub(crate) subscribed: Arc<Notify>,
+    pub(crate) watch: Watch,
     /// Of Live Tail.
     pub(crate) sessions: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
@@ -32,12 +34,32 @@ pub struct CloudWatch {
 impl CloudWatch {
     pub fn new(logs: Logs, destinations: Destinations, clock: Arc<dyn Clock>) -> Self {
         let sessions = Arc::new(Semaphore::new(SESSIONS_MAX));
-        CloudWatch { logs, queries: Arc::default(), destinations, subscribed: Arc::default(), sessions, clock }
+        let watch = Watch {
+            logs: logs.clone(),
+            destinations,
+            metrics: Arc::new(Metrics::default()),
+            clock: clock.clone(),
+            changes: watch::Sender::new(0),
+            at_work: watch::Sender::new(0),
+            ending: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        CloudWatch { logs, queries: Arc::default(), watch, sessions, clock }
     }
 
-    /// Sends subscribers what they are subscribed to, for as long as it is polled.
+    /// Shows filters what is logged, until [`CloudWatch::end`].
     pub async fn run(self) {
-        subscriptions::run(self.logs, self.destinations, self.subscribed).await;
+        self.watch.run().await;
+    }
+
+    /// Ready when subscribers will get what filters have seen. Filters see no more.
+    pub async fn end(&self) {
+        self.watch.end().await;
+    }
+
+    /// What filters have counted.
+    pub fn counted(&self) -> Counted {
+        self.watch.metrics.counted()
     }
 
     pub fn service(&self) -> hearth_wire_logs::Service {
@@ -46,6 +68,7 @@ impl CloudWatch {
             events: Some(own.clone()),
             filters: Some(own.clone()),
             groups: Some(own.clone()),
+            metric_filters: Some(own.clone()),
             queries: Some(own.clone()),
             streams: Some(own.clone()),
             tags: Some(own.clone()),

@@ -1,4 +1,4 @@
-//! Filters of groups: the handlers of the group `filters`.
+//! Subscription filters of groups: the handlers of the group `filters`.
 
 use async_trait::async_trait;
 use hearth_observe::Subscription;
@@ -42,7 +42,7 @@ impl FiltersApi for CloudWatch {
             return Err(Error::not_supported(format_args!("subscriptions of {service}")));
         }
         let name = input.log_group_name.unwrap_or_default();
-        if self.destinations.function(&names::group(cx, &name), &destination).is_none() {
+        if self.watch.destinations.function(&names::group(cx, &name), &destination).is_none() {
             return Err(invalid(
                 "Could not execute the lambda function. Make sure you have given CloudWatch Logs permission to execute your \
                  function.",
@@ -68,7 +68,7 @@ impl FiltersApi for CloudWatch {
             Ok(())
         })
         .await?;
-        self.subscribed.notify_one();
+        self.watch.changed().await;
         Ok(())
     }
 
@@ -87,7 +87,7 @@ impl FiltersApi for CloudWatch {
             Ok(())
         })
         .await?;
-        self.subscribed.notify_one();
+        self.watch.changed().await;
         Ok(())
     }
 
@@ -118,21 +118,5 @@ impl FiltersApi for CloudWatch {
         };
         let filters = found.into_iter().take(size).map(described).collect();
         Ok(DescribeSubscriptionFiltersResponse { subscription_filters: Some(filters), next_token })
-    }
-
-    async fn test_metric_filter(
-        &self,
-        _cx: &Context,
-        input: TestMetricFilterRequest,
-    ) -> Result<TestMetricFilterResponse, Error> {
-        let pattern = Pattern::parse(&input.filter_pattern.unwrap_or_default()).map_err(|error| invalid(error.0))?;
-        let messages = input.log_event_messages.unwrap_or_default();
-        let matches = (1_i64..).zip(messages).filter(|(_, message)| pattern.is_match(message.as_bytes()));
-        let found = matches.map(|(number, message)| MetricFilterMatchRecord {
-            event_number: Some(number),
-            extracted_values: Some(pattern.extract(message.as_bytes())),
-            event_message: Some(message),
-        });
-        Ok(TestMetricFilterResponse { matches: Some(found.collect()) })
     }
 }

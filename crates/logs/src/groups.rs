@@ -46,7 +46,7 @@ impl GroupsApi for CloudWatch {
     async fn delete_log_group(&self, cx: &Context, input: DeleteLogGroupRequest) -> Result<(), Error> {
         let name = names::group(cx, &input.log_group_name.unwrap_or_default());
         self.logs.delete_group(name).await.map_err(refused(Kind::Group))?;
-        self.subscribed.notify_one();
+        self.watch.changed().await;
         Ok(())
     }
 
@@ -198,7 +198,7 @@ fn described(group: &Group) -> LogGroup {
         log_group_name: Some(group.name.name.to_string()),
         creation_time: Some(group.created),
         retention_in_days: group.settings.retention_days.map(i64::from),
-        metric_filter_count: Some(0),
+        metric_filter_count: i64::try_from(group.settings.metric_filters.len()).ok(),
         arn: Some(format!("{arn}:*")),
         log_group_arn: Some(arn),
         stored_bytes: Some(group.bytes.cast_signed()),

@@ -1,9 +1,10 @@
 //! Amazon CloudWatch Logs over the log store: what clients see of the groups, streams and events that `observe` keeps.
 //!
-//! - one module a group of operations: `groups`, `streams`, `events`, `filters`, `queries`, `tags`, `tail`
+//! - one module a group of operations: `groups`, `streams`, `events`, `filters`, `metric_filters`, `queries`, `tags`, `tail`
 //! - `pattern`: the language of filter patterns; `insights`: that of queries. Both are pure: text in, a program out;
 //!   `comparison` is theirs together
-//! - `subscriptions`: functions that are sent what others log
+//! - `watch`: groups with filters are followed; `subscriptions`: functions that are sent what others log; `metrics`: what
+//!   metric filters make of it
 //! - `names`: which group a request means; `page`: pages of lists and their tokens
 //! - `cloudwatch`: the handle; `coverage`: what works
 //!
@@ -16,6 +17,8 @@ mod events;
 mod filters;
 mod groups;
 mod insights;
+mod metric_filters;
+mod metrics;
 mod names;
 mod page;
 mod pattern;
@@ -24,7 +27,9 @@ mod streams;
 mod subscriptions;
 mod tags;
 mod tail;
+mod watch;
 
 pub use cloudwatch::CloudWatch;
 pub use coverage::COVERAGE;
+pub use metrics::{Counted, Series, Total};
 pub use subscriptions::Destinations;

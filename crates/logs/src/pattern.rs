@@ -53,6 +53,13 @@ enum Kind {
     Space(space::Fields),
 }
 
+/// Where a text stands in what a pattern matches: a member of JSON, or a word.
+#[derive(Clone, Debug)]
+pub enum Place {
+    Member(json::Selector),
+    Word(usize),
+}
+
 impl Pattern {
     pub fn parse(pattern: &str) -> Result<Self, PatternError> {
         let trimmed = pattern.trim();
@@ -79,6 +86,43 @@ impl Pattern {
             Kind::Text(terms) => terms.is_match(message),
             Kind::Json(expression) => expression.is_match(message),
             Kind::Space(fields) => fields.is_match(message),
+        }
+    }
+
+    /// Whether there are places in what it matches.
+    pub fn has_places(&self) -> bool {
+        !matches!(self.0, Kind::Text(_))
+    }
+
+    /// `$.a.b` of JSON, `$name` of words that the pattern names.
+    pub fn place(&self, said: &str) -> Option<Place> {
+        match &self.0 {
+            Kind::Text(_) => None,
+            Kind::Json(_) => json::whole_selector(said).map(Place::Member),
+            Kind::Space(fields) => fields.place(said).map(Place::Word),
+        }
+    }
+
+    /// What stands at places of this pattern, of a message that it matches.
+    pub fn values<'a>(&self, message: &[u8], places: impl Iterator<Item = &'a Place>) -> Option<Vec<Option<String>>> {
+        match &self.0 {
+            Kind::Text(terms) => terms.is_match(message).then(|| places.map(|_| None).collect()),
+            Kind::Json(expression) => {
+                let json = expression.matched(message)?;
+                let value = |place: &Place| match place {
+                    Place::Member(selector) => selector.text(&json),
+                    Place::Word(_) => None,
+                };
+                Some(places.map(value).collect())
+            }
+            Kind::Space(fields) => {
+                let words = fields.matched(message)?;
+                let value = |place: &Place| match place {
+                    Place::Word(at) => words.get(*at).map(|word| String::from_utf8_lossy(word).into_owned()),
+                    Place::Member(_) => None,
+                };
+                Some(places.map(value).collect())
+            }
         }
     }
 

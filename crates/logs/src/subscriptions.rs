@@ -1,12 +1,9 @@
-//! Functions that are sent what others log: each group with subscription filters is followed, and what matches is passed on
-//! in batches, as `{"awslogs": {"data": …}}`.
+//! Functions that are sent what others log: what a subscription filter matches is passed on in batches, as
+//! `{"awslogs": {"data": …}}`.
 //!
-//! ```text
-//! follower ─▶ filter, gather by stream (bounded in time and bytes) ─▶ queue (bounded) ─▶ invoke, again when it fails
-//! ```
-//!
-//! Delivery is an afterthought of logging: what comes faster than it can be sent is left out and counted, and what was not
-//! sent yet is lost with the server. It can be read from the log.
+//! A batch is an asynchronous event of its function (decision 32): on disk once it is accepted, tried again and given up as
+//! the function's owner has said. What is still gathered, or waits for a full disk, is lost with a killed server; it can be
+//! read from the log.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -19,63 +16,50 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hearth_model::{
-    AccountId, FunctionArn, FunctionRef, Functions, Invocation, Invoke, LogGroup, Region, RequestId, ResponseMode,
+    ASYNC_PAYLOAD_MAX, AcceptError, AcceptEvents, AccountId, FunctionArn, FunctionRef, Functions, LogGroup, NewEvent,
+    Region, RequestId,
 };
-use hearth_observe::{Followed, Follower, Logs, Stored, Subscription};
+use hearth_observe::{Stored, Subscription};
 use serde_json::json;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 
 use crate::events::text;
 use crate::page;
 use crate::pattern::Pattern;
+use crate::watch::Watch;
 
-/// How long events are gathered, and how much text, before they are sent.
-const GATHER: Duration = Duration::from_millis(500);
+/// Text that is gathered before it is sent, bytes.
 const GATHERED_MAX: usize = 256 * 1024;
-/// Batches of one filter that wait for its function.
+/// Batches of one filter that wait to be accepted.
 const WAITING_MAX: usize = 64;
-/// How often a batch is tried, and the first pause between; each further one is twice as long.
-const ATTEMPTS: u32 = 4;
+/// Pause before a batch is offered again that could not be stored: the disk is full.
 const PAUSE: Duration = Duration::from_secs(1);
-/// What a function may answer, bytes; nobody reads it.
-const ANSWER_MAX: usize = 6 * 1024 * 1024 + 1024;
-/// How often groups are looked for that nobody told of: those that failed to be followed.
-const LOOK: Duration = Duration::from_secs(60);
 
-/// Who runs functions, and finds them.
+/// Which functions there are, and who takes events for them.
 #[derive(Clone)]
 pub struct Destinations {
     pub functions: Arc<dyn Functions>,
-    pub invoke: Arc<dyn Invoke>,
+    pub events: Arc<dyn AcceptEvents>,
 }
 
 impl Destinations {
     /// The function of that ARN, when it can be invoked for a group.
     pub fn function(&self, group: &LogGroup, destination: &str) -> Option<FunctionArn> {
         let arn = function(&group.account, &group.region, destination)?;
-        self.functions.find(&arn).is_ok().then_some(arn)
+        self.functions.known(&arn).is_ok().then_some(arn)
     }
 
-    async fn send(&self, arn: &FunctionArn, payload: Bytes) -> Result<(), String> {
-        let target = self.functions.find(arn).map_err(|error| error.to_string())?;
-        // Weights of aliases are met over many batches.
-        let draw = f64::from(uuid::Uuid::new_v4().as_u128() as u32) / f64::from(u32::MAX).next_up();
-        let invocation = Invocation {
+    async fn send(&self, arn: &FunctionArn, payload: Bytes) -> Result<(), AcceptError> {
+        let event = NewEvent {
             request_id: RequestId::new(uuid::Uuid::new_v4().to_string()),
-            invoked_arn: arn.to_string(),
-            function: target.choose(draw),
+            arn: arn.clone(),
             payload,
             content_type: None,
             client_context: None,
             trace: None,
-            wants_log_tail: false,
-            mode: ResponseMode::Buffered,
+            origin: None,
         };
-        let response = self.invoke.invoke(invocation).await.map_err(|error| error.to_string())?;
-        let (head, _, _) = response.collect(ANSWER_MAX).await.map_err(|error| error.to_string())?;
-        if head.function_error.is_some() { Err("the function failed".to_owned()) } else { Ok(()) }
+        self.events.accept(event).await
     }
 }
 
@@ -86,49 +70,16 @@ fn function(account: &AccountId, region: &Region, destination: &str) -> Option<F
     (destination.starts_with("arn:") && arn.account == *account && arn.region == *region).then_some(arn)
 }
 
-/// Keeps every subscribed group followed. Ends never; dropping it ends what it does.
-pub async fn run(logs: Logs, destinations: Destinations, changed: Arc<Notify>) {
-    let mut followed: HashMap<LogGroup, (Vec<Subscription>, AbortHandle)> = HashMap::new();
-    let mut tasks = JoinSet::new();
-    loop {
-        match logs.subscribed().await {
-            Err(error) => tracing::warn!(%error, "subscriptions could not be read"),
-            Ok(groups) => {
-                let wanted: HashMap<LogGroup, Vec<Subscription>> =
-                    groups.into_iter().map(|group| (group.name, group.settings.subscriptions)).collect();
-                followed.retain(|group, (subscriptions, task)| {
-                    let stays = wanted.get(group) == Some(subscriptions) && !task.is_finished();
-                    if !stays {
-                        task.abort();
-                    }
-                    stays
-                });
-                for (group, subscriptions) in wanted {
-                    if followed.contains_key(&group) {
-                        continue;
-                    }
-                    match logs.follow(&group) {
-                        Err(error) => tracing::warn!(%error, group = &*group.name, "a subscribed log is not followed"),
-                        Ok(follower) => {
-                            let work = follow(group.clone(), subscriptions.clone(), follower, destinations.clone());
-                            followed.insert(group, (subscriptions, tasks.spawn(work)));
-                        }
-                    }
-                }
-            }
-        }
-        while tasks.try_join_next().is_some() {}
-        let _ = tokio::time::timeout(LOOK, changed.notified()).await;
-    }
-}
-
-/// One filter of a group at work.
-struct Filter {
+/// One filter at work.
+pub(crate) struct Subscriber {
+    pub subscription: Subscription,
+    group: LogGroup,
     pattern: Pattern,
     /// By stream.
     gathered: HashMap<Arc<str>, Vec<Stored>>,
     bytes: usize,
     batches: mpsc::Sender<Batch>,
+    watch: Watch,
 }
 
 struct Batch {
@@ -136,93 +87,93 @@ struct Batch {
     events: Vec<Stored>,
 }
 
-async fn follow(group: LogGroup, subscriptions: Vec<Subscription>, mut follower: Follower, destinations: Destinations) {
-    // Dropped with this task, and with them what they do.
-    let mut senders = JoinSet::new();
-    let mut filters = Vec::new();
-    for subscription in subscriptions {
+impl Subscriber {
+    pub fn new(watch: &Watch, group: &LogGroup, subscription: &Subscription) -> Option<Self> {
         let (Ok(pattern), Some(arn)) =
             (Pattern::parse(&subscription.pattern), function(&group.account, &group.region, &subscription.destination))
         else {
             tracing::warn!(group = &*group.name, filter = subscription.name, "a subscription filter cannot be used");
-            continue;
+            return None;
         };
         let (batches, waiting) = mpsc::channel(WAITING_MAX);
-        filters.push(Filter { pattern, gathered: HashMap::new(), bytes: 0, batches });
-        senders.spawn(send(group.clone(), subscription.name, arn, waiting, destinations.clone()));
+        watch.tasks.spawn(send(watch.clone(), group.clone(), subscription.name.clone(), arn, waiting));
+        Some(Subscriber {
+            subscription: subscription.clone(),
+            group: group.clone(),
+            pattern,
+            gathered: HashMap::new(),
+            bytes: 0,
+            batches,
+            watch: watch.clone(),
+        })
     }
-    let mut due: Option<Instant> = None;
-    loop {
-        let next = match due {
-            None => Ok(follower.next().await),
-            Some(due) => tokio::time::timeout_at(due, follower.next()).await,
-        };
-        match next {
-            Ok(None) => return,
-            Ok(Some(Followed::Missed { batches })) => {
-                tracing::warn!(batches, group = &*group.name, "subscribers miss events: they came too fast");
-            }
-            Ok(Some(Followed::Events(events))) => filters.iter_mut().for_each(|filter| filter.gather(&events)),
-            Err(_) => {}
-        }
-        let is_due = due.is_some_and(|due| due <= Instant::now());
-        for filter in filters.iter_mut().filter(|filter| is_due || filter.bytes >= GATHERED_MAX) {
-            filter.pass_on(&group);
-        }
-        let any = filters.iter().any(|filter| !filter.gathered.is_empty());
-        let later = due.filter(|_| !is_due).unwrap_or_else(|| Instant::now() + GATHER);
-        due = any.then_some(later);
-    }
-}
 
-impl Filter {
-    fn gather(&mut self, events: &[Stored]) {
+    pub fn gather(&mut self, events: &[Stored]) {
         for event in events.iter().filter(|event| self.pattern.is_match(&event.message)) {
             self.bytes += event.message.len();
             self.gathered.entry(event.stream.clone()).or_default().push(event.clone());
         }
     }
 
-    fn pass_on(&mut self, group: &LogGroup) {
+    pub fn is_empty(&self) -> bool {
+        self.gathered.is_empty()
+    }
+
+    /// Whether what is gathered should wait for no more.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= GATHERED_MAX
+    }
+
+    pub fn pass_on(&mut self) {
         self.bytes = 0;
         for (stream, events) in self.gathered.drain() {
             if let Err(error) = self.batches.try_send(Batch { stream, events }) {
                 let (mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch)) = error;
                 let events = batch.events.len();
-                tracing::warn!(events, group = &*group.name, "a subscriber misses events: its function is too slow");
+                self.watch.metrics.unsent(events);
+                tracing::warn!(events, group = &*self.group.name, "a subscriber misses events: they came too fast");
             }
         }
     }
 }
 
-async fn send(
-    group: LogGroup,
-    filter: String,
-    arn: FunctionArn,
-    mut waiting: mpsc::Receiver<Batch>,
-    destinations: Destinations,
-) {
+/// Until the filter is gone and everything it passed on is accepted.
+async fn send(watch: Watch, group: LogGroup, filter: String, arn: FunctionArn, mut waiting: mpsc::Receiver<Batch>) {
     while let Some(batch) = waiting.recv().await {
-        let payload = payload(&group, &filter, &batch);
-        let mut pause = PAUSE;
-        for attempt in 1..=ATTEMPTS {
-            match destinations.send(&arn, payload.clone()).await {
-                Ok(()) => break,
-                Err(error) if attempt == ATTEMPTS => {
-                    let events = batch.events.len();
-                    tracing::warn!(error, events, group = &*group.name, %arn, "a subscriber was not sent its events");
+        let missed = |events: usize, why: &str| {
+            watch.metrics.unsent(events);
+            tracing::warn!(why, events, group = &*group.name, %arn, "a subscriber was not sent its events");
+        };
+        if watch.destinations.functions.known(&arn).is_err() {
+            missed(batch.events.len(), "there is no such function");
+            continue;
+        }
+        let mut rest = vec![&batch.events[..]];
+        while let Some(events) = rest.pop() {
+            let payload = payload(&group, &filter, &batch.stream, events);
+            if payload.len() > ASYNC_PAYLOAD_MAX {
+                match events {
+                    [_] => missed(1, "an event is too large"),
+                    _ => {
+                        let (first, last) = events.split_at(events.len() / 2);
+                        rest.extend([last, first]);
+                    }
                 }
-                Err(_) => {
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
+                continue;
+            }
+            while let Err(error) = watch.destinations.send(&arn, payload.clone()).await {
+                if watch.ending.is_cancelled() {
+                    missed(events.len(), &error.to_string());
+                    break;
                 }
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
 /// As subscribers are sent it.
-fn payload(group: &LogGroup, filter: &str, batch: &Batch) -> Bytes {
+fn payload(group: &LogGroup, filter: &str, stream: &str, events: &[Stored]) -> Bytes {
     let event = |event: &Stored| {
         json!({
             "id": page::digits(event.position()),
@@ -234,9 +185,9 @@ fn payload(group: &LogGroup, filter: &str, batch: &Batch) -> Bytes {
         "messageType": "DATA_MESSAGE",
         "owner": group.account.as_str(),
         "logGroup": &*group.name,
-        "logStream": &*batch.stream,
+        "logStream": stream,
         "subscriptionFilters": [filter],
-        "logEvents": batch.events.iter().map(event).collect::<Vec<_>>(),
+        "logEvents": events.iter().map(event).collect::<Vec<_>>(),
     });
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     // Writing to memory does not fail.
@@ -274,7 +225,7 @@ mod tests {
         let group = LogGroup { account, region, name: "/g".into() };
         let at = UNIX_EPOCH + Duration::from_millis(5);
         let event = Stored { number: 7, at, ingested: at, stream: "s".into(), message: "hello".into() };
-        let payload = payload(&group, "mine", &Batch { stream: "s".into(), events: vec![event] });
+        let payload = payload(&group, "mine", "s", &[event]);
         let payload: serde_json::Value = serde_json::from_slice(&payload).unwrap();
         let packed = STANDARD.decode(payload["awslogs"]["data"].as_str().unwrap()).unwrap();
         let mut data = String::new();

@@ -14,6 +14,14 @@ pub struct FunctionArn {
 }
 
 impl FunctionArn {
+    /// A full ARN, with or without a qualifier.
+    pub fn parse(text: &str) -> Option<Self> {
+        let reference = FunctionRef::parse(text).ok()?;
+        let account = AccountId::parse(reference.account.as_deref()?)?;
+        let region = Region::parse(reference.region.as_deref()?)?;
+        reference.resolve(&account, &region, None).ok()
+    }
+
     pub fn unqualified(&self) -> Self {
         FunctionArn { qualifier: None, ..self.clone() }
     }

@@ -17,6 +17,8 @@ pub struct NewEvent {
     pub client_context: Option<String>,
     /// `X-Amzn-Trace-Id`, as the runtime sees it.
     pub trace: Option<String>,
+    /// What it comes from, in words for operators; none when somebody called.
+    pub origin: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +26,9 @@ pub enum AcceptError {
     /// The disk is full, or broken. Nothing was accepted.
     #[error("the event could not be stored")]
     NotStored,
+    /// An event of that request id was accepted before.
+    #[error("the event was accepted before")]
+    Repeated,
 }
 
 /// Takes events in. `Ok` only once they are on disk.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{
     AccountId, FunctionArn, FunctionName, Image, ImageOverrides, JsonLogs, LogGroup, Memory, Qualifier, Region,
@@ -121,6 +122,8 @@ pub enum Program {
 #[derive(Clone)]
 pub struct ZipProgram {
     pub runtime: Runtime,
+    /// The one version of it that this runs on; otherwise what there is when it starts.
+    pub runtime_version: Option<CodeHash>,
     /// Free text for `provided` runtimes, where it may be empty.
     pub handler: String,
     pub code: CodeHash,
@@ -171,6 +174,8 @@ pub struct FunctionVersion {
     pub role: String,
     /// ARN of the queue or topic that gets events which came to nothing.
     pub dead_letters: Option<String>,
+    /// Of one that becomes inactive when nobody calls it for long: whoever runs it notes when.
+    pub last_used: Option<LastUsed>,
 }
 
 impl FunctionVersion {
@@ -184,6 +189,60 @@ impl FunctionVersion {
     }
 }
 
+/// When something was called last, and whether a call is running, in memory; shared by all who know of it.
+#[derive(Clone, Debug, Default)]
+pub struct LastUsed(Arc<Use>);
+
+#[derive(Debug, Default)]
+struct Use {
+    ms: AtomicU64,
+    running: AtomicU32,
+}
+
+/// A call that is running. Dropped when it is over.
+#[derive(Debug)]
+pub struct InUse(LastUsed);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl LastUsed {
+    /// Calls that are closer than this are one: who calls often writes seldom.
+    const GRAIN_MS: u64 = 100;
+
+    pub fn note(&self, now: SystemTime) {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        if now > self.ms() + Self::GRAIN_MS {
+            self.0.ms.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// A call begins.
+    pub fn begin(&self) -> InUse {
+        self.0.running.fetch_add(1, Ordering::Relaxed);
+        InUse(self.clone())
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.0.running.load(Ordering::Relaxed) > 0
+    }
+
+    /// Milliseconds since 1970; 0 when nobody called.
+    pub fn ms(&self) -> u64 {
+        self.0.ms.load(Ordering::Relaxed)
+    }
+}
+
+/// What is made again for a function that nobody called for long: it is what the caller hears of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    Image,
+    Vpc,
+}
+
 /// Why an invocation finds no function.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
@@ -193,19 +252,29 @@ pub enum LookupError {
     /// 409: the function is still being created.
     #[error("The operation cannot be performed at this time. The function is currently in the following state: {0}")]
     NotReady(&'static str),
+    /// 409 of an image, 502 of a VPC: nobody called it for long. Who wanted to call says so by [`Functions::wake`].
+    #[error("{}", match .0 {
+        Idle::Image => "Lambda is initializing your function. It will be ready to invoke shortly.",
+        Idle::Vpc => "The operation cannot be performed at this time. The function is currently in the following state: Inactive",
+    })]
+    Idle(Idle),
 }
 
-/// What a name means to an invocation: one version, or by an alias with weights, one of two.
+/// A version that can be run, or why it cannot.
+pub type Found = Result<Arc<FunctionVersion>, LookupError>;
+
+/// What a name means to an invocation: one version, or by an alias with weights, one of two. Each is there, or not, by
+/// itself: where one is inactive, the other goes on.
 #[derive(Clone)]
 pub struct Target {
-    pub primary: Arc<FunctionVersion>,
+    pub primary: Found,
     /// Another version and how often it is meant instead, 0.0 to 1.0.
-    pub additional: Option<(Arc<FunctionVersion>, f64)>,
+    pub additional: Option<(Found, f64)>,
 }
 
 impl Target {
     /// The version that one invocation runs. `draw` is uniform in `0.0..1.0`, and every invocation draws anew (spec 1.7).
-    pub fn choose(self, draw: f64) -> Arc<FunctionVersion> {
+    pub fn choose(self, draw: f64) -> Found {
         match self.additional {
             Some((additional, weight)) if draw < weight => additional,
             _ => self.primary,
@@ -233,6 +302,8 @@ pub struct Reservation {
 pub struct Provision {
     pub function: Arc<FunctionVersion>,
     pub count: u32,
+    /// It is not inactive. What is gets no environment before it is awake, and what it follows keeps its own until then.
+    pub is_awake: bool,
     /// Tells one decision from the next: what failed under one is tried again under another.
     pub decision: String,
 }
@@ -258,8 +329,24 @@ pub trait Functions: Send + Sync + 'static {
     /// What `arn` (qualified or not) means now.
     fn find(&self, arn: &FunctionArn) -> Result<Target, LookupError>;
 
+    /// The version that it means, without its weights and also when it is inactive: for those who do not call it now.
+    fn known(&self, arn: &FunctionArn) -> Found {
+        self.find(arn)?.primary
+    }
+
+    /// Somebody wanted to call `arn` and could not: what of it is inactive becomes active again. Does not wait for that.
+    fn wake(&self, arn: &FunctionArn) {
+        let _ = arn;
+    }
+
     /// The concurrency that is set aside for the function of `key`, and for others.
     fn reservation(&self, key: &VersionKey) -> Reservation;
+
+    /// Whether the owner of the function of `key` wants it to be run in loops.
+    fn allows_loops(&self, key: &VersionKey) -> bool {
+        let _ = key;
+        false
+    }
 
     /// Environments that are to be kept initialised, of every account.
     fn provisions(&self) -> Vec<Provision>;
@@ -288,6 +375,7 @@ mod tests {
             },
             program: Program::Zip(ZipProgram {
                 runtime: Runtime::parse("provided.al2023").unwrap(),
+                runtime_version: None,
                 handler: String::new(),
                 code: CodeHash([0; 32]),
                 layers: Vec::new(),
@@ -301,15 +389,16 @@ mod tests {
             json_logs: None,
             role: String::new(),
             dead_letters: None,
+            last_used: None,
         })
     }
 
     #[test]
     fn weights_choose_as_often_as_they_say() {
         for weight in [0.0, 0.1, 0.5, 0.9, 1.0] {
-            let target = Target { primary: version(1), additional: Some((version(2), weight)) };
-            let chosen = (0..10_000)
-                .filter(|i| target.clone().choose(f64::from(*i) / 10_000.0).key.version == Version::Number(2));
+            let target = Target { primary: Ok(version(1)), additional: Some((Ok(version(2)), weight)) };
+            let chosen = (0..10_000).map(|i| target.clone().choose(f64::from(i) / 10_000.0).unwrap());
+            let chosen = chosen.filter(|chosen| chosen.key.version == Version::Number(2));
             assert_eq!(chosen.count() as f64, 10_000.0 * weight, "{weight}");
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 
-use crate::{FunctionVersion, Report, RequestId, Runtime, Version};
+use crate::{CodeHash, FunctionVersion, Report, RequestId, Runtime, Version};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -134,6 +134,8 @@ pub enum InvokeError {
     HostFull { budget_mb: u64 },
     #[error("runtime {0} is not installed on this host")]
     RuntimeMissing(Runtime),
+    #[error("version {} of runtime {runtime} is not kept on this host", .version.to_hex())]
+    RuntimeVersionMissing { runtime: Runtime, version: CodeHash },
     /// The function's architecture is not the host's.
     #[error("functions for {0} cannot run on this host")]
     OtherArchitecture(&'static str),

@@ -8,6 +8,7 @@ mod bucket;
 mod clock;
 mod event;
 mod function;
+mod guard;
 mod id;
 mod image;
 mod invoke;
@@ -27,9 +28,10 @@ pub use bucket::Bucket;
 pub use clock::{Clock, SystemClock};
 pub use event::{AcceptError, AcceptEvents, NewEvent};
 pub use function::{
-    Architecture, CodeHash, FunctionVersion, Functions, ImageProgram, LookupError, Program, Provision, Provisioned,
-    Provisioning, Reservation, Target, Version, VersionKey, ZipProgram, draw,
+    Architecture, CodeHash, Found, FunctionVersion, Functions, Idle, ImageProgram, InUse, LastUsed, LookupError,
+    Program, Provision, Provisioned, Provisioning, Reservation, Target, Version, VersionKey, ZipProgram, draw,
 };
+pub use guard::{Guard, LOOPS_MAX, Lineage, LoopCut, Way};
 pub use id::{AccountId, FunctionName, LogStreamId, Qualifier, Region, RequestId};
 pub use image::{Image, ImageLayer, ImageOverrides, ImageProcess, Packing};
 pub use invoke::{
@@ -40,8 +42,8 @@ pub use limits::{ASYNC_PAYLOAD_MAX, CLIENT_CONTEXT_MAX, Quotas, RESPONSE_PAYLOAD
 pub use logs::{JsonLogs, LogEvent, LogGroup, LogLevel, LogStreamName};
 pub use materials::{
     AdmitError, Admitted, Checked, CodeTree, ContainerImages, ImageError, ImageTree, Materials, MaterialsError,
-    Package, Packages, Pieces, Root, RootBind, RuntimeEntry, RuntimeTree, StoredPackage, StoredPackageError,
-    StoredPackageRef, StoredPackages,
+    Packages, Pieces, Replaced, Root, RootBind, RuntimeEntry, RuntimeTree, RuntimeUsers, RuntimeVersions,
+    StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages,
 };
 pub use report::{
     ErrorType, InitPhase, InitReport, InitStart, Initialization, PlatformRecord, Report, RuntimeDone, RuntimeVersion,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -47,6 +48,21 @@ pub struct RuntimeTree {
     pub version: String,
     /// For the ARN in INIT_START, as `RuntimeVersionArn` of a function's configuration has it.
     pub version_digest: String,
+    pub replaced: Replaced,
+}
+
+/// Whether what follows a runtime is to run on another by now. Shared by all who have the tree.
+#[derive(Clone, Debug, Default)]
+pub struct Replaced(Arc<AtomicBool>);
+
+impl Replaced {
+    pub fn set(&self, replaced: bool) {
+        self.0.store(replaced, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What is started first on a runtime. Commands are a program and its arguments, inside the root.
@@ -71,6 +87,8 @@ pub struct ImageTree {
 pub enum MaterialsError {
     #[error("runtime {0} is not installed on this host")]
     RuntimeMissing(Runtime),
+    #[error("version {} of runtime {runtime} is not kept on this host", .version.to_hex())]
+    RuntimeVersionMissing { runtime: Runtime, version: CodeHash },
     #[error("code {code:?} cannot be unpacked: {reason}")]
     Code { code: CodeHash, reason: Arc<str> },
     #[error("runtime {runtime} cannot be made ready: {reason}")]
@@ -109,11 +127,30 @@ pub trait Materials: Send + Sync + 'static {
     /// One tree of all of `layers`, later ones over earlier ones; `None` when there are none.
     fn layers(&self, layers: Vec<CodeHash>) -> BoxFuture<'_, Result<Option<CodeTree>, MaterialsError>>;
 
-    /// The tree for `runtime`, or with `runtimes.substitute` the nearest installed one.
-    fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>>;
+    /// The tree for `runtime`, or with `runtimes.substitute` the nearest installed one; where a version is named, of that one.
+    fn runtime(
+        &self,
+        runtime: Runtime,
+        version: Option<CodeHash>,
+    ) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>>;
 
     /// The tree of an image; fetched again where the cache has lost it.
     fn image(&self, image: Arc<Image>) -> BoxFuture<'_, Result<ImageTree, MaterialsError>>;
+}
+
+/// Versions of runtimes, by what stands at the end of their ARNs. In memory, never IO.
+pub trait RuntimeVersions: Send + Sync + 'static {
+    /// What functions of a runtime run on now; none where nothing does.
+    fn current(&self, runtime: Runtime) -> Option<CodeHash>;
+
+    /// Whether functions of a runtime can run on this version of it.
+    fn is_kept(&self, runtime: Runtime, version: CodeHash) -> bool;
+}
+
+/// Who needs versions of runtimes.
+pub trait RuntimeUsers: Send + Sync + 'static {
+    /// ARNs of the functions and versions that run on this one whatever else there is.
+    fn users(&self, version: CodeHash) -> Vec<String>;
 }
 
 /// Images on their way in.
@@ -188,16 +225,10 @@ pub struct Checked {
     pub keep: BoxFuture<'static, Result<(), AdmitError>>,
 }
 
-/// A package on its way in.
-pub enum Package {
-    Whole(Bytes),
-    Pieces(Pieces),
-}
-
 /// Packages on their way in.
 pub trait Packages: Send + Sync + 'static {
     /// Takes a zip and looks into it.
-    fn check(&self, zip: Package) -> BoxFuture<'_, Result<Checked, AdmitError>>;
+    fn check(&self, zip: Pieces) -> BoxFuture<'_, Result<Checked, AdmitError>>;
 
     /// Makes the tree of a kept package, so that the first invocation finds it.
     fn unpack(&self, code: CodeHash) -> BoxFuture<'_, Result<(), MaterialsError>>;

@@ -1,7 +1,10 @@
 //! `X-Amzn-Trace-Id`: which trace an invocation belongs to (spec 9.2).
 
+use crate::{FunctionArn, Lineage};
+
 /// Longest `Lineage` that is passed on.
 const LINEAGE_MAX: usize = 256;
+const LINEAGE: &str = ";Lineage=";
 
 /// A trace header, as the runtime sees it and as the caller gets it back.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,11 +27,27 @@ impl Trace {
         };
         let sampled = part("Sampled").filter(|sampled| matches!(*sampled, "0" | "1")).unwrap_or("0");
         let lineage = part("Lineage").filter(|lineage| lineage.len() <= LINEAGE_MAX);
-        let lineage = lineage.map(|lineage| format!(";Lineage={lineage}")).unwrap_or_default();
+        let lineage = lineage.map(|lineage| format!("{LINEAGE}{lineage}")).unwrap_or_default();
         Trace {
             for_runtime: format!("Root={root};Parent={own_segment:016x};Sampled={sampled}{lineage}"),
             for_caller: format!("Root={root};Sampled={sampled}"),
         }
+    }
+
+    /// A run of a function begins: see [`Lineage::enter`].
+    pub fn enter(&mut self, function: &FunctionArn, again: bool) -> u32 {
+        let mut lineage = Self::lineage(&self.for_runtime);
+        let runs = lineage.enter(function, again);
+        let end = self.for_runtime.find(LINEAGE).unwrap_or(self.for_runtime.len());
+        self.for_runtime.truncate(end);
+        self.for_runtime += LINEAGE;
+        self.for_runtime += &lineage.written();
+        runs
+    }
+
+    /// What a header that was made here says of its chain.
+    pub fn lineage(header: &str) -> Lineage {
+        header.split_once(LINEAGE).map(|(_, lineage)| Lineage::parse(lineage)).unwrap_or_default()
     }
 }
 

@@ -5,7 +5,7 @@ use s3s::S3Error;
 
 use crate::content;
 use crate::door::Objects;
-use crate::error::no_key;
+use crate::error::{BUCKET_REGION, no_key};
 use crate::handlers::find;
 use crate::record::Owner;
 
@@ -23,8 +23,11 @@ impl StoredPackages for Objects {
 }
 
 fn said(error: S3Error) -> StoredPackageError {
-    StoredPackageError {
-        code: error.code().as_str().to_owned(),
-        message: error.message().unwrap_or_default().to_owned(),
-    }
+    let region = error.headers().and_then(|headers| headers.get(BUCKET_REGION)?.to_str().ok());
+    let message = match region {
+        // Seen in the wild: Lambda takes code from its own region only.
+        Some(region) => format!("The bucket is in this region: {region}. Please use this region to retry the request"),
+        None => error.message().unwrap_or_default().to_owned(),
+    };
+    StoredPackageError { code: error.code().as_str().to_owned(), message }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use hearth_model::{AccountId, Clock, Region};
 use hearth_store::{Blobs, BlobsError, Records};
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
@@ -96,6 +96,7 @@ impl Objects {
     pub async fn open(ports: Ports) -> Result<Self, BlobsError> {
         let state = Arc::new(State::new(ports.records, ports.contents));
         let sweep = sweep::begin(&state).await?;
+        state.name_buckets().await.map_err(|error| BlobsError::Io(error.to_string().into()))?;
         let clock = ports.clock;
         let mut service = S3ServiceBuilder::new(Handlers { state: state.clone(), clock: clock.clone() });
         let mut config = S3Config::default();
@@ -121,6 +122,7 @@ impl Objects {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let bucket = asked_of(&request);
         let mut response = match self.prepare(caller, request) {
             Ok(request) => match self.service.call(request).await {
                 Ok(response) => response,
@@ -136,6 +138,10 @@ impl Objects {
             *response.body_mut() = Body::empty();
             response.headers_mut().remove(CONTENT_LENGTH);
             response.headers_mut().remove(CONTENT_TYPE);
+        }
+        if let (StatusCode::MOVED_PERMANENTLY, Some(bucket)) = (status, bucket) {
+            *response.body_mut() = Body::from(moved(caller, &bucket));
+            response.headers_mut().remove(CONTENT_LENGTH);
         }
         if let Ok(id) = HeaderValue::from_str(request_id) {
             response.headers_mut().insert("x-amz-request-id", id.clone());
@@ -187,6 +193,28 @@ impl Objects {
         request.extensions_mut().insert(asked);
         Ok(request)
     }
+}
+
+/// The bucket of a request whose answer may have a body.
+fn asked_of<B>(request: &Request<B>) -> Option<String> {
+    if request.method() == Method::HEAD {
+        return None;
+    }
+    let host = request.uri().host().or_else(|| text(request.headers(), &HOST)).unwrap_or_default();
+    let in_path = || Some(request.uri().path().trim_start_matches('/').split('/').next()?.to_owned());
+    bucket_of(host.rsplit_once(':').map_or(host, |(name, _)| name)).or_else(in_path)
+}
+
+/// What S3 says where a bucket is in another region. The endpoint is the one that was asked: it serves every region, and
+/// what has to change is the region that the request is signed for.
+fn moved(caller: &Caller, bucket: &str) -> String {
+    let endpoint = caller.origin.split_once("://").map_or(&*caller.origin, |(_, authority)| authority);
+    let (code, message) = (error::MOVED.0, error::MOVED.1);
+    // Of a bucket that is there: its name has nothing to escape.
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message>\
+         <Endpoint>{endpoint}</Endpoint><Bucket>{bucket}</Bucket></Error>"
+    )
 }
 
 /// The bytes inside of chunks, and headers that tell of them alone.

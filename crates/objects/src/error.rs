@@ -1,5 +1,6 @@
 //! Errors as S3 says them.
 
+use hearth_model::Region;
 use hearth_store::{BlobsError, RecordsError};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::{S3Error, S3ErrorCode};
@@ -84,6 +85,27 @@ pub fn illegal_location(given: &str) -> S3Error {
             "The {given} location constraint is incompatible for the region specific endpoint this request was sent to."
         ),
     )
+}
+
+/// Of the region that a bucket is in.
+pub const BUCKET_REGION: &str = "x-amz-bucket-region";
+
+/// Code and message of an answer that says where a bucket is.
+pub const MOVED: (&str, &str) = (
+    "PermanentRedirect",
+    "The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future \
+     requests to this endpoint.",
+);
+
+/// The bucket is in another region than the one that the request was signed for.
+pub fn elsewhere(region: &Region) -> S3Error {
+    let mut error = error(S3ErrorCode::PermanentRedirect, MOVED.1);
+    let mut headers = HeaderMap::new();
+    if let Ok(region) = HeaderValue::from_str(region.as_str()) {
+        headers.insert(BUCKET_REGION, region);
+    }
+    error.set_headers(headers);
+    error
 }
 
 /// The key's current version is a delete marker.

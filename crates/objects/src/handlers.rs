@@ -32,8 +32,7 @@ pub struct Handlers {
 
 impl Handlers {
     fn now_ms(&self) -> u64 {
-        let since = self.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        self.clock.epoch_ms()
     }
 
     fn micros(&self) -> u64 {

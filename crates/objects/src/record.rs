@@ -2,6 +2,7 @@
 //!
 //! | kind | id |
 //! |---|---|
+//! | `s3-bucket-name` | `BUCKET`, in its account's partition: the region that it is in |
 //! | `s3-bucket` | `BUCKET` |
 //! | `s3-object` | `BUCKET/KEY`: the current version, also when it is a delete marker |
 //! | `s3-version` | `BUCKET/KEY` 0x01 `ORDER`: earlier versions, the newest first |
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checksum::Checksum;
 
+pub const BUCKET_NAME: &str = "s3-bucket-name";
 pub const BUCKET: &str = "s3-bucket";
 pub const OBJECT: &str = "s3-object";
 pub const VERSION: &str = "s3-version";
@@ -44,6 +46,16 @@ impl Owner {
 
     pub fn key(&self, kind: &'static str, id: String) -> Key {
         Key { partition: self.partition(), kind, id }
+    }
+
+    /// Where an account's bucket says in which region it is.
+    pub fn name_key(&self, bucket: &str) -> Key {
+        Key { partition: self.account.to_string(), kind: BUCKET_NAME, id: bucket.to_owned() }
+    }
+
+    /// The same account in another region.
+    pub fn within(&self, region: &Region) -> Self {
+        Owner { account: self.account.clone(), region: region.clone() }
     }
 }
 
@@ -94,6 +106,19 @@ pub fn split(id: &str) -> Option<(&str, &str)> {
 
 pub fn part_id(upload: &str, number: u32) -> String {
     format!("{upload}/{number:05}")
+}
+
+/// A name is one bucket of its account, whatever the region.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BucketName {
+    pub region: String,
+    pub created_ms: u64,
+}
+
+impl BucketName {
+    pub fn region(&self) -> Option<Region> {
+        Region::parse(&self.region)
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,11 +3,12 @@
 //! Writers of one key take its turn, so that what they read stays true until they have written. They share the bucket,
 //! which whoever deletes it has alone.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_store::{Blobs, Expect, Key, Record, Records, Write};
+use hearth_store::{Blobs, Expect, Key, Record, Records, RecordsError, Write, every};
 use s3s::S3Result;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,8 +17,8 @@ use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::error::{self, damaged, of_records};
 use crate::leases::Leases;
 use crate::record::{
-    BUCKET, Body, BucketRecord, OBJECT, ObjectRecord, Owner, PARTS, PartsRecord, UPLOAD, UploadRecord, VERSION, below,
-    object_id,
+    BUCKET, BUCKET_NAME, Body, BucketName, BucketRecord, OBJECT, ObjectRecord, Owner, PARTS, PartsRecord, UPLOAD,
+    UploadRecord, VERSION, below, object_id,
 };
 use crate::sweep::Kept;
 
@@ -91,9 +92,55 @@ impl State {
         self.records.get(key).await.map_err(of_records)?.map(|record| parse(&record)).transpose()
     }
 
+    /// A bucket of the region that is asked. Of another's it is said where it is.
     pub async fn bucket(&self, owner: &Owner, bucket: &str) -> S3Result<Found<BucketRecord>> {
-        let found = self.get(owner.key(BUCKET, bucket.to_owned())).await?;
-        found.ok_or_else(crate::error::no_bucket)
+        match self.get(owner.key(BUCKET, bucket.to_owned())).await? {
+            Some(found) => Ok(found),
+            None => match self.home(owner, bucket).await? {
+                Some(home) if home.region != owner.region => Err(error::elsewhere(&home.region)),
+                _ => Err(error::no_bucket()),
+            },
+        }
+    }
+
+    /// The account in the region that its bucket is in.
+    pub async fn home(&self, owner: &Owner, bucket: &str) -> S3Result<Option<Owner>> {
+        let found: Option<Found<BucketName>> = self.get(owner.name_key(bucket)).await?;
+        Ok(found.and_then(|found| Some(owner.within(&found.value.region()?))))
+    }
+
+    /// Buckets of an account, in every region.
+    pub async fn names(
+        &self,
+        owner: &Owner,
+        after: Option<String>,
+        limit: usize,
+    ) -> S3Result<Vec<(String, BucketName)>> {
+        let listed = self.records.list(owner.account.to_string(), BUCKET_NAME, after, limit).await;
+        let records = listed.map_err(of_records)?;
+        records.iter().map(|record| Ok((record.id.clone(), parse(record)?.value))).collect()
+    }
+
+    /// Gives buckets that were made before names were their account's a name. Of two in different regions one gets it.
+    pub async fn name_buckets(&self) -> Result<(), RecordsError> {
+        let names = every(&*self.records, BUCKET_NAME).await?;
+        let mut named: HashSet<_> = names.into_iter().map(|name| (name.key_partition, name.id)).collect();
+        let mut writes = Vec::new();
+        for record in every(&*self.records, BUCKET).await? {
+            let Some((account, region)) = record.key_partition.split_once('/') else { continue };
+            let Ok(found) = parse::<BucketRecord>(&record) else { continue };
+            if !named.insert((account.to_owned(), record.id.clone())) {
+                continue;
+            }
+            let key = Key { partition: account.to_owned(), kind: BUCKET_NAME, id: record.id.clone() };
+            let name = BucketName { region: region.to_owned(), created_ms: found.value.created_ms };
+            writes.extend(put(key, Expect::Absent, &name));
+        }
+        while !writes.is_empty() {
+            let batch = writes.drain(..writes.len().min(PAGE)).collect();
+            self.records.commit(batch).await?;
+        }
+        Ok(())
     }
 
     /// The current version, which may be a delete marker.

@@ -12,7 +12,8 @@ pub mod telemetry;
 pub use frames::{FrameSplitter, LogRecord};
 pub use lines::{LINE_MAX, LineSplitter};
 pub use logs::{
-    Candidate, ChangeError, Config, Followed, Follower, Group, GroupId, GroupSettings, Logs, LogsError, Missing, Page,
-    Position, Query, Scan, Scanned, Stored, Stream, StreamId, StreamMark, StreamOrder, Streams, Subscription, Way,
+    Candidate, ChangeError, Config, Followed, Follower, Group, GroupId, GroupSettings, Logs, LogsError, MetricFilter,
+    Missing, Page, Position, Query, Scan, Scanned, Stored, Stream, StreamId, StreamMark, StreamOrder, Streams,
+    Subscription, Way,
 };
 pub use tail::{LogTail, TAIL_MAX};

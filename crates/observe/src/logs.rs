@@ -41,7 +41,7 @@ use rusqlite::{Connection, Transaction};
 use tokio::sync::{Semaphore, oneshot};
 
 pub use catalogue::{
-    ChangeError, Group, GroupId, GroupSettings, Stream, StreamId, StreamMark, StreamOrder, Subscription,
+    ChangeError, Group, GroupId, GroupSettings, MetricFilter, Stream, StreamId, StreamMark, StreamOrder, Subscription,
 };
 pub use follow::{Followed, Follower};
 pub use queue::Missing;
@@ -185,9 +185,9 @@ impl Logs {
         self.look(move |catalogue, _| catalogue::groups(catalogue, (&account, &region), &after, limit, wanted)).await
     }
 
-    /// Every group, of every account, that somebody is subscribed to.
-    pub async fn subscribed(&self) -> Result<Vec<Group>, LogsError> {
-        self.look(|catalogue, _| catalogue::subscribed(catalogue)).await
+    /// Every group, of every account, with filters of either kind.
+    pub async fn filtered(&self) -> Result<Vec<Group>, LogsError> {
+        self.look(|catalogue, _| catalogue::filtered(catalogue)).await
     }
 
     pub async fn stream(&self, group: GroupId, name: &str) -> Result<Option<Stream>, LogsError> {

@@ -6,7 +6,10 @@ mod buffer;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use hearth_model::{ErrorType, LogLevel, PlatformRecord, Report, RuntimeDone, Source, Span, Status, TelemetrySchema};
+use hearth_model::{
+    ErrorType, InitStart, Initialization, LogLevel, PlatformRecord, Report, RuntimeDone, RuntimeVersion, Source, Span,
+    Status, TelemetrySchema,
+};
 use serde_json::{Map, Value, json};
 
 use crate::platform::timestamp;
@@ -49,7 +52,11 @@ pub fn json_line(least: LogLevel, at: SystemTime, record: &PlatformRecord) -> Op
     let ended = |status: Status, well: LogLevel| if status == Status::Success { well } else { LogLevel::Warn };
     let level = match record {
         PlatformRecord::InitRuntimeDone { status, .. } => ended(*status, LogLevel::Debug),
-        PlatformRecord::InitReport(report) => ended(report.status, LogLevel::Debug),
+        PlatformRecord::InitStart(start) if start.runtime_version.is_none() => LogLevel::Debug,
+        PlatformRecord::InitReport(report) if report.initialization == Initialization::OnDemand => {
+            ended(report.status, LogLevel::Debug)
+        }
+        PlatformRecord::InitReport(report) => ended(report.status, LogLevel::Info),
         PlatformRecord::RuntimeDone(done) => ended(done.status, LogLevel::Debug),
         PlatformRecord::Report(report) => ended(report.status, LogLevel::Info),
         PlatformRecord::Extension { state: "Ready", .. } => LogLevel::Info,
@@ -78,20 +85,7 @@ fn event(kind: &str, at: SystemTime, record: Value) -> Bytes {
 
 fn of_telemetry(record: &PlatformRecord) -> Option<(&'static str, Value)> {
     Some(match record {
-        PlatformRecord::InitStart(start) => (
-            "initStart",
-            json!({
-                "initializationType": start.initialization.as_str(),
-                "phase": start.phase.as_str(),
-                "runtimeVersion": start.runtime_version.as_ref().map(|version| &version.name),
-                "runtimeVersionArn": start.runtime_version.as_ref().map(|version| &version.arn),
-                "functionName": start.function_name,
-                "functionVersion": start.function_version,
-                "functionArn": start.function_arn,
-                "instanceId": start.instance,
-                "instanceMaxMemory": start.memory.as_bytes(),
-            }),
-        ),
+        PlatformRecord::InitStart(start) => ("initStart", init_start(start)),
         PlatformRecord::InitRuntimeDone { initialization, phase, status, error_type } => {
             let mut record = Map::new();
             record.insert("initializationType".into(), initialization.as_str().into());
@@ -125,6 +119,22 @@ fn of_telemetry(record: &PlatformRecord) -> Option<(&'static str, Value)> {
         | PlatformRecord::Blocked(_)
         | PlatformRecord::End { .. } => return None,
     })
+}
+
+fn init_start(start: &InitStart) -> Value {
+    let mut record = Map::new();
+    record.insert("initializationType".into(), start.initialization.as_str().into());
+    record.insert("phase".into(), start.phase.as_str().into());
+    if let Some(RuntimeVersion { name, arn }) = &start.runtime_version {
+        record.insert("runtimeVersion".into(), name.as_str().into());
+        record.insert("runtimeVersionArn".into(), arn.as_str().into());
+    }
+    record.insert("functionName".into(), start.function_name.as_str().into());
+    record.insert("functionVersion".into(), start.function_version.as_str().into());
+    record.insert("functionArn".into(), start.function_arn.as_str().into());
+    record.insert("instanceId".into(), start.instance.as_str().into());
+    record.insert("instanceMaxMemory".into(), start.memory.as_bytes().into());
+    record.into()
 }
 
 fn of_logs(record: &PlatformRecord, runtime_done: bool) -> Option<(&'static str, Value)> {

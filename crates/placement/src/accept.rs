@@ -14,8 +14,10 @@ const LEGACY_PAYLOAD_MAX: usize = 262_144;
 impl Placement {
     pub(crate) async fn accept(&self, cx: &Context, input: InvocationRequest) -> Result<InvocationResponse, Error> {
         let arn = self.arn(cx, input.function_name.as_deref(), input.qualifier.as_deref())?;
-        self.inner.functions.find(&arn).map_err(lookup_error)?;
-        let trace = self.trace(cx);
+        self.inner.functions.known(&arn).map_err(lookup_error)?;
+        let mut trace = self.trace(cx);
+        // It is accepted all the same: its end is the queue's to tell.
+        trace.enter(&arn, self.inner.guard.means_all());
         let event = NewEvent {
             request_id: RequestId::new(cx.request_id.as_str()),
             arn,
@@ -23,6 +25,7 @@ impl Placement {
             content_type: cx.content_type.clone(),
             client_context: input::client_context(input.client_context.as_deref())?,
             trace: Some(trace.for_runtime),
+            origin: None,
         };
         self.inner.events.accept(event).await.map_err(not_accepted)?;
         cx.answer_header("x-amzn-remapped-content-length", "0".to_owned());
@@ -36,7 +39,7 @@ impl Placement {
         input: InvokeAsyncRequest,
     ) -> Result<InvokeAsyncResponse, Error> {
         let arn = self.arn(cx, input.function_name.as_deref(), None)?;
-        self.inner.functions.find(&arn).map_err(lookup_error)?;
+        self.inner.functions.known(&arn).map_err(lookup_error)?;
         let event = NewEvent {
             request_id: RequestId::new(cx.request_id.as_str()),
             arn,
@@ -45,6 +48,7 @@ impl Placement {
             client_context: None,
             // It traces nothing (spec 2.1).
             trace: None,
+            origin: None,
         };
         self.inner.events.accept(event).await.map_err(not_accepted)?;
         Ok(InvokeAsyncResponse { status: Some(202) })
@@ -53,6 +57,9 @@ impl Placement {
 
 fn not_accepted(error: AcceptError) -> Error {
     match error {
-        AcceptError::NotStored => service_exception("The event could not be stored; Hearth's log says more."),
+        // Every call has a request id of its own.
+        AcceptError::NotStored | AcceptError::Repeated => {
+            service_exception("The event could not be stored; Hearth's log says more.")
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! The operations Invoke and InvokeWithResponseStream (spec 2.1, 2.3).
 
-use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
@@ -8,10 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hearth_model::{
-    AccountId, FunctionArn, FunctionRef, FunctionVersion, Invocation, Invoke, InvokeError, LookupError, Qualifier,
-    RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId, Response, ResponseMode, Trace, draw,
+    AccountId, FunctionArn, FunctionRef, FunctionVersion, Idle, Invocation, Invoke, InvokeError, LookupError,
+    Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId, Response, ResponseMode, Trace, Way, draw,
 };
-use hearth_wire::coverage::{Coverage, refused, works};
+use hearth_wire::coverage::{Coverage, beyond, works};
 use hearth_wire::{Context, Error, EventStream};
 use hearth_wire_lambda::types::{
     InvocationRequest, InvocationResponse, InvokeAsyncRequest, InvokeAsyncResponse, InvokeWithResponseStreamRequest,
@@ -24,9 +23,12 @@ use crate::{Placement, input};
 
 /// The operations of this crate.
 pub const COVERAGE: &[Coverage] = &[
-    Coverage { operation: "Invoke", parameters: &[refused("DurableExecutionName", ""), refused("TenantId", "")] },
+    Coverage {
+        operation: "Invoke",
+        parameters: &[beyond("DurableExecutionName", "durable functions"), beyond("TenantId", "tenant isolation")],
+    },
     works("InvokeAsync"),
-    Coverage { operation: "InvokeWithResponseStream", parameters: &[refused("TenantId", "")] },
+    Coverage { operation: "InvokeWithResponseStream", parameters: &[beyond("TenantId", "tenant isolation")] },
 ];
 
 #[async_trait]
@@ -126,12 +128,23 @@ impl Placement {
     /// it could be.
     async fn call(&self, cx: &Context, call: Call<'_>) -> Result<Option<Response>, Error> {
         let arn = self.arn(cx, call.function_name, call.qualifier)?;
-        let target = self.inner.functions.find(&arn).map_err(lookup_error)?;
-        let function: Arc<FunctionVersion> = target.choose(draw(uuid::Uuid::new_v4().as_u128())).clone();
+        let found = self.inner.functions.find(&arn);
+        let found = found.and_then(|target| target.choose(draw(uuid::Uuid::new_v4().as_u128())));
+        let function = found.map_err(|error| {
+            if call.invocation_type != Some("DryRun") {
+                self.inner.functions.wake(&arn);
+            }
+            lookup_error(error)
+        })?;
         if call.invocation_type == Some("DryRun") {
             return Ok(None);
         }
-        let trace = self.trace(cx);
+        let mut trace = self.trace(cx);
+        let allowed = || self.inner.functions.allows_loops(&function.key);
+        self.inner.guard.enter(&mut trace, &arn, Way::Called, allowed).map_err(|cut| {
+            tracing::warn!(function = %arn, runs = cut.runs, trace = %trace.for_caller, "a recursive loop was cut: a call");
+            errors::recursive_invocation_exception(format!("Hearth stopped a recursive loop: {cut}."))
+        })?;
         let invocation = Invocation {
             request_id: RequestId::new(cx.request_id.as_str()),
             invoked_arn: arn.to_string(),
@@ -194,6 +207,8 @@ pub(crate) fn lookup_error(error: LookupError) -> Error {
     match error {
         LookupError::NotFound(arn) => not_found(&arn),
         LookupError::NotReady(_) => errors::resource_conflict_exception(error.to_string()),
+        LookupError::Idle(Idle::Image) => errors::code_artifact_user_pending_exception(error.to_string()),
+        LookupError::Idle(Idle::Vpc) => errors::resource_not_ready_exception(error.to_string()),
     }
 }
 
@@ -216,6 +231,9 @@ fn invoke_error(error: InvokeError, function: &FunctionVersion) -> Error {
         InvokeError::RuntimeMissing(runtime) => errors::invalid_runtime_exception(format!(
             "Runtime {runtime} is not installed on this host; see hearth runtimes."
         )),
+        error @ InvokeError::RuntimeVersionMissing { .. } => {
+            errors::invalid_runtime_exception(format!("The {error}; see hearth runtimes."))
+        }
         InvokeError::OtherArchitecture(architecture) => errors::invalid_runtime_exception(format!(
             "Functions for {architecture} cannot run on this host, which is {}.",
             std::env::consts::ARCH

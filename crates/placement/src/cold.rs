@@ -2,9 +2,11 @@
 //! must be memory.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hearth_model::{FunctionVersion, Initialization, Invocation, InvokeError, Response, ThrottleReason};
+use hearth_model::{
+    FunctionArn, FunctionVersion, Initialization, Invocation, InvokeError, Response, ThrottleReason, Version,
+};
 use hearth_worker::{Environment, Start};
 use tokio::sync::oneshot;
 
@@ -29,6 +31,8 @@ struct Wanted {
     pool: Arc<Mutex<VersionPool>>,
     function: Arc<FunctionVersion>,
     ticket: u64,
+    /// When the call began to look for an environment.
+    since: Instant,
 }
 
 impl Inner {
@@ -40,16 +44,12 @@ impl Inner {
     ) -> Result<Response, InvokeError> {
         match self.attempt(&pool, invocation, permit).await {
             Ok(response) => Ok(response),
-            Err(unserved) => self.again(pool, unserved).await,
+            Err(unserved) => self.again(unserved).await,
         }
     }
 
     /// Once more, in another environment, when the first one was lost before the invocation reached it.
-    pub async fn again(
-        self: Arc<Self>,
-        pool: Arc<Mutex<VersionPool>>,
-        unserved: Unserved,
-    ) -> Result<Response, InvokeError> {
+    pub async fn again(self: Arc<Self>, unserved: Unserved) -> Result<Response, InvokeError> {
         let Unserved { error: InvokeError::Internal(reason), invocation: Some(invocation), permit } = unserved else {
             return Err(unserved.error);
         };
@@ -58,7 +58,23 @@ impl Inner {
             Some(permit) => permit,
             None => self.admit(&invocation.function)?,
         };
+        let invocation = self.renewed(invocation);
+        let pool = self.pool(&invocation.function.key);
         self.attempt(&pool, invocation, permit).await.map_err(|unserved| unserved.error)
+    }
+
+    /// What is called may have been updated since it was found, and the code of before be gone.
+    fn renewed(&self, invocation: Invocation) -> Invocation {
+        let key = &invocation.function.key;
+        if key.version != Version::Latest || self.functions.is_current(key) {
+            return invocation;
+        }
+        let (account, region, name) = (key.account.clone(), key.region.clone(), key.name.clone());
+        let found = self.functions.find(&FunctionArn { account, region, name, qualifier: None });
+        match found.and_then(|target| target.primary) {
+            Ok(function) => Invocation { function, ..invocation },
+            Err(_) => invocation,
+        }
     }
 
     async fn attempt(
@@ -67,7 +83,12 @@ impl Inner {
         invocation: Invocation,
         permit: Permit,
     ) -> Result<Response, Unserved> {
-        let wanted = Wanted { pool: pool.clone(), function: invocation.function.clone(), ticket: self.ticket() };
+        let wanted = Wanted {
+            pool: pool.clone(),
+            function: invocation.function.clone(),
+            ticket: self.ticket(),
+            since: self.clock.now(),
+        };
         let turn = self.obtain(&wanted, permit).await?;
         serve(pool, turn, invocation).await
     }
@@ -133,7 +154,8 @@ impl Inner {
         lock(&wanted.pool).start();
         let events = Arc::new(Events::new(self, wanted.pool.clone()));
         let function = wanted.function.clone();
-        let environment = self.worker.start(Start { function, initialization: Initialization::OnDemand, events });
+        let (initialization, asked) = (Initialization::OnDemand, Some(wanted.since));
+        let environment = self.worker.start(Start { function, initialization, asked, events });
         Ok(lock(&wanted.pool).started(environment, permit))
     }
 
@@ -147,7 +169,8 @@ impl Inner {
         if !lock(pool).one_is_at_hand() {
             return None;
         }
-        let wanted = Wanted { pool: pool.clone(), function: function.clone(), ticket: self.ticket() };
+        let wanted =
+            Wanted { pool: pool.clone(), function: function.clone(), ticket: self.ticket(), since: self.clock.now() };
         match wanted.stand_in_line(self, permit, FINISHING_WAIT, std::future::pending()).await {
             Ok(Stood::Served(turn)) => Some(turn),
             Ok(Stood::Left(_)) | Err(_) => None,

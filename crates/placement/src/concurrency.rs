@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use hearth_model::{Reservation, ThrottleReason};
+use hearth_model::{FunctionVersion, InUse, LastUsed, Reservation, ThrottleReason};
 
 /// Calls that are running or waiting.
 #[derive(Debug, Default)]
@@ -48,12 +48,19 @@ pub struct Account {
 #[derive(Debug)]
 pub struct Permit {
     _shares: Option<(Share, Option<Share>, Share)>,
+    /// A version that is called does not become inactive, however long the call takes.
+    _in_use: Option<InUse>,
 }
 
 impl Permit {
     /// For an environment that is provisioned: its share is set aside, whether it is used or not.
     pub fn provisioned() -> Self {
-        Permit { _shares: None }
+        Permit { _shares: None, _in_use: None }
+    }
+
+    /// For a call of this version.
+    pub fn of(self, function: &FunctionVersion) -> Self {
+        Permit { _in_use: function.last_used.as_ref().map(LastUsed::begin), ..self }
     }
 }
 
@@ -75,7 +82,7 @@ impl Account {
             None => Some(self.unreserved.take(limit.saturating_sub(reservation.account)).ok_or(account_full)?),
         };
         let of_account = self.all.take(limit).ok_or(account_full)?;
-        Ok(Permit { _shares: Some((of_function, of_unreserved, of_account)) })
+        Ok(Permit { _shares: Some((of_function, of_unreserved, of_account)), _in_use: None })
     }
 
     #[cfg(test)]

@@ -27,7 +27,7 @@ impl Events {
 
     fn keeps(&self, placement: &Inner, environment: &Environment) -> bool {
         let wanted = match &self.kept {
-            Some(kept) => kept.keeps(environment),
+            Some(kept) => kept.keeps(environment, placement),
             None => placement.functions.is_current(&environment.function().key),
         };
         wanted && !placement.is_draining()

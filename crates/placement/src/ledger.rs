@@ -72,11 +72,12 @@ impl<Id: Eq + Hash> Ledger<Id> {
         self.initialising.insert(id);
     }
 
-    pub fn initialised(&mut self, id: &Id) {
-        if let Some(id) = self.initialising.take(id) {
-            self.ready.insert(id);
-            (self.failures, self.failure, self.not_before) = (0, None, None);
-        }
+    /// Whether it was not so before.
+    pub fn initialised(&mut self, id: &Id) -> bool {
+        let Some(id) = self.initialising.take(id) else { return false };
+        self.ready.insert(id);
+        (self.failures, self.failure, self.not_before) = (0, None, None);
+        true
     }
 
     /// It is to be no more, or is no more already; `reason` is for one that was never initialised.
@@ -156,13 +157,13 @@ mod tests {
                             ids += 1;
                         }
                     },
-                    2 => live.iter().take(which).for_each(|id| ledger.initialised(id)),
+                    2 => live.iter().take(which).for_each(|id| { ledger.initialised(id); }),
                     _ => live.drain(..which.min(live.len())).for_each(|id| ledger.ended(&id, now, String::new)),
                 }
             }
             ledger.want(wanted, true);
             for _ in 0..40 {
-                live.iter().for_each(|id| ledger.initialised(id));
+                live.iter().for_each(|id| { ledger.initialised(id); });
                 match ledger.plan(now) {
                     Plan::Start(count) => for _ in 0..count {
                         ledger.begun(ids);
@@ -174,7 +175,7 @@ mod tests {
                     }
                 }
             }
-            live.iter().for_each(|id| ledger.initialised(id));
+            live.iter().for_each(|id| { ledger.initialised(id); });
             prop_assert_eq!((ledger.ready(), live.len(), ledger.is_ready()), (wanted, wanted, true));
             prop_assert_eq!(ledger.failure(), None);
         }

@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use futures_core::Stream;
 use hearth_model::{
     AcceptEvents, AccountId, Architecture, Body, BodyError, BoxFuture, Clock, FunctionName, FunctionVersion, Functions,
-    Invocation, Invoke, InvokeError, LogStreamId, Region, Response, ResponseMode, VersionKey,
+    Guard, Invocation, Invoke, InvokeError, LogStreamId, Region, Response, ResponseMode, VersionKey,
 };
 use hearth_worker::{Environment, Refused, Worker};
 use tokio::sync::{Notify, oneshot};
@@ -51,6 +51,7 @@ pub struct Ports {
     pub worker: Worker,
     pub functions: Arc<dyn Functions>,
     pub events: Arc<dyn AcceptEvents>,
+    pub guard: Arc<Guard>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -71,6 +72,7 @@ pub(crate) struct Inner {
     pub functions: Arc<dyn Functions>,
     /// What is to run with nobody waiting.
     pub events: Arc<dyn AcceptEvents>,
+    pub guard: Arc<Guard>,
     pub clock: Arc<dyn Clock>,
     accounts: DashMap<(AccountId, Region), Arc<Account>>,
     /// Calls that each function has, of all its versions.
@@ -106,13 +108,14 @@ impl Member for Environment {
 
 impl Placement {
     pub fn new(config: Config, ports: Ports) -> Self {
-        let Ports { worker, functions, events, clock } = ports;
+        let Ports { worker, functions, events, guard, clock } = ports;
         let inner = Inner {
             memory: HostMemory::new(config.memory_budget),
             config,
             worker,
             functions,
             events,
+            guard,
             clock,
             accounts: DashMap::new(),
             running: DashMap::new(),
@@ -175,6 +178,9 @@ impl Inner {
             return Err(InvokeError::ShuttingDown);
         }
         let function = &invocation.function;
+        if let Some(last_used) = &function.last_used {
+            last_used.note(self.clock.wall());
+        }
         if Architecture::of_host() != Some(function.architecture) {
             return Err(InvokeError::OtherArchitecture(function.architecture.as_str()));
         }
@@ -194,7 +200,7 @@ impl Inner {
         let cold = match arrived {
             Ok(turn) => match serve(&pool, turn, invocation).await {
                 Ok(response) => return Ok(response),
-                Err(unserved) => tokio::spawn(self.again(pool, unserved)),
+                Err(unserved) => tokio::spawn(self.again(unserved)),
             },
             Err(permit) => tokio::spawn(self.cold(pool, invocation, permit)),
         };
@@ -206,10 +212,11 @@ impl Inner {
         let account = shared(&self.accounts, (account.clone(), region.clone()));
         let running = shared(&self.running, (function.key.account.clone(), region.clone(), name.clone()));
         let reservation = self.functions.reservation(&function.key);
-        account.admit(&running, reservation, self.config.concurrent_executions).map_err(InvokeError::Throttled)
+        let permit = account.admit(&running, reservation, self.config.concurrent_executions);
+        permit.map(|permit| permit.of(function)).map_err(InvokeError::Throttled)
     }
 
-    fn pool(&self, key: &VersionKey) -> Arc<Mutex<VersionPool>> {
+    pub fn pool(&self, key: &VersionKey) -> Arc<Mutex<VersionPool>> {
         if let Some(pool) = self.pools.get(key) {
             return pool.clone();
         }

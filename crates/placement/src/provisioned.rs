@@ -36,12 +36,15 @@ impl Kept {
     }
 
     /// An environment has become idle. Whether it is kept.
-    pub fn keeps(&self, environment: &Environment) -> bool {
+    pub fn keeps(&self, environment: &Environment, placement: &Inner) -> bool {
         let mut ledger = lock(&self.ledger);
         if !environment.is_initialised() {
             return false;
         }
-        ledger.initialised(environment.id());
+        if ledger.initialised(environment.id()) {
+            // The next one has its turn.
+            placement.provisions_changed.notify_one();
+        }
         ledger.keeps_one_more()
     }
 
@@ -69,7 +72,7 @@ impl Inner {
     /// An initialised environment for a call, if the version has one that is free, or is about to be.
     pub async fn find_kept(&self, function: &Arc<FunctionVersion>) -> Option<(Arc<Kept>, Turn<Environment>)> {
         let kept = self.kept.get(&function.key)?.clone();
-        let arrived = lock(&kept.pool).arrive(Permit::provisioned(), self.now());
+        let arrived = lock(&kept.pool).arrive(Permit::provisioned().of(function), self.now());
         let turn = match arrived {
             Ok(turn) => turn,
             Err(permit) => self.finishing(&kept.pool, function, permit).await?,
@@ -99,10 +102,13 @@ impl Inner {
                     same && !all.iter().any(|kept| kept.function.key == **other && lock(&kept.ledger).is_ready())
                 })
             };
-            if !wanted.contains_key(key) && !awaits_successor() {
+            let provision = wanted.get(key);
+            if provision.is_none() && !awaits_successor() {
                 lock(&kept.ledger).want(0, true);
             }
-            self.fill(kept);
+            if provision.is_none_or(|provision| provision.is_awake) {
+                self.fill(kept);
+            }
         }
         self.kept.retain(|key, kept| wanted.contains_key(key) || !lock(&kept.pool).is_empty());
     }
@@ -148,7 +154,7 @@ impl Inner {
             let (mut ledger, mut pool) = (lock(&kept.ledger), lock(&kept.pool));
             pool.start();
             let initialization = Initialization::Provisioned;
-            let environment = self.worker.start(Start { function, initialization, events });
+            let environment = self.worker.start(Start { function, initialization, asked: None, events });
             ledger.begun(environment.id().clone());
             // No call's turn: it is busy with its init.
             pool.started(environment, Permit::provisioned());

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_model::{
-    FunctionVersion, Invocation, Invoke, InvokeError, Memory, Provisioned, Provisioning, RequestId, ResponseMode,
-    ThrottleReason,
+    FunctionVersion, Invocation, Invoke, InvokeError, LastUsed, Memory, Provisioned, Provisioning, RequestId,
+    ResponseMode, ThrottleReason,
 };
 
 use support::{World, config};
@@ -122,6 +122,16 @@ async fn a_call_whose_environment_is_lost_before_its_function_saw_it_gets_anothe
     assert_eq!(world.placement.inner.running(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_tried_again_runs_what_its_function_is_by_then() {
+    let world = World::new(config());
+    let found = world.functions.put("f", 128, 1);
+    world.functions.put("f", 128, 2);
+    world.host.losses.store(1, Ordering::SeqCst);
+    let (_, generation) = world.call(&found, "\"who\"").await.unwrap();
+    assert_eq!(generation, "2");
+}
+
 fn observed(world: &World, function: &FunctionVersion) -> Provisioned {
     world.placement.observe(&function.key)
 }
@@ -164,6 +174,21 @@ async fn provisioned_environments_are_there_before_calls_and_serve_them_first() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_are_provisioned_as_soon_as_others_are_initialised() {
+    let world = World::new(support::Config { memory_budget: 4 << 30, ..config() });
+    let function = world.functions.published("f", 1);
+    world.functions.provision(&function, 25, "first");
+    let inner = &world.placement.inner;
+    let reached = async {
+        while observed(&world, &function).ready < 25 {
+            inner.provision();
+            inner.provisions_changed.notified().await;
+        }
+    };
+    tokio::time::timeout(support::PATIENCE, reached).await.expect("no clock is needed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_provisioned_environment_that_cannot_be_initialised_is_said_to_have_failed_and_tried_again() {
     let world = World::new(config());
     let function = world.functions.published("f", 1);
@@ -181,6 +206,35 @@ async fn a_provisioned_environment_that_cannot_be_initialised_is_said_to_have_fa
     world.functions.provision(&function, 2, "second");
     provision(&world, &function, 2).await;
     assert_eq!(observed(&world, &function).failure, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_alias_leaves_for_a_version_that_rests_is_kept_until_that_is_awake() {
+    let world = World::new(config());
+    let (before, after) = (world.functions.published("f", 1), world.functions.published("f", 2));
+    world.functions.provision(&before, 2, "first");
+    provision(&world, &before, 2).await;
+    world.functions.provision_of(&after, 2, "first", false);
+    for _ in 0..20 {
+        world.placement.inner.provision();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!((observed(&world, &before).ready, world.placement.environments()), (2, 2));
+    world.functions.provision(&after, 2, "first");
+    provision(&world, &after, 2).await;
+    assert_eq!(observed(&world, &before).ready, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_in_use_until_its_call_is_answered() {
+    let world = Arc::new(World::new(config()));
+    let last_used = LastUsed::default();
+    let function = world.functions.put_changed("f", 128, 1, |function| function.last_used = Some(last_used.clone()));
+    let held = world.hold(&function).await;
+    assert!(last_used.is_running() && last_used.ms() > 0);
+    world.open_gate();
+    held.await.unwrap().unwrap();
+    assert!(!last_used.is_running());
 }
 
 #[tokio::test(flavor = "multi_thread")]

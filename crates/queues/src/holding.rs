@@ -146,10 +146,17 @@ impl MessagesApi for Queues {
 }
 
 /// A message that is to be due in so many seconds.
-struct Hold {
+pub(crate) struct Hold {
     handle: String,
     receipt: Receipt,
     seconds: u64,
+}
+
+impl Hold {
+    /// For whoever comes next.
+    pub fn released(live: &Live, handle: &str) -> Result<Self, Error> {
+        Ok(Hold { handle: handle.to_owned(), receipt: handle::read(&live.queue, handle)?, seconds: 0 })
+    }
 }
 
 fn hold(live: &Live, handle: Option<String>, seconds: Option<i64>) -> Result<Hold, Error> {
@@ -190,7 +197,7 @@ impl Queues {
         Ok(answers)
     }
 
-    async fn hold(&self, live: &Arc<Live>, holds: Vec<Hold>) -> Result<Vec<Result<(), Error>>, Error> {
+    pub(crate) async fn hold(&self, live: &Arc<Live>, holds: Vec<Hold>) -> Result<Vec<Result<(), Error>>, Error> {
         let now = self.now();
         let parts = holds.iter().map(|hold| {
             let change = Change::Hold { receipt: hold.receipt.clone(), now, due: now + hold.seconds * 1000 };

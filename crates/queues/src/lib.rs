@@ -33,5 +33,5 @@ mod sweep;
 mod tags;
 
 pub use coverage::COVERAGE;
-pub use port::{Attribute, Delivery, PortError, Received, Sender};
+pub use port::{Attribute, Delivery, Facts, Poll, PortError, Received, Sender};
 pub use queues::{Ports, Queues};

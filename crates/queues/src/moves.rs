@@ -24,7 +24,7 @@ use crate::live::Live;
 use crate::making::page;
 use crate::names::Place;
 use crate::queues::{Outcome, Queues};
-use crate::receiving::Want;
+use crate::receiving::{BYTES_MAX, Want};
 use crate::record::{MOVE, MoveRecord, Status, key};
 use crate::refusals::{given, invalid_value, unstored};
 use crate::sending::change;
@@ -277,7 +277,8 @@ impl Queues {
     ) -> Result<(u64, Option<(Status, Option<String>)>), Error> {
         let limit = task.rate.map_or(10, |rate| rate.min(10)) as usize;
         let left = task.to_move.min(limit as u64).max(1);
-        let want = Want { limit: usize::try_from(left).unwrap_or(limit), visibility: HIDDEN, wait: Duration::ZERO };
+        let limit = usize::try_from(left).unwrap_or(limit);
+        let want = Want { limit, bytes_max: BYTES_MAX, visibility: HIDDEN, wait: Duration::ZERO };
         let (taken, _) = self.take(source, want).await?;
         if taken.is_empty() {
             return Ok((0, Some((Status::Completed, None))));

@@ -4,15 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_policy::{Facts, Principal};
+use hearth_policy::Principal;
+use hearth_store::queue::{Ms, State};
 use hearth_wire::Error;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::is_let;
 use crate::handle;
+use crate::holding::Hold;
 use crate::live::Live;
 use crate::names::Place;
 use crate::queues::Queues;
-use crate::receiving::{Want, system_attributes};
+use crate::receiving::{BYTES_MAX, Want, system_attributes};
 use crate::sending::{Outgoing, check};
 
 /// On whose behalf.
@@ -44,6 +47,26 @@ pub struct Attribute {
     pub value: String,
 }
 
+/// What is wanted of a queue.
+pub struct Poll {
+    pub limit: usize,
+    /// Bodies together, but for the first.
+    pub bytes_max: u64,
+    /// How long nobody else is given what is received.
+    pub visibility: Duration,
+    /// Longest wait for the first message.
+    pub wait: Duration,
+    /// Ends the wait.
+    pub quit: CancellationToken,
+}
+
+/// What a poller must know of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub is_fifo: bool,
+    pub visibility: Duration,
+}
+
 /// A message that was received.
 #[derive(Clone)]
 pub struct Received {
@@ -55,6 +78,8 @@ pub struct Received {
     pub attributes: Vec<(&'static str, String)>,
     pub message_attributes: std::collections::BTreeMap<String, hearth_wire_sqs::types::MessageAttributeValue>,
     pub attributes_digest: Option<String>,
+    /// When it can be received again.
+    pub expires: Ms,
 }
 
 /// Code and text are AWS's, as clients would be told.
@@ -107,17 +132,23 @@ impl Queues {
         Ok(sent.remove(0).into_id())
     }
 
-    /// Waits for messages of a queue.
-    pub async fn poll(
-        &self,
-        sender: Sender<'_>,
-        arn: &str,
-        limit: usize,
-        wait: Duration,
-    ) -> Result<Vec<Received>, PortError> {
-        let live = self.reached(sender, arn, "ReceiveMessage")?;
+    /// What a poller must know of a queue, if it may do all that it needs: else what it may not.
+    pub fn facts(&self, sender: Sender<'_>, arn: &str) -> Result<Facts, (&'static str, PortError)> {
+        let mut live = None;
+        for action in ["ReceiveMessage", "DeleteMessage", "GetQueueAttributes"] {
+            live = Some(self.reached(sender, arn, action).map_err(|error| (action, error))?);
+        }
+        let live = live.ok_or_else(|| ("ReceiveMessage", crate::refusals::no_queue().into()))?;
         let visibility = Duration::from_secs(live.kept().settings.visibility_s);
-        let taken = self.await_messages(&live, Want { limit, visibility, wait }).await?;
+        Ok(Facts { is_fifo: live.is_fifo, visibility })
+    }
+
+    /// Waits for messages of a queue.
+    pub async fn poll(&self, sender: Sender<'_>, arn: &str, poll: Poll) -> Result<Vec<Received>, PortError> {
+        let live = self.reached(sender, arn, "ReceiveMessage")?;
+        let Poll { limit, bytes_max, visibility, wait, quit } = poll;
+        let want = Want { limit, bytes_max: bytes_max.min(BYTES_MAX), visibility, wait };
+        let taken = self.await_messages(&live, want, quit.cancelled()).await?;
         let received = taken.into_iter().map(|(held, message)| Received {
             id: held.id.clone(),
             handle: handle::write(&held.receipt()),
@@ -126,6 +157,7 @@ impl Queues {
             attributes_digest: message.attributes_digest(),
             message_attributes: message.attributes,
             body: message.body,
+            expires: if let State::Taken(until) = held.state { until } else { 0 },
         });
         Ok(received.collect())
     }
@@ -138,17 +170,26 @@ impl Queues {
         self.delete(&live, receipts).await.map(drop).map_err(PortError::from)
     }
 
+    /// Gives messages that were received back, to be received again at once.
+    pub async fn give_back(&self, sender: Sender<'_>, arn: &str, handles: &[String]) -> Result<(), PortError> {
+        let live = self.reached(sender, arn, "ChangeMessageVisibility")?;
+        let holds = handles.iter().map(|handle| Hold::released(&live, handle)).collect::<Result<Vec<_>, Error>>()?;
+        self.hold(&live, holds).await.map(drop).map_err(PortError::from)
+    }
+
     fn reached(&self, sender: Sender<'_>, arn: &str, action: &str) -> Result<Arc<Live>, PortError> {
         let place = Place::of_arn(arn).ok_or_else(crate::refusals::no_queue)?;
         let live = self.at(&place)?;
         let is_allowed = match sender {
             Sender::Service { name, source_arn, source_account } => {
-                let facts =
-                    Facts::default().with("aws:SourceArn", source_arn).with("aws:SourceAccount", source_account);
+                let facts = hearth_policy::Facts::default()
+                    .with("aws:SourceArn", source_arn)
+                    .with("aws:SourceAccount", source_account);
                 is_let(&live, Principal::Service(name), action, &facts, false)
             }
             Sender::Role { account, arn } => {
-                let facts = Facts::default().with("aws:PrincipalAccount", account).with("aws:PrincipalArn", arn);
+                let facts =
+                    hearth_policy::Facts::default().with("aws:PrincipalAccount", account).with("aws:PrincipalArn", arn);
                 let principal = Principal::Account { id: account, arns: &[arn] };
                 is_let(&live, principal, action, &facts, account == live.place.account)
             }

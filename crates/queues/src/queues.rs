@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::UNIX_EPOCH;
 
 use hearth_model::Clock;
 use hearth_store::queue::{Change, Ms};
@@ -85,8 +84,7 @@ impl Queues {
     }
 
     pub(crate) fn now(&self) -> Ms {
-        let since = self.inner.ports.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ms::try_from(since.as_millis()).unwrap_or(Ms::MAX)
+        self.inner.ports.clock.epoch_ms()
     }
 
     /// The queue that a request means, where its caller may do this to it.

@@ -24,7 +24,7 @@ use crate::sending::{change, sequence};
 const HELD_MAX: u64 = 120_000;
 const MESSAGES_MAX: usize = 10;
 /// Bodies of one answer, but for the first.
-const BYTES_MAX: u64 = 10 << 20;
+pub const BYTES_MAX: u64 = 10 << 20;
 const SYSTEM: &[&str] = &[
     "ApproximateFirstReceiveTimestamp",
     "ApproximateReceiveCount",
@@ -41,6 +41,8 @@ const SYSTEM: &[&str] = &[
 #[derive(Clone, Copy)]
 pub struct Want {
     pub limit: usize,
+    /// Bodies together, but for the first.
+    pub bytes_max: u64,
     pub visibility: Duration,
     pub wait: Duration,
 }
@@ -74,14 +76,22 @@ impl Queues {
             return Err(invalid_value(id, "ReceiveRequestAttemptId", reason));
         }
         let wanted = input.message_attribute_names.unwrap_or_default();
-        let taken = self.await_messages(&live, Want { limit, visibility, wait }).await?;
+        let want = Want { limit, bytes_max: BYTES_MAX, visibility, wait };
+        let taken = self.await_messages(&live, want, std::future::pending()).await?;
         let messages: Vec<Shown> =
             taken.into_iter().map(|(held, message)| shown(&live, &held, message, &system, &wanted)).collect();
         Ok(ReceiveMessageResult { messages: (!messages.is_empty()).then_some(messages) })
     }
 
-    /// Messages, as soon as there are any: woken by what arrives, or at the moment when the next one is due.
-    pub(crate) async fn await_messages(&self, live: &Arc<Live>, want: Want) -> Result<Vec<(Held, Message)>, Error> {
+    /// Messages, as soon as there are any: woken by what arrives, or at the moment when the next one is due. None when
+    /// `quit` is ready before.
+    pub(crate) async fn await_messages(
+        &self,
+        live: &Arc<Live>,
+        want: Want,
+        quit: impl Future<Output = ()>,
+    ) -> Result<Vec<(Held, Message)>, Error> {
+        let mut quit = std::pin::pin!(quit);
         let until = Instant::now() + want.wait;
         let mut ended = self.inner.ended.subscribe();
         loop {
@@ -109,6 +119,7 @@ impl Queues {
                 () = live.arrived.notified() => {}
                 () = tokio::time::sleep_until(wake) => {}
                 _ = ended.changed() => {}
+                () = &mut quit => return Ok(messages),
             }
         }
     }
@@ -118,8 +129,13 @@ impl Queues {
         loop {
             let now = self.now();
             let hold = Ms::try_from(want.visibility.as_millis()).unwrap_or(Ms::MAX);
-            let take =
-                Take { queue: live.queue.clone(), now, until: now + hold, limit: want.limit, bytes_max: BYTES_MAX };
+            let take = Take {
+                queue: live.queue.clone(),
+                now,
+                until: now + hold,
+                limit: want.limit,
+                bytes_max: want.bytes_max,
+            };
             let store = &self.inner.ports.messages;
             let taken = if live.is_fifo { store.take_in_line(take).await } else { store.take(take).await };
             let Taken { messages, next } = taken.map_err(unstored)?;

@@ -43,6 +43,9 @@ pub struct Checked {
     once: Option<String>,
 }
 
+/// Longest trace header that is kept, bytes: room for each of its parts, with a lineage of 256.
+const TRACE_MAX: usize = 1024;
+
 impl Checked {
     /// What a sender says of a trace outside of its attributes.
     pub fn traced(&mut self, trace: Option<String>) {
@@ -75,6 +78,11 @@ pub fn sender(cx: &Context) -> String {
     }
 }
 
+/// `X-Amzn-Trace-Id`, as SDKs inside of functions pass it on. What is longer than any of theirs is no trace.
+fn trace(cx: &Context) -> Option<String> {
+    cx.trace.clone().filter(|trace| trace.len() <= TRACE_MAX)
+}
+
 impl Queues {
     pub(crate) async fn send_one(&self, cx: &Context, input: SendMessageRequest) -> Result<SendMessageResult, Error> {
         let live = self.asked(cx, input.queue_url, "SendMessage")?;
@@ -86,13 +94,16 @@ impl Queues {
             deduplication: input.message_deduplication_id,
             group: input.message_group_id,
         };
-        let checked = check(&live, outgoing, sender(cx))?;
+        let mut checked = check(&live, outgoing, sender(cx))?;
+        // Of what was given as an attribute.
+        let md5_of_message_system_attributes = checked.message.system_digest();
+        checked.traced(trace(cx));
         let mut sent = self.send(&live, vec![checked]).await?;
         let Sent { message, id, sequence } = sent.remove(0);
         Ok(SendMessageResult {
             md5_of_message_body: Some(message.body_digest()),
             md5_of_message_attributes: message.attributes_digest(),
-            md5_of_message_system_attributes: message.system_digest(),
+            md5_of_message_system_attributes,
             message_id: Some(id),
             sequence_number: sequence,
         })
@@ -119,9 +130,10 @@ impl Queues {
             };
             size += outgoing.body.as_ref().map_or(0, String::len);
             match check(&live, outgoing, sender(cx)) {
-                Ok(checked) => {
+                Ok(mut checked) => {
                     size += checked.message.size() - checked.message.body.len();
-                    ids.push(id);
+                    ids.push((id, checked.message.system_digest()));
+                    checked.traced(trace(cx));
                     ready.push(checked);
                 }
                 Err(error) => failed.push(failure(id, &error)),
@@ -133,15 +145,16 @@ impl Queues {
             )));
         }
         let sent = self.send(&live, ready).await?;
-        let successful =
-            ids.into_iter().zip(sent).map(|(entry, Sent { message, id, sequence })| SendMessageBatchResultEntry {
+        let successful = ids.into_iter().zip(sent).map(|((entry, system), Sent { message, id, sequence })| {
+            SendMessageBatchResultEntry {
                 id: Some(entry),
                 message_id: Some(id),
                 md5_of_message_body: Some(message.body_digest()),
                 md5_of_message_attributes: message.attributes_digest(),
-                md5_of_message_system_attributes: message.system_digest(),
+                md5_of_message_system_attributes: system,
                 sequence_number: sequence,
-            });
+            }
+        });
         Ok(SendMessageBatchResult { successful: Some(successful.collect()), failed: Some(failed) })
     }
 

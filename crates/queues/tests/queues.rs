@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hearth_model::Clock;
-use hearth_queues::{Delivery, Ports, Queues, Sender};
+use hearth_queues::{Delivery, Poll, Ports, Queues, Sender};
 use hearth_store::{MemoryQueue, MemoryRecords};
 use hearth_wire::Context;
 use proptest::prelude::*;
@@ -72,6 +72,11 @@ async fn open(records: &Arc<MemoryRecords>, messages: &MemoryQueue, clock: &Arc<
 
 fn bodies(messages: &[Value]) -> Vec<&str> {
     messages.iter().map(|message| message["Body"].as_str().unwrap()).collect()
+}
+
+fn ten() -> Poll {
+    let (visibility, wait) = (Duration::from_secs(30), Duration::ZERO);
+    Poll { limit: 10, bytes_max: u64::MAX, visibility, wait, quit: Default::default() }
 }
 
 #[tokio::test]
@@ -165,12 +170,12 @@ async fn a_service_sends_and_polls_where_the_policy_lets_it() {
     assert_eq!(refused.code, "AccessDenied");
     let id = host.queues.deliver(by("arn:aws:events:::rule/a"), arn, message()).await.unwrap();
     let role = Sender::Role { account: "123456789012", arn: "arn:aws:iam::123456789012:role/r" };
-    let received = host.queues.poll(role, arn, 10, Duration::ZERO).await.unwrap();
+    let received = host.queues.poll(role, arn, ten()).await.unwrap();
     assert_eq!((&received[0].id, &*received[0].body), (&id, "m"));
     assert!(received[0].attributes.contains(&("AWSTraceHeader", "Root=1".to_owned())));
     host.queues.finish(role, arn, &[received[0].handle.clone()]).await.unwrap();
     host.pass(60);
-    assert!(host.queues.poll(role, arn, 10, Duration::ZERO).await.unwrap().is_empty());
+    assert!(host.queues.poll(role, arn, ten()).await.unwrap().is_empty());
     let gone = host.queues.deliver(role, "arn:aws:sqs:eu-west-1:123456789012:none", message()).await.unwrap_err();
     assert_eq!(gone.code, "AWS.SimpleQueueService.NonExistentQueue");
 }

@@ -195,7 +195,8 @@ impl Extensions {
 
     /// Takes a registration; `id` is new.
     pub fn register(&mut self, name: &str, asked: &[String], id: Uuid) -> Result<Registered, Refused> {
-        let known = self.all.iter_mut().find(|one| one.name == name);
+        let name = &cut(name);
+        let known = self.all.iter_mut().find(|one| one.name == *name);
         let external = known.as_ref().is_some_and(|one| one.external);
         let events = Events::of(asked, external).map_err(|(event, why)| Refused::InvalidEventType { event, why })?;
         if let Some(one) = known {

@@ -1,11 +1,11 @@
 //! The HTTP that code in a sandbox sees: the Runtime, Extensions, Telemetry and Logs APIs (spec 4).
 //!
-//! [`Protocol`] and [`Extensions`] decide who may say what when, without HTTP, locks or tasks. [`serve`] is the thin
+//! [`Protocol`], [`Extensions`] and [`Subscriptions`] decide who may say what when, without HTTP, locks or tasks. [`serve`] is the thin
 //! HTTP/1.1 server that turns requests into calls of a [`Runtime`], which the owner of the environment implements around
 //! them.
 //!
 //! ```text
-//!   processes inside ──HTTP──► serve ──► Runtime (the environment's owner) ──► Protocol, Extensions
+//!   processes inside ──HTTP──► serve ──► Runtime (the environment's owner) ──► Protocol, Extensions, Subscriptions
 //! ```
 //!
 //! What speaks here is hostile: bodies, heads and connections are bounded, and a wrong call changes nothing. A request
@@ -25,6 +25,7 @@ mod reply;
 mod route;
 mod serve;
 mod stream;
+mod subscriptions;
 mod telemetry;
 
 pub use courier::Courier;
@@ -32,6 +33,9 @@ pub use extensions::{
     EXTENSIONS_MAX, Events, Extensions, Failing, Notice, Refused, Registered, ShutdownReason, Standing, Wants,
 };
 pub use protocol::{Answer, Asked, Event, Protocol, Refusal};
-pub use serve::{Next, NextNotice, Runtime, Server, Streamed, Unsubscribed, Welcome, serve};
+#[cfg(feature = "fuzzing")]
+pub use serve::fuzzing;
+pub use serve::{Next, NextNotice, Runtime, Server, Streamed, Welcome, serve};
 pub use stream::{StreamEnd, StreamWriter, stream};
+pub use subscriptions::{Subscribed, Subscriptions, Unsubscribed};
 pub use telemetry::{Api, Subscription};

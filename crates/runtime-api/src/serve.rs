@@ -16,6 +16,7 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -27,6 +28,7 @@ use crate::protocol::{Answer, Event, Refusal};
 use crate::reply::{self, Reply};
 use crate::route::Route;
 use crate::stream::StreamWriter;
+use crate::subscriptions::Unsubscribed;
 use crate::telemetry::Subscription;
 
 /// Connections of one environment at a time; further ones wait in the kernel's queue, which has its own limit.
@@ -82,16 +84,6 @@ pub struct Welcome {
     pub account_id: String,
 }
 
-/// Why there is no subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unsubscribed {
-    Refused(Refused),
-    /// Init is over.
-    Closed,
-    /// Nothing can be sent into this environment.
-    Unsupported,
-}
-
 /// The environment behind the API. Called from the tasks of connections; must not block.
 pub trait Runtime: Send + Sync + 'static {
     fn next(&self) -> Result<Next, Refusal>;
@@ -141,11 +133,11 @@ impl Server {
 /// Serves the Runtime API on these non-blocking listeners. Needs a running async runtime.
 pub fn serve(listeners: Vec<std::net::TcpListener>, runtime: Arc<dyn Runtime>) -> io::Result<Server> {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let waste = Mutex::new(Bucket::new(WASTE_RATE, WASTE_BURST, Instant::now()));
-    let door = Arc::new(Door { runtime, bodies: Semaphore::new(BODIES_MAX), waste });
+    let door = Arc::new(Door::new(runtime));
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        accepting.spawn(accept(TcpListener::from_std(listener)?, door.clone(), permits.clone()));
+        let listening = Listening(TcpListener::from_std(listener)?);
+        accepting.spawn(accept(listening, door.clone(), permits.clone()));
     }
     Ok(Server { permits, accepting })
 }
@@ -158,6 +150,11 @@ struct Door {
 }
 
 impl Door {
+    fn new(runtime: Arc<dyn Runtime>) -> Self {
+        let waste = Mutex::new(Bucket::new(WASTE_RATE, WASTE_BURST, Instant::now()));
+        Door { runtime, bodies: Semaphore::new(BODIES_MAX), waste }
+    }
+
     /// Counts something that leads to nothing, and waits when there was too much of it.
     async fn waste(&self, bytes: usize) {
         let wait = {
@@ -190,10 +187,21 @@ impl Door {
     }
 }
 
-async fn accept(listener: TcpListener, door: Arc<Door>, permits: Arc<Semaphore>) {
+/// Its address is free once it is dropped.
+struct Listening(TcpListener);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // A process that the server is just starting has a copy of the descriptor until it executes: closing ours alone
+        // would leave the socket listening. Shut down, it does so no more, whoever has it.
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+    }
+}
+
+async fn accept(listening: Listening, door: Arc<Door>, permits: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     loop {
-        match listener.accept().await {
+        match listening.0.accept().await {
             Ok((stream, _)) => {
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
                 while connections.try_join_next().is_some() {}
@@ -210,6 +218,10 @@ async fn accept(listener: TcpListener, door: Arc<Door>, permits: Arc<Semaphore>)
 
 async fn connection(stream: TcpStream, door: Arc<Door>, _permit: OwnedSemaphorePermit) {
     let _ = stream.set_nodelay(true);
+    converse(stream, door).await;
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, door: Arc<Door>) {
     let service = service_fn(move |request| {
         let door = door.clone();
         async move { Ok::<_, Infallible>(answer(&door, request).await) }
@@ -322,5 +334,26 @@ fn refuse_unread(unread: &Unread) -> Reply {
     match unread {
         Unread::TooLarge => reply::too_large(RESPONSE_PAYLOAD_MAX),
         Unread::Truncated => reply::truncated(),
+    }
+}
+
+/// The server without its sockets.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    use super::*;
+
+    /// What the connections of one environment share.
+    #[derive(Clone)]
+    pub struct Conversations(Arc<Door>);
+
+    impl Conversations {
+        pub fn new(runtime: Arc<dyn Runtime>) -> Self {
+            Conversations(Arc::new(Door::new(runtime)))
+        }
+
+        /// One connection, until it ends.
+        pub async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+            super::converse(stream, self.0).await;
+        }
     }
 }

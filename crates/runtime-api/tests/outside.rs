@@ -563,6 +563,19 @@ fn a_closed_server_leaves_its_address_free() {
 }
 
 #[test]
+fn the_address_of_a_closed_server_is_free_whoever_has_a_copy_of_its_listener() {
+    let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    // As a process has it that is forked from the server and has not executed yet.
+    let copy = listener.try_clone().unwrap();
+    threads.block_on(async { serve(vec![listener], Arc::new(Fake::default())).unwrap().close().await });
+    std::net::TcpListener::bind(address).unwrap();
+    drop(copy);
+}
+
+#[test]
 fn quiet_waits_for_the_last_connection() {
     let world = world(vec![]);
     let mut client = world.connect();

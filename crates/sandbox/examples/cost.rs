@@ -226,6 +226,7 @@ fn command(role: &str, output: std::os::fd::OwnedFd) -> Command {
         working_directory: "/var/task".to_owned(),
         output,
         log: None,
+        told: None,
     }
 }
 

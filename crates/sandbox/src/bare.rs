@@ -48,7 +48,7 @@ pub struct Places {
 impl Places {
     /// The command as it is run on the host.
     pub fn command(&self, command: Command) -> Command {
-        let Command { program, arguments, environment, working_directory, output, log } = command;
+        let Command { program, arguments, environment, working_directory, output, log, told } = command;
         let mut environment: Vec<_> =
             environment.into_iter().map(|(key, value)| (key, self.translate(&value))).collect();
         if !environment.iter().any(|(key, _)| key == "TMPDIR") {
@@ -61,6 +61,7 @@ impl Places {
             working_directory: self.translate(&working_directory),
             output,
             log,
+            told,
         }
     }
 

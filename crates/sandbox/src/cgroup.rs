@@ -34,6 +34,8 @@ const SOCKETS_MAX: u64 = 16 << 20;
 /// that spinning functions starve neither the server nor the host.
 const SHARES_PER_CPU: u64 = 1024;
 const WEIGHT_PER_CPU: u64 = 100;
+/// Room for a file of statistics, bytes: they have one or two kilobytes.
+const STAT_MAX: usize = 8192;
 /// The bandwidth controller's period, microseconds.
 const PERIOD_US: u64 = 100_000;
 /// All groups of all instances begin so.
@@ -358,18 +360,19 @@ impl Group {
 
     pub fn usage(&self) -> io::Result<Usage> {
         let mut usage = Usage::default();
+        let mut room = [0; STAT_MAX];
         match &self.memory {
             Some((folder, true)) => {
-                let stat = fs::read_to_string(folder.join("memory.stat"))?;
-                usage.memory = field(&stat, "anon") + field(&stat, "shmem") + field(&stat, "kernel");
-                usage.oom_kills = field(&fs::read_to_string(folder.join("memory.events"))?, "oom_kill");
+                let stat = read_at_once(&folder.join("memory.stat"), &mut room)?;
+                usage.memory = field(stat, "anon") + field(stat, "shmem") + field(stat, "kernel");
+                usage.oom_kills = field(read_at_once(&folder.join("memory.events"), &mut room)?, "oom_kill");
             }
             Some((folder, false)) => {
-                let stat = fs::read_to_string(folder.join("memory.stat"))?;
-                let kernel = fs::read_to_string(folder.join("memory.kmem.usage_in_bytes")).unwrap_or_default();
-                let kernel: u64 = kernel.trim().parse().unwrap_or(0);
-                usage.memory = field(&stat, "total_rss") + field(&stat, "total_shmem") + kernel;
-                usage.oom_kills = field(&fs::read_to_string(folder.join("memory.oom_control"))?, "oom_kill");
+                let stat = read_at_once(&folder.join("memory.stat"), &mut room)?;
+                usage.memory = field(stat, "total_rss") + field(stat, "total_shmem");
+                let kernel = read_at_once(&folder.join("memory.kmem.usage_in_bytes"), &mut room).unwrap_or_default();
+                usage.memory += kernel.trim().parse::<u64>().unwrap_or(0);
+                usage.oom_kills = field(read_at_once(&folder.join("memory.oom_control"), &mut room)?, "oom_kill");
             }
             None => {}
         }
@@ -382,6 +385,13 @@ impl Group {
             end_group(folder);
         }
     }
+}
+
+/// A small file of the kernel, which gives all of it to the first that reads: the warm path's.
+fn read_at_once<'a>(path: &Path, room: &'a mut [u8]) -> io::Result<&'a str> {
+    use std::io::Read;
+    let read = fs::File::open(path)?.read(room)?;
+    std::str::from_utf8(&room[..read]).map_err(io::Error::other)
 }
 
 /// One open and one write, without creating or truncating: the warm path's.

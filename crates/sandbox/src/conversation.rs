@@ -19,7 +19,8 @@ pub struct Conversation {
 }
 
 struct Inner {
-    socket: AsyncFd<OwnedFd>,
+    /// The listener's too: each sandbox has one, and a host's processes may hold only so many descriptors.
+    socket: Arc<AsyncFd<OwnedFd>>,
     state: Mutex<State>,
 }
 
@@ -43,9 +44,9 @@ impl Conversation {
     /// Begins to listen. Needs a running async runtime.
     pub fn begin(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        let listening = crate::sys::watch(socket.try_clone()?)?;
-        let inner = Arc::new(Inner { socket: crate::sys::watch(socket)?, state: Mutex::default() });
-        tokio::spawn(listen(listening, Arc::downgrade(&inner)));
+        let socket = Arc::new(crate::sys::watch(socket)?);
+        let inner = Arc::new(Inner { socket: socket.clone(), state: Mutex::default() });
+        tokio::spawn(listen(socket, Arc::downgrade(&inner)));
         Ok(Conversation { inner })
     }
 
@@ -157,7 +158,7 @@ impl Drop for Inner {
 }
 
 /// Reads until either side is gone.
-async fn listen(socket: AsyncFd<OwnedFd>, inner: Weak<Inner>) {
+async fn listen(socket: Arc<AsyncFd<OwnedFd>>, inner: Weak<Inner>) {
     while let Ok(mut ready) = socket.readable().await {
         let received = ready.try_io(|socket| Packet::receive(socket.as_fd(), RecvFlags::DONTWAIT));
         let Ok(received) = received else { continue };

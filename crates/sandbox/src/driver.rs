@@ -42,10 +42,14 @@ pub struct Command {
     pub output: OwnedFd,
     /// Becomes descriptor [`LOG_FD`].
     pub log: Option<OwnedFd>,
+    /// Becomes descriptor [`TOLD_FD`]. Only beside a `log`.
+    pub told: Option<OwnedFd>,
 }
 
 /// Where a process finds the pipe for its log records: the number that AWS's environments have (spec 3.2).
 pub const LOG_FD: i32 = 62;
+/// Where a process that is started ahead of need is told whose it is.
+pub const TOLD_FD: i32 = 61;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +131,9 @@ pub trait Driver: Send + Sync + 'static {
     /// Whether networks of sandboxes have a way out, to whoever serves it ([`Sandbox::tunnel`]).
     fn leads_out(&self) -> bool;
 
+    /// Whether a process can be started in a sandbox that is nobody's yet ([`Prepared::spawn`]).
+    fn starts_ahead(&self) -> bool;
+
     /// What should hold on this host.
     fn promises(&self) -> Vec<Promise>;
 
@@ -139,6 +146,9 @@ pub trait Driver: Send + Sync + 'static {
 
 /// A sandbox that is nobody's yet. Dropping it ends it, in the background.
 pub trait Prepared: Send + Sync + 'static {
+    /// Starts a process ahead of need. It has nothing of a function: neither its code nor a limit of memory.
+    fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>>;
+
     /// Gives it its identity; from now on it serves one function version until it ends.
     fn bind(self: Box<Self>, identity: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>>;
 

@@ -4,7 +4,7 @@
 //! and says who ended. It lives as long as its control socket has another end. The first of those processes it makes
 //! ready at once (`starter`), while the server does other things, or before it is known whose the sandbox will be.
 
-mod command;
+pub(crate) mod command;
 mod starter;
 
 use std::io;
@@ -31,7 +31,8 @@ pub mod request {
     pub const DIAL: u8 = 2;
     /// What comes along (a sum of [`super::part`]s), and the descriptors in that order.
     pub const ATTACH: u8 = 3;
-    /// Descriptors: the command in a memory file, the output, perhaps the pipe for log records. Answer: pid.
+    /// Descriptors: the command in a memory file, the output, perhaps the pipe for log records, perhaps beside it the
+    /// socket by which the process is told whose it is. Answer: pid.
     pub const SPAWN: u8 = 4;
     /// As SPAWN, but runs a trial of `probe`, which the program names.
     pub const TRY: u8 = 8;
@@ -204,7 +205,7 @@ impl Init<'_> {
         if parts & part::COUNTS != 0 {
             let counts = packet.descriptor()?;
             let event = if parts & part::EVENT != 0 { Some(packet.descriptor()?) } else { None };
-            self.memory = Some(Memory { counts, event, kills: 0 });
+            self.memory = Some(Memory::new(counts, event));
         }
         Ok(())
     }
@@ -212,6 +213,7 @@ impl Init<'_> {
     /// Starts the command; answers once it executes, or with the error that kept it from doing so.
     fn spawn(&mut self, packet: &mut Packet, purpose: Purpose) -> io::Result<Done> {
         let mut given = vec![packet.descriptor()?, packet.descriptor()?];
+        given.extend(packet.descriptor());
         given.extend(packet.descriptor());
         // One that has just ended cannot be told anything, and is forgotten when it is reaped.
         let starter = match self.starter.take_if(|starter| starter.tell(purpose, &given).is_ok()) {
@@ -305,6 +307,14 @@ struct Memory {
 }
 
 impl Memory {
+    fn new(counts: OwnedFd, event: Option<OwnedFd>) -> Self {
+        let mut memory = Memory { counts, event, kills: 0 };
+        // With the first reading the kernel takes room for all of them, from the sandbox's memory. Taken when that has run
+        // out, and the function is dying already, it would be the init that is killed for it.
+        memory.kills = memory.counted();
+        memory
+    }
+
     fn poll(&self) -> PollFd<'_> {
         match &self.event {
             Some(event) => PollFd::new(event, PollFlags::IN),
@@ -322,15 +332,19 @@ impl Memory {
             if attempt > 0 {
                 std::thread::sleep(KILL_PAUSE);
             }
-            let mut text = [0; 512];
-            let read = rustix::io::pread(&self.counts, &mut text, 0).unwrap_or(0);
-            let kills = crate::cgroup::field(&String::from_utf8_lossy(&text[..read]), "oom_kill");
+            let kills = self.counted();
             if kills > self.kills {
                 self.kills = kills;
                 return true;
             }
         }
         false
+    }
+
+    fn counted(&self) -> u64 {
+        let mut text = [0; 512];
+        let read = rustix::io::pread(&self.counts, &mut text, 0).unwrap_or(0);
+        crate::cgroup::field(&String::from_utf8_lossy(&text[..read]), "oom_kill")
     }
 }
 

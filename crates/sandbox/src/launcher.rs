@@ -8,7 +8,7 @@ mod create;
 mod network;
 mod place;
 mod proc;
-mod request;
+pub(crate) mod request;
 mod serve;
 mod standing;
 mod views;

@@ -18,6 +18,8 @@ mod descendants;
 mod driver;
 pub mod errand;
 mod filter;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod init;
 mod isolation;
 pub mod launcher;
@@ -39,7 +41,7 @@ mod walls;
 pub use layers::{Layer, weaken};
 
 pub use driver::{
-    Class, Command, Driver, Error, Exit, Identity, LOG_FD, Prepared, Process, Promise, Sandbox, Signal, Usage,
+    Class, Command, Driver, Error, Exit, Identity, LOG_FD, Prepared, Process, Promise, Sandbox, Signal, TOLD_FD, Usage,
 };
 pub use isolation::Isolation;
 pub use sys::end_with_starter;

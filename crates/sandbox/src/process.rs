@@ -19,13 +19,14 @@ use tokio::task::JoinHandle;
 
 use crate::cgroup::{Cgroups, Group, Hierarchies, MemoryWatch, Reach};
 use crate::conversation::Conversation;
-use crate::driver::{Class, Driver, Error, Prepared, Promise};
+use crate::driver::{Class, Command, Driver, Error, Exit, Prepared, Process, Promise};
 use crate::init::{part, request};
 use crate::isolation::Isolation;
 use crate::launcher::{Launcher, New, Standing};
 use crate::promises::Ground;
 use crate::scratch::{Place, Scratch};
 use crate::tunnel::Tunnel;
+use crate::walls::Walls;
 use crate::{packet, privilege};
 use sandbox::PreparedProcess;
 
@@ -138,6 +139,11 @@ impl Driver for ProcessDriver {
         self.shared.standing.tunnels
     }
 
+    fn starts_ahead(&self) -> bool {
+        // Elsewhere walls are raised around the function's own folders, which nobody knows yet.
+        self.shared.standing.namespaces
+    }
+
     fn promises(&self) -> Vec<Promise> {
         self.shared.ground().promises()
     }
@@ -168,7 +174,7 @@ impl Shared {
         let (place, (group, entrances)) = match (finish(place).await, finish(group).await) {
             (Ok(place), Ok(group)) => (place, group),
             (Ok(place), Err(error)) => {
-                self.give_back(place).await;
+                self.give_back(place.into_folder()).await;
                 return Err(error);
             }
             (Err(error), group) => {
@@ -188,11 +194,11 @@ impl Shared {
             Ok(pid) => pid,
             Err(error) => {
                 group.remove();
-                self.give_back(place).await;
+                self.give_back(place.into_folder()).await;
                 return Err(error);
             }
         };
-        let remains = Remains { pid, group, place, alive };
+        let remains = Remains { pid, group, scratch: place.into_folder(), alive };
         let mut confined = Confined {
             control,
             root: class.root,
@@ -231,9 +237,9 @@ impl Shared {
         }
     }
 
-    /// What was `/tmp` of a sandbox that is gone. An image is gone with its last descriptor.
-    async fn give_back(&self, place: Place) {
-        let Place::Folder(path, _) = place else { return };
+    /// The folder that was `/tmp` of a sandbox that is gone.
+    async fn give_back(&self, scratch: Option<PathBuf>) {
+        let Some(path) = scratch else { return };
         if let Err(error) = self.clear(&path).await {
             tracing::warn!(folder = %path.display(), %error, "a folder of /tmp cannot be removed");
         }
@@ -290,8 +296,8 @@ struct Confined {
 struct Remains {
     pid: u32,
     group: Group,
-    /// Of `/tmp`.
-    place: Place,
+    /// The folder that is `/tmp`, where no image is.
+    scratch: Option<PathBuf>,
     alive: Alive,
 }
 
@@ -315,6 +321,30 @@ impl Confined {
         self.attach(parts, &descriptors).await
     }
 
+    /// Starts a process, or a trial in its place.
+    async fn start(&self, kind: u8, command: Command, walls: Option<&Walls>) -> Result<Process, Error> {
+        let written = sandbox::write_command(&command, walls).map_err(step("write the command"))?;
+        let descriptors: Vec<_> = [written.as_fd(), command.output.as_fd()]
+            .into_iter()
+            .chain(command.log.as_ref().map(AsFd::as_fd))
+            .chain(command.told.as_ref().map(AsFd::as_fd))
+            .collect();
+        let started = self.control.ask(kind, &descriptors, |packet| packet).await;
+        let pid = match started {
+            Ok(answer) => answer.value,
+            Err(Error::Step { step, source }) if step == "execute" => {
+                return Err(Error::Exec { program: command.program, source });
+            }
+            Err(error) => return Err(error),
+        };
+        let event = self.control.event(pid);
+        let exit = async move {
+            let [code, signal] = event.await.map_err(|_| Error::Gone)?;
+            Ok(if signal == 0 { Exit::Code(code.cast_signed()) } else { Exit::Signal(signal.cast_signed()) })
+        };
+        Ok(Process { id: pid, exit: Box::pin(exit) })
+    }
+
     async fn attach(&self, parts: u32, descriptors: &[OwnedFd]) -> Result<(), Error> {
         let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         self.control.ask(request::ATTACH, &descriptors, |packet| packet.u32(parts)).await.map(drop)
@@ -335,7 +365,7 @@ impl Confined {
 
     /// Begins to end it; once.
     fn take_down(&mut self) -> Option<JoinHandle<()>> {
-        let Remains { pid, group, place, alive } = self.remains.take()?;
+        let Remains { pid, group, scratch, alive } = self.remains.take()?;
         let shared = self.shared.clone();
         Some(self.shared.runtime.spawn(async move {
             let ending = shared.launcher.ending(pid);
@@ -345,7 +375,7 @@ impl Confined {
             let _ = shared.launcher.kill(pid).await;
             let _ = ending.await;
             let _ = tokio::task::spawn_blocking(move || group.remove()).await;
-            shared.give_back(place).await;
+            shared.give_back(scratch).await;
             drop(alive);
         }))
     }

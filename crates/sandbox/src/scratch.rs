@@ -40,6 +40,14 @@ impl Place {
             Place::Image(descriptor) | Place::Folder(_, descriptor) => descriptor.as_fd(),
         }
     }
+
+    /// What is to be removed once nobody uses it. An image is gone with the device that it lies in.
+    pub fn into_folder(self) -> Option<PathBuf> {
+        match self {
+            Place::Image(_) => None,
+            Place::Folder(path, _) => Some(path),
+        }
+    }
 }
 
 impl Scratch {

@@ -28,6 +28,10 @@ impl Driver for Unavailable {
         false
     }
 
+    fn starts_ahead(&self) -> bool {
+        false
+    }
+
     fn promises(&self) -> Vec<Promise> {
         crate::promises::none(&self.reason)
     }

@@ -40,6 +40,7 @@ fn main() {
         let run = tempfile::tempdir().unwrap();
         return make_attempts(&Outside::known(said), run.path(), plan(wanted).take(1));
     }
+    the_page_counts_right();
     weaken::own_network([169, 254, 169, 254].into(), [203, 0, 113, 77].into()).expect("leave the host's network");
     let wanted = arguments.first().filter(|name| !name.starts_with('-')).cloned().unwrap_or_default();
     let outside = Outside::make();
@@ -49,6 +50,16 @@ fn main() {
     again.args(["--reuid", USER, "--regid", USER, "--clear-groups", "--inh-caps=-all", "--"]);
     again.arg(std::env::current_exe().unwrap()).args([ORDINARY, &wanted, &outside.say()]);
     assert!(again.status().unwrap().success(), "an attempt of an ordinary user's function went otherwise");
+}
+
+/// What `docs/security.md` says of the suite.
+fn the_page_counts_right() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/security.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let by_filter = ATTEMPTS.iter().filter(|attempt| attempt.stopped_by.contains(&Layer::Filter)).count();
+    for count in [format!("The suite makes {} attempts", ATTEMPTS.len()), format!("{by_filter} attempts;")] {
+        assert!(page.contains(&count), "docs/security.md does not say {count:?}");
+    }
 }
 
 struct Cases {

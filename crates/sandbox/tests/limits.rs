@@ -12,6 +12,7 @@ const TESTS: &[(&str, Test)] = &[
     ("temporary_storage_is_disk_and_has_its_size", |w| Box::pin(temporary_storage_is_disk_and_has_its_size(w))),
     ("memory_is_limited_and_only_the_function_dies", |w| Box::pin(memory_is_limited_and_only_the_function_dies(w))),
     ("a_function_of_many_processes_dies_as_one", |w| Box::pin(a_function_of_many_processes_dies_as_one(w))),
+    ("swap_is_nobodys_memory", |w| Box::pin(swap_is_nobodys_memory(w))),
     ("page_cache_is_reclaimed_and_not_counted", |w| Box::pin(page_cache_is_reclaimed_and_not_counted(w))),
     ("socket_memory_is_limited", |w| Box::pin(socket_memory_is_limited(w))),
     ("processes_and_threads_are_limited", |w| Box::pin(processes_and_threads_are_limited(w))),
@@ -76,6 +77,17 @@ async fn a_function_of_many_processes_dies_as_one(world: &Ground) {
         assert_eq!(exit, Exit::Signal(9), "its child was too greedy");
         assert_eq!(shell(&*sandbox, "set -- /proc/[0-9]*; echo $#").await.0, "1\n", "the shell");
     }
+}
+
+/// As the kernel is told: a host that has swap is not this test's to make.
+async fn swap_is_nobodys_memory(world: &Ground) {
+    let _sandbox = world.sandbox(128).await;
+    let group = world.newest_group();
+    let read = |file| group.read("memory", file).map(|text| text.trim().to_owned());
+    let (of_v2, both) = (read("memory.swap.max"), read("memory.memsw.limit_in_bytes"));
+    assert!(of_v2.is_none_or(|swap| swap == "0"));
+    assert!(both.is_none_or(|both| both == (128u64 << 20).to_string()), "memory and swap together");
+    assert!(read("memory.swappiness").is_none_or(|swappiness| swappiness == "0"));
 }
 
 async fn page_cache_is_reclaimed_and_not_counted(world: &Ground) {

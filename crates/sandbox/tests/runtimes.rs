@@ -1,6 +1,6 @@
 //! The languages that functions are written in start in the real sandbox, under its filter, and do what programs do:
-//! threads, processes, sockets, files, time, names. What this machine does not have is named and left out; what is too
-//! heavy for every run, `tests/runtimes/by-hand` installs.
+//! threads, processes, sockets, files, time, names. What this machine does not have is named and left out, or a failure
+//! where `HEARTH_EVERY_LANGUAGE` is set, as `script/test` does once `tests/runtimes/install` has installed all.
 //!
 //! Needs root. `cargo test -p hearth-sandbox --test runtimes [NAME]`.
 
@@ -12,11 +12,12 @@ use std::process::Stdio;
 use hearth_sandbox::{Exit, launcher};
 use support::{Ground, command, pipe};
 
-/// A language: what it needs of this machine, how its program is made ready in the package, how it is started.
+/// A language: what of this machine it needs, one of these places; how its program is made ready in the package by what
+/// is found there; how it is started.
 struct Language {
     name: &'static str,
-    needs: &'static str,
-    build: fn(&Path) -> Option<std::process::Command>,
+    needs: &'static [&'static str],
+    build: fn(&Path, &Path) -> Option<std::process::Command>,
     program: &'static str,
     arguments: &'static [&'static str],
 }
@@ -24,23 +25,23 @@ struct Language {
 const LANGUAGES: &[Language] = &[
     Language {
         name: "python",
-        needs: "/usr/bin/python3",
-        build: |_| None,
+        needs: &["/usr/bin/python3"],
+        build: |_, _| None,
         program: "/usr/bin/python3",
         arguments: &["/var/task/program.py"],
     },
     Language {
         name: "node",
-        needs: "/usr/bin/node",
-        build: |_| None,
+        needs: &["/usr/bin/node"],
+        build: |_, _| None,
         program: "/usr/bin/node",
         arguments: &["/var/task/program.js"],
     },
     Language {
         name: "java",
-        needs: "/usr/lib/jvm/java-17-openjdk-amd64/bin/javac",
-        build: |code| {
-            let mut javac = std::process::Command::new("/usr/lib/jvm/java-17-openjdk-amd64/bin/javac");
+        needs: &["/usr/lib/jvm/java-17-openjdk-amd64/bin/javac"],
+        build: |javac, code| {
+            let mut javac = std::process::Command::new(javac);
             javac.arg("-d").arg(code).arg(code.join("Program.java"));
             Some(javac)
         },
@@ -49,9 +50,9 @@ const LANGUAGES: &[Language] = &[
     },
     Language {
         name: "go",
-        needs: "/usr/local/go/bin/go",
-        build: |code| {
-            let mut go = std::process::Command::new("/usr/local/go/bin/go");
+        needs: &["/usr/local/go/bin/go", "/usr/bin/go"],
+        build: |go, code| {
+            let mut go = std::process::Command::new(go);
             go.args(["build", "-o"]).arg(code.join("program-go")).arg(code.join("program.go"));
             go.env("GOCACHE", target("go-cache")).env("CGO_ENABLED", "0").env("GO111MODULE", "off");
             Some(go)
@@ -61,8 +62,8 @@ const LANGUAGES: &[Language] = &[
     },
     Language {
         name: "rust",
-        needs: "/proc/self/exe",
-        build: |code| {
+        needs: &["/proc/self/exe"],
+        build: |_, code| {
             let mut copy = std::process::Command::new("cp");
             copy.arg(std::env::current_exe().unwrap()).arg(code.join("program-rust"));
             Some(copy)
@@ -72,17 +73,17 @@ const LANGUAGES: &[Language] = &[
     },
     Language {
         name: "ruby",
-        needs: "/usr/bin/ruby",
-        build: |_| None,
+        needs: &["/usr/bin/ruby"],
+        build: |_, _| None,
         program: "/usr/bin/ruby",
         arguments: &["/var/task/program.rb"],
     },
     Language {
         name: "sharp",
-        needs: concat!(env!("CARGO_TARGET_TMPDIR"), "/sharp/node_modules"),
-        build: |code| {
+        needs: &[concat!(env!("CARGO_TARGET_TMPDIR"), "/sharp/node_modules")],
+        build: |modules, code| {
             let mut copy = std::process::Command::new("cp");
-            copy.arg("-r").arg(target("sharp/node_modules")).arg(code);
+            copy.arg("-r").arg(modules).arg(code);
             Some(copy)
         },
         program: "/usr/bin/node",
@@ -90,12 +91,19 @@ const LANGUAGES: &[Language] = &[
     },
     Language {
         name: "chromium",
-        needs: "/usr/lib/chromium/chromium-headless-shell",
-        build: |_| None,
+        needs: &["/usr/lib/chromium/chromium-headless-shell"],
+        build: |_, _| None,
         program: "/bin/sh",
         arguments: &["/var/task/chromium.sh"],
     },
 ];
+
+impl Language {
+    /// What it needs, where this machine has it.
+    fn found(&self) -> Option<&'static Path> {
+        self.needs.iter().map(Path::new).find(|place| place.exists())
+    }
+}
 
 fn target(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
@@ -110,22 +118,24 @@ fn main() {
     let started = support::start(Path::new(support::RUN));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let wanted = argument.filter(|name| !name.starts_with('-')).unwrap_or_default();
+    let every = std::env::var_os("HEARTH_EVERY_LANGUAGE").is_some();
     runtime.block_on(async {
         let ground = Ground::new(started, |code| {
             let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runtimes");
             for program in std::fs::read_dir(programs).unwrap().flatten() {
                 std::fs::copy(program.path(), code.join(program.file_name())).unwrap();
             }
-            for language in LANGUAGES.iter().filter(|language| Path::new(language.needs).exists()) {
-                if let Some(mut build) = (language.build)(code) {
+            for language in LANGUAGES.iter().filter(|language| language.name.contains(&wanted)) {
+                if let Some(mut build) = language.found().and_then(|found| (language.build)(found, code)) {
                     assert!(build.stdin(Stdio::null()).status().unwrap().success(), "{}", language.name);
                 }
             }
         })
         .await;
         for language in LANGUAGES.iter().filter(|language| language.name.contains(&wanted)) {
-            if !Path::new(language.needs).exists() {
-                println!("test {} ... not on this machine ({})", language.name, language.needs);
+            if language.found().is_none() {
+                assert!(!every, "{} needs {:?}", language.name, language.needs);
+                println!("test {} ... not on this machine ({:?})", language.name, language.needs);
                 continue;
             }
             let sandbox = ground.sandbox(1769).await;

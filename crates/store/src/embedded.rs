@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Changes that may wait for the writer before callers wait in turn.
@@ -65,6 +66,8 @@ impl Embedded {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        // Else a statement is planned anew for each value of some parameters.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.execute_batch(schema)?;
         let failed = |e: std::io::Error| Fault::Engine(e.to_string().into());
         sync_folder(path).map_err(failed)?;
@@ -212,12 +215,27 @@ impl Writer {
     fn write(&mut self, group: &mut [Box<dyn Change>]) -> rusqlite::Result<()> {
         let durable = group.iter().any(|change| change.outlives() == Outlives::Everything);
         self.set(if durable { Outlives::Everything } else { Outlives::Process })?;
-        let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for change in group {
-            let savepoint = transaction.savepoint()?;
-            if change.make(&savepoint)? { savepoint.commit()? } else { savepoint.finish()? }
+        self.say("BEGIN IMMEDIATE")?;
+        let kept = self.make(group).and_then(|()| self.say("COMMIT"));
+        if kept.is_err() && !self.connection.is_autocommit() {
+            self.say("ROLLBACK")?;
         }
-        transaction.commit()
+        kept
+    }
+
+    fn make(&self, group: &mut [Box<dyn Change>]) -> rusqlite::Result<()> {
+        for change in group {
+            self.say("SAVEPOINT change")?;
+            if !change.make(&self.connection)? {
+                self.say("ROLLBACK TO change")?;
+            }
+            self.say("RELEASE change")?;
+        }
+        Ok(())
+    }
+
+    fn say(&self, statement: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(statement)?.execute([]).map(drop)
     }
 
     fn set(&mut self, outlives: Outlives) -> rusqlite::Result<()> {

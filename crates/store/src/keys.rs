@@ -13,7 +13,7 @@ use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::{Expect, Key, Record, Records, RecordsError, Write};
+use crate::{Expect, Key, Record, Records, RecordsError, Write, every};
 
 /// Kind of the records that hold accounts' keys; they alone are not sealed.
 pub(crate) const KIND: &str = "account-key";
@@ -26,8 +26,6 @@ const TAG_LENGTH: usize = 16;
 pub(crate) const SEALING: usize = NONCE_LENGTH + TAG_LENGTH;
 /// Bytes that name a master key beside what it wrapped, so that a wrong one is told from damage.
 const NAME_LENGTH: usize = 8;
-/// Records read at once.
-const PAGE: usize = 1000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -179,7 +177,9 @@ impl Keyring {
         let next = next_to(path);
         let master = match MasterKey::read(path)? {
             Some(master) => master,
-            None if !wrapped(&*records).await?.is_empty() => return Err(KeyError::Missing(path.display().to_string())),
+            None if !every(&*records, KIND).await?.is_empty() => {
+                return Err(KeyError::Missing(path.display().to_string()));
+            }
             None => {
                 let master = MasterKey::generate();
                 master.save(path)?;
@@ -200,7 +200,7 @@ impl Keyring {
     /// Unwraps every key there is: a wrong master key shows at once. `records` are the bare ones.
     pub async fn open(records: Arc<dyn Records>, master: MasterKey) -> Result<Self, KeyError> {
         let mut accounts = HashMap::new();
-        for wrapped in wrapped(&*records).await? {
+        for wrapped in every(&*records, KIND).await? {
             let key = master.unwrap(&wrapped.key_partition, &wrapped.value)?;
             accounts.insert(wrapped.key_partition, Arc::new(Cipher::new(&key)));
         }
@@ -250,7 +250,7 @@ pub async fn turn_over_file(records: Arc<dyn Records>, path: &Path) -> Result<us
 /// Wraps every account's key with another master key, all or none. Answers how many.
 pub async fn turn_over(records: &dyn Records, old: &MasterKey, new: &MasterKey) -> Result<usize, KeyError> {
     let mut writes = Vec::new();
-    for Record { key_partition, id, change, value } in wrapped(records).await? {
+    for Record { key_partition, id, change, value } in every(records, KIND).await? {
         let value = new.wrap(&key_partition, &old.unwrap(&key_partition, &value)?);
         let key = Key { partition: key_partition, kind: KIND, id };
         writes.push(Write::Put { key, expect: Expect::Change(change), value });
@@ -263,18 +263,6 @@ pub async fn turn_over(records: &dyn Records, old: &MasterKey, new: &MasterKey) 
 /// Where a key waits until what it wraps is on disk.
 fn next_to(path: &Path) -> PathBuf {
     path.with_added_extension("next")
-}
-
-async fn wrapped(records: &dyn Records) -> Result<Vec<Record>, RecordsError> {
-    let mut all = Vec::new();
-    loop {
-        let after = all.last().map(|last: &Record| (last.key_partition.clone(), last.id.clone()));
-        let page = records.all(KIND, after, PAGE).await?;
-        if page.is_empty() {
-            return Ok(all);
-        }
-        all.extend(page);
-    }
 }
 
 #[cfg(test)]

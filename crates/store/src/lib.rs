@@ -1,5 +1,5 @@
-//! Durable state: ports for records, their feed, queues and blobs, the engines behind them, what seals them, leases, and
-//! the folder that holds what one host keeps to itself.
+//! Durable state: ports for records, their feed, queues and blobs, the engines behind them, what seals them and what
+//! lets servers share them, leases, and the folder that holds what one host keeps to itself.
 //!
 //! Knows nothing of functions: records are addressed bytes, blobs are bytes under names.
 
@@ -18,6 +18,9 @@ pub mod queue;
 mod records;
 mod sealed;
 mod secret;
+mod shared;
+#[cfg(any(test, feature = "suite"))]
+pub mod simulation;
 mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -31,7 +34,8 @@ pub use leases::{Lease, Leases};
 pub use memory::{MemoryBlobs, MemoryRecords};
 pub use postgres::{Company, Postgres, PostgresUrl};
 pub use queue::{MemoryQueue, Queue, QueueError, SealedQueue, SqliteQueue};
-pub use records::{Expect, Key, Record, Records, RecordsError, Write};
+pub use records::{Expect, Key, Record, Records, RecordsError, Write, every};
 pub use sealed::{SealedBlobs, SealedFeed, SealedRecords};
 pub use secret::shared_secret;
+pub use shared::{Inventory, SharedBlobs};
 pub use sqlite::Sqlite;

@@ -149,6 +149,11 @@ pub enum Change {
         due: Ms,
         note: Bytes,
     },
+    /// Writes the body of a message that is held anew: what is done with need not rest with the whole of it.
+    Rewrite {
+        receipt: Receipt,
+        body: Bytes,
+    },
     /// Ends a taken message and keeps it.
     Rest {
         receipt: Receipt,

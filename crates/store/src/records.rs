@@ -5,6 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hearth_model::BoxFuture;
 
+/// Records that are read at one time.
+const PAGE: usize = 1000;
+
 /// A record's address. `partition` is `ACCOUNT/REGION`, `ACCOUNT` alone for what
 /// belongs to no region, or empty; `kind` a resource type such as `function`; `id` sorts as bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,4 +98,18 @@ pub trait Records: Send + Sync + 'static {
 
     /// Applies all writes or none; `Ok` only once they are on disk. Answers the number of the change.
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<u64, RecordsError>>;
+}
+
+/// Every record of one kind, in every partition, read by the page.
+pub async fn every(records: &dyn Records, kind: &'static str) -> Result<Vec<Record>, RecordsError> {
+    let mut all: Vec<Record> = Vec::new();
+    loop {
+        let after = all.last().map(|last| (last.key_partition.clone(), last.id.clone()));
+        let page = records.all(kind, after, PAGE).await?;
+        let is_last = page.len() < PAGE;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
 }

@@ -16,8 +16,15 @@ mod generated {
 pub mod page;
 mod route;
 
+use hearth_wire::Error;
+
 pub use generated::api::*;
 pub use generated::errors;
 pub use generated::operations::{Info, OPERATIONS, Operation};
 pub use generated::types;
 pub use route::route;
+
+/// AWS gives no text to who names a resource of another account.
+pub fn other_account() -> Error {
+    Error { message: None, ..Error::new(403, "AccessDeniedException", "") }
+}

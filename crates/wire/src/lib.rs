@@ -4,6 +4,7 @@
 pub mod aws_json;
 mod context;
 pub mod coverage;
+mod document;
 mod error;
 pub mod event_stream;
 mod hex;

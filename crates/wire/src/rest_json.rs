@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::document::Document;
 use crate::event_stream::{self, Frames};
 use crate::route::Labels;
 use crate::shape::{Kind, Location, Member, Shape};
@@ -62,7 +63,7 @@ impl Output for Nothing {
 }
 
 /// Collects, checks types, checks constraints, and notes unknown members.
-pub fn decode<T: Input>(shape: &'static Shape, parts: Parts<'_>, cx: &Context) -> Result<T, Error> {
+pub fn decode<T: Input>(shape: &'static Shape, mut parts: Parts<'_>, cx: &Context) -> Result<T, Error> {
     let Kind::Structure { members } = &shape.kind else {
         return Err(Error::serialization("the input is no structure"));
     };
@@ -70,7 +71,7 @@ pub fn decode<T: Input>(shape: &'static Shape, parts: Parts<'_>, cx: &Context) -
     let has_body = members.iter().any(|member| member.location == Location::Body);
     let mut value = Map::new();
     if has_body && !has_payload {
-        value = body(&parts.body)?;
+        value = body(shape, std::mem::take(&mut parts.body))?;
         let mut ignored = Vec::new();
         retain_known(members, &mut value, "", &mut ignored);
         cx.ignore(ignored);
@@ -85,7 +86,6 @@ pub fn decode<T: Input>(shape: &'static Shape, parts: Parts<'_>, cx: &Context) -
             check_type(member.shape, found)?;
         }
     }
-    // A package is in the body, once more in the value, and then decoded: it need not be there three times.
     let payload = has_payload.then_some(parts.body);
     let value = Value::Object(value);
     if let Some(text) = validate(shape, &value) {
@@ -98,18 +98,17 @@ pub fn decode<T: Input>(shape: &'static Shape, parts: Parts<'_>, cx: &Context) -
     Ok(input)
 }
 
-fn body(bytes: &Bytes) -> Result<Map<String, Value>, Error> {
+fn body(shape: &'static Shape, bytes: Bytes) -> Result<Map<String, Value>, Error> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Error::serialization("Start of structure or map found where not expected.")),
-        Err(_) => Err(Error::new(
-            400,
-            "InvalidRequestContentException",
-            format!("Could not parse request body into json: {}", json::fault(bytes)),
-        )),
+    let document = Document::read(shape, &bytes).map_err(|_| {
+        let message = format!("Could not parse request body into json: {}", json::fault(&bytes));
+        Error::new(400, "InvalidRequestContentException", message)
+    })?;
+    match document.with_blobs(bytes) {
+        Value::Object(map) => Ok(map),
+        _ => Err(Error::serialization("Start of structure or map found where not expected.")),
     }
 }
 

@@ -169,7 +169,7 @@ impl Driver {
 
     async fn start_runtime(&mut self) {
         match timeout(START_MAX, self.start_bootstrap()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => self.shared.note(|steps, now| steps.runtime = Some(now)),
             Ok(Err(Unstarted::Function(cause))) => self.shared.fail(cause),
             Ok(Err(Unstarted::Sandbox(error))) => self.lost(error),
             Err(_) => self.lost(LATE),
@@ -177,6 +177,9 @@ impl Driver {
     }
 
     async fn start_bootstrap(&mut self) -> Result<(), Unstarted> {
+        if self.tell_parked().await {
+            return Ok(());
+        }
         let commands = self.made.entry.commands(&self.made.variables);
         let directory = self.made.entry.working_directory().into_owned();
         for command in &commands {
@@ -192,6 +195,24 @@ impl Driver {
             }
         }
         Err(Unstarted::Function(self.made.entry.nothing_to_execute(&commands, &self.made.variables)))
+    }
+
+    /// Tells a runtime that waits whose it is. One that does not answer has ended, and another is started in its place.
+    async fn tell_parked(&mut self) -> bool {
+        let Some(parked) = self.made.parked.take() else { return false };
+        let directory = self.made.entry.working_directory().into_owned();
+        let tapped = self.tap(parked.output.clone(), Some(parked.frames.clone()), Source::Function);
+        match parked.tell(&*self.made.sandbox, &self.made.variables, &directory).await {
+            Ok(process) => {
+                self.processes.all.push(Running { who: Who::Runtime, id: process.id, exit: Some(process.exit) });
+                true
+            }
+            Err(error) => {
+                self.untap(tapped);
+                tracing::warn!(%error, "a runtime that was started ahead of need is of no use");
+                false
+            }
+        }
     }
 
     /// Starts a process; its output is known to the environment before it can have written any.
@@ -218,29 +239,41 @@ impl Driver {
             working_directory: working_directory.to_owned(),
             output,
             log,
+            told: None,
         };
         let source = match who {
             Who::Runtime => Source::Function,
             Who::Extension(_) => Source::Extension,
         };
-        let now = self.shared.clock.now();
-        let first = self.shared.add_output(Output::lines(pipe.clone(), source, now));
-        let mut taps = vec![Tap { pipe: Some(pipe), output: first, paused: None }];
+        let tapped = self.tap(pipe, frames, source);
+        match self.made.sandbox.spawn(command).await {
+            Ok(process) => {
+                self.processes.all.push(Running { who, id: process.id, exit: Some(process.exit) });
+                Ok(())
+            }
+            Err(error) => {
+                self.untap(tapped);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes in what is written to these pipes. Answers where they begin among the outputs and among the taps.
+    fn tap(&mut self, pipe: Arc<Pipe>, frames: Option<Arc<Pipe>>, source: Source) -> (usize, usize) {
+        let (now, taps) = (self.shared.clock.now(), &mut self.processes.taps);
+        let first = (self.shared.add_output(Output::lines(pipe.clone(), source, now)), taps.len());
+        taps.push(Tap { pipe: Some(pipe), output: first.0, paused: None });
         if let Some(frames) = frames {
             let output = self.shared.add_output(Output::frames(frames.clone(), now));
             taps.push(Tap { pipe: Some(frames), output, paused: None });
         }
-        match self.made.sandbox.spawn(command).await {
-            Ok(process) => {
-                self.processes.all.push(Running { who, id: process.id, exit: Some(process.exit) });
-                self.processes.taps.extend(taps);
-                Ok(())
-            }
-            Err(error) => {
-                self.shared.drop_outputs(first);
-                Err(error)
-            }
-        }
+        first
+    }
+
+    /// Nobody writes to these pipes after all.
+    fn untap(&mut self, (output, tap): (usize, usize)) {
+        self.shared.drop_outputs(output);
+        self.processes.taps.truncate(tap);
     }
 
     /// RESET: every process ends, `/tmp` stays.

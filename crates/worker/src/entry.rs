@@ -132,6 +132,11 @@ fn places(name: &str, directory: &str, path: &str) -> Vec<String> {
     path.split(':').filter(|folder| folder.starts_with('/')).map(below).collect()
 }
 
+/// Whether something else than the runtime's own command is executed.
+pub(crate) fn is_wrapped(variables: &[(String, String)]) -> bool {
+    wrapper(variables).is_some()
+}
+
 /// A managed runtime's command line is executed by this program, if there is one (spec 3.1).
 fn wrapper(variables: &[(String, String)]) -> Option<&str> {
     variable(variables, EXEC_WRAPPER).filter(|value| !value.is_empty())

@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -16,7 +16,9 @@ use hearth_observe::platform;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use crate::ahead::Names;
 use crate::drive;
+use crate::explain::{ColdCounts, ColdStarts, Explanation};
 use crate::output::Log;
 use crate::ports::{Config, EnvironmentEvents, Ports};
 use crate::state::{Answered, Call, Shared};
@@ -29,6 +31,8 @@ const CREDENTIALS_SPARE: Duration = Duration::from_secs(300);
 pub struct Start {
     pub function: Arc<FunctionVersion>,
     pub initialization: Initialization,
+    /// When the call came that it is started for.
+    pub asked: Option<Instant>,
     pub events: Arc<dyn EnvironmentEvents>,
 }
 
@@ -37,6 +41,9 @@ pub struct Start {
 pub struct Worker {
     pub(crate) config: Arc<Config>,
     pub(crate) ports: Ports,
+    /// Which variables do nothing when interpreters start.
+    pub(crate) names: Names,
+    cold_starts: ColdStarts,
     tasks: TaskTracker,
     /// Those that may still live.
     started: Arc<Mutex<Vec<Weak<Shared>>>>,
@@ -44,7 +51,14 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(config: Config, ports: Ports) -> Self {
-        Worker { config: Arc::new(config), ports, tasks: TaskTracker::new(), started: Arc::default() }
+        Worker {
+            config: Arc::new(config),
+            ports,
+            names: Names::default(),
+            cold_starts: ColdStarts::default(),
+            tasks: TaskTracker::new(),
+            started: Arc::default(),
+        }
     }
 
     /// Begins an environment and comes back at once: it is made and initialised in its own task, and may be given its
@@ -57,7 +71,7 @@ impl Worker {
         let log = Log::new(logs.clone(), function.log_group.clone(), stream.clone(), function.json_logs, clock.clone());
         let key = &function.key;
         let credentials = sessions.of_function(&key.account, &function.role, &key.name);
-        let shared = Shared::new(id, start, clock.clone(), credentials, log, &self.config);
+        let shared = Shared::new(id, start, clock.clone(), credentials, log, &self.config, self.cold_starts.clone());
         let shared = Arc::new(shared);
         self.remember(&shared);
         self.tasks.spawn(drive::drive(self.clone(), shared.clone(), stream));
@@ -70,6 +84,19 @@ impl Worker {
             started.retain(|shared| shared.strong_count() > 0);
         }
         started.push(Arc::downgrade(shared));
+    }
+
+    /// How an invocation began, if it was lately.
+    pub fn explain(&self, request_id: &str) -> Option<Explanation> {
+        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let running = started.iter().filter_map(Weak::upgrade).find_map(|shared| shared.explain(request_id));
+        // In this order: one that ends meanwhile is told to all before its environment forgets it.
+        running.or_else(|| self.cold_starts.find(request_id))
+    }
+
+    /// Of all cold starts.
+    pub fn cold_starts(&self) -> ColdCounts {
+        self.cold_starts.counts()
     }
 
     /// Ends every environment now: invocations that are running fail.
@@ -146,8 +173,12 @@ impl Environment {
         self.shared.loss()
     }
 
-    /// No invocation may start later: the function's credentials, which it has from its start, would end during it.
+    /// No invocation may start later: the function's credentials, which it has from its start, would end during it. Nor
+    /// any when its function is to run on another version of its runtime by now.
     pub fn usable_until(&self) -> SystemTime {
+        if self.shared.is_outdated() {
+            return SystemTime::UNIX_EPOCH;
+        }
         self.shared.credentials.expires - self.shared.function.timeout - CREDENTIALS_SPARE
     }
 

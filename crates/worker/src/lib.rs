@@ -14,20 +14,25 @@
 //! - what happens when init fails: `machine`, from `Init` on; the texts are in `failure`
 //! - who is sent telemetry, and how: `telemetry`; the timings in it: `state/timeline.rs`
 //! - bytes that the function writes, and the log barrier: `output`
-//! - sandboxes prepared ahead of need: `pools`; which and how many: `stock`
+//! - why an invocation was cold, and where its time went: `explain`
+//! - sandboxes and runtimes kept ahead of need: `pools`; which and how many: `stock`; what must be the same for a runtime
+//!   to be started ahead: `ahead`; how it waits, and is told whose it is: `parked`
 //!
 //! Knows nothing of how many environments there should be (that is placement's), and nothing of HTTP.
 
+mod ahead;
 mod drive;
 mod ending;
 mod entry;
 mod environment;
+mod explain;
 mod extension;
 mod failure;
 mod machine;
 mod make;
 mod network;
 mod output;
+mod parked;
 mod pools;
 mod ports;
 mod state;
@@ -35,6 +40,8 @@ mod stock;
 mod telemetry;
 mod variables;
 
+pub use ahead::{Outside, Recipe};
 pub use environment::{Environment, Refused, Start, Worker};
-pub use pools::{HostMemory, Meminfo, Pools};
+pub use explain::{ColdCounts, Explanation, Phase, StartKind};
+pub use pools::{Bound, HostMemory, Meminfo, Origin, Pools, Taken};
 pub use ports::{Config, Endpoint, EndpointIdentity, EnvironmentEvents, Ports};

@@ -12,6 +12,9 @@
 //!   lost, shutdown: from everywhere to Ended
 //! ```
 //!
+//! Where the program itself is at fault (a wrong address, an illegal instruction), init within an invocation is tried again
+//! until the invocation's time is over.
+//!
 //! Init is that of the runtime and of every extension. External extensions register before the runtime starts; an
 //! invocation lasts until all have asked for the next event, though the caller has its answer as soon as the runtime
 //! gave it.
@@ -27,10 +30,13 @@ use hearth_runtime_api::ShutdownReason;
 
 /// Between memory samples while code runs.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
-/// At the end of an invocation, a sample this young is good enough.
-const SAMPLE_FRESH: Duration = Duration::from_millis(10);
+/// An invocation that took less shares a sample with those around it: on the warm path a sample is a good part of the time.
+const SHORT: Duration = Duration::from_millis(10);
 /// An environment that has been idle for this long is frozen. A caller that comes back sooner pays for no freezing.
 const FREEZE_AFTER: Duration = Duration::from_millis(2);
+/// Inits within one invocation that may end by a fault of the program. AWS tries until the time is over (spec 2.2,
+/// recorded); this often is enough to know, and then nothing runs until that.
+const CRASHES_MAX: u32 = 3;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -49,6 +55,8 @@ pub(crate) enum Input {
     Failed(ErrorType),
     /// The process of the runtime or of an extension ended by itself.
     Exited(ErrorType),
+    /// The runtime's process was ended by a fault of its program, such as a wrong address.
+    Crashed(ErrorType),
     /// What `Reset` asked for is done.
     ResetDone,
     /// Time has passed.
@@ -133,13 +141,21 @@ struct Running {
     since: Instant,
     deadline: Instant,
     init: Option<Duration>,
+    /// Inits of this invocation that crashed.
+    crashes: u32,
     stage: Stage,
 }
 
 #[derive(Clone, Debug)]
 enum Stage {
     /// Init again, within the invocation (suppressed init).
-    Init,
+    Init {
+        since: Instant,
+    },
+    /// It crashed, and its processes are ended.
+    Restarting,
+    /// It crashed too often: nothing runs, and the time passes.
+    Over,
     Runs,
     Answered(Option<ErrorType>),
 }
@@ -215,7 +231,7 @@ impl Machine {
                 out.push(Effect::Freeze);
                 Phase::Idle { since, frozen: true, init }
             }
-            (Phase::Idle { frozen, .. }, Input::Exited(_)) => {
+            (Phase::Idle { frozen, .. }, Input::Exited(_) | Input::Crashed(_)) => {
                 out.extend(frozen.then_some(Effect::Thaw));
                 out.push(Effect::Reset(ShutdownReason::Failure));
                 Phase::Resetting { call: false }
@@ -239,7 +255,7 @@ impl Machine {
                 out.extend(frozen.then_some(Effect::Thaw));
                 self.deliver(now + self.timeout, out);
                 self.sample_at = Some(now + SAMPLE_EVERY);
-                Phase::Invoke(Running { since: now, deadline: now + self.timeout, init, stage: Stage::Runs })
+                Phase::Invoke(self.runs(now, init, Stage::Runs))
             }
             Phase::Down => self.init_within(now, out),
             phase @ (Phase::Invoke(_) | Phase::Ended) => phase,
@@ -249,7 +265,11 @@ impl Machine {
     fn init_within(&mut self, now: Instant, out: &mut Vec<Effect>) -> Phase {
         out.push(Effect::Start(InitPhase::Invoke));
         self.sample_at = Some(now + SAMPLE_EVERY);
-        Phase::Invoke(Running { since: now, deadline: now + self.timeout, init: None, stage: Stage::Init })
+        Phase::Invoke(self.runs(now, None, Stage::Init { since: now }))
+    }
+
+    fn runs(&self, now: Instant, init: Option<Duration>, stage: Stage) -> Running {
+        Running { since: now, deadline: now + self.timeout, init, crashes: 0, stage }
     }
 
     fn deliver(&mut self, deadline: Instant, out: &mut Vec<Effect>) {
@@ -274,13 +294,12 @@ impl Machine {
                 let init = Some(duration);
                 if call {
                     self.deliver(now + self.timeout, out);
-                    let stage = Stage::Runs;
-                    return Phase::Invoke(Running { since: now, deadline: now + self.timeout, init, stage });
+                    return Phase::Invoke(self.runs(now, init, Stage::Runs));
                 }
                 self.announce(out);
                 return Phase::Idle { since: now, frozen: false, init };
             }
-            Input::Failed(error_type) | Input::Exited(error_type) => {
+            Input::Failed(error_type) | Input::Exited(error_type) | Input::Crashed(error_type) => {
                 (Status::Error, Some(error_type), ShutdownReason::Failure)
             }
             Input::Tick if now >= since + limit => (Status::Timeout, None, ShutdownReason::Timeout),
@@ -302,28 +321,46 @@ impl Machine {
                 self.sample_if_due(now, out);
                 Phase::Invoke(running)
             }
-            (Stage::Init, Input::Registered) => {
+            (Stage::Init { .. }, Input::Registered) => {
                 out.push(Effect::StartRuntime);
                 Phase::Invoke(running)
             }
-            (Stage::Init, Input::Ready) => {
+            (Stage::Init { since }, Input::Ready) => {
                 self.sample(now, true, out);
-                init_within_ended(now, &running, Status::Success, None, out);
+                init_within_ended(now, *since, &running, Status::Success, None, out);
                 self.deliver(running.deadline, out);
                 running.stage = Stage::Runs;
                 Phase::Invoke(running)
             }
-            (Stage::Init, Input::Failed(error_type) | Input::Exited(error_type)) => {
-                init_within_ended(now, &running, Status::Error, Some(error_type.clone()), out);
+            (Stage::Init { since }, Input::Failed(error_type) | Input::Exited(error_type)) => {
+                init_within_ended(now, *since, &running, Status::Error, Some(error_type.clone()), out);
                 fail(now, &running, error_type, out)
             }
-            (Stage::Runs | Stage::Answered(_), Input::Exited(error_type)) => fail(now, &running, error_type, out),
+            (Stage::Init { since }, Input::Crashed(error_type)) => {
+                init_within_ended(now, *since, &running, Status::Error, Some(error_type), out);
+                out.push(Effect::Reset(ShutdownReason::Failure));
+                running.crashes += 1;
+                running.stage = Stage::Restarting;
+                Phase::Invoke(running)
+            }
+            (Stage::Restarting, Input::ResetDone) if running.crashes < CRASHES_MAX => {
+                out.push(Effect::Start(InitPhase::Invoke));
+                running.stage = Stage::Init { since: now };
+                Phase::Invoke(running)
+            }
+            (Stage::Restarting, Input::ResetDone) => {
+                running.stage = Stage::Over;
+                Phase::Invoke(running)
+            }
+            (Stage::Runs | Stage::Answered(_), Input::Exited(error_type) | Input::Crashed(error_type)) => {
+                fail(now, &running, error_type, out)
+            }
             (Stage::Runs, Input::Answered(error_type)) => {
                 running.stage = Stage::Answered(error_type);
                 Phase::Invoke(running)
             }
             (Stage::Answered(error_type), Input::Ready) => {
-                if self.sampled.is_none_or(|at| now - at >= SAMPLE_FRESH) {
+                if now - running.since >= SHORT || self.sampled.is_none_or(|at| now - at >= SAMPLE_EVERY) {
                     self.sample(now, true, out);
                 }
                 let status = if error_type.is_some() { Status::Error } else { Status::Success };
@@ -337,12 +374,20 @@ impl Machine {
 
     fn time_out(&mut self, now: Instant, running: &Running, out: &mut Vec<Effect>) -> Phase {
         self.sample(now, true, out);
-        if let Stage::Init = running.stage {
-            init_within_ended(now, running, Status::Timeout, None, out);
+        if let Stage::Init { since } = running.stage {
+            init_within_ended(now, since, running, Status::Timeout, None, out);
         }
         out.push(Effect::TimedOut);
         finish(running.deadline, running, Status::Timeout, None, out);
-        out.push(Effect::Reset(ShutdownReason::Timeout));
+        match running.stage {
+            Stage::Over => {
+                self.announce(out);
+                return Phase::Down;
+            }
+            // That is going on.
+            Stage::Restarting => {}
+            Stage::Init { .. } | Stage::Runs | Stage::Answered(_) => out.push(Effect::Reset(ShutdownReason::Timeout)),
+        }
         Phase::Resetting { call: false }
     }
 
@@ -383,12 +428,13 @@ impl Machine {
 
 fn init_within_ended(
     now: Instant,
+    since: Instant,
     running: &Running,
     status: Status,
     error_type: Option<ErrorType>,
     out: &mut Vec<Effect>,
 ) {
-    init_ended(now.min(running.deadline) - running.since, InitPhase::Invoke, status, error_type, out);
+    init_ended(now.min(running.deadline).saturating_duration_since(since), InitPhase::Invoke, status, error_type, out);
 }
 
 fn init_ended(

@@ -1,21 +1,25 @@
 //! What an environment is made of: trees, sandbox, endpoint, variables.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hearth_egress::Gateway;
 use hearth_model::{
     Architecture, CodeTree, ImageTree, InitPhase, InitStart, InvokeError, LogStreamName, Materials, MaterialsError,
-    Memory, Program, Root, RuntimeVersion,
+    Memory, Program, Root, RuntimeVersion, ZipProgram,
 };
 use hearth_runtime_api::Server;
 use hearth_sandbox::{Class, Identity, Sandbox};
 
+use crate::ahead::{self, Outside};
 use crate::entry::Entry;
 use crate::environment::Worker;
 use crate::extension;
 use crate::network;
+use crate::parked::Parked;
+use crate::pools::{Bound, Origin};
 use crate::ports::{Config, EndpointIdentity};
 use crate::state::{Line, Shared};
 use crate::variables;
@@ -24,9 +28,11 @@ use crate::variables;
 /// They are all that a sandbox has, so one socket serves both.
 const RUNTIME_API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9001);
 
-/// A sandbox in which nothing runs yet.
+/// A sandbox in which nothing of the function runs yet.
 pub(crate) struct Made {
     pub sandbox: Arc<dyn Sandbox>,
+    /// A runtime that waits in it.
+    pub parked: Option<Parked>,
     pub entry: Entry,
     /// The process environment of its runtime.
     pub variables: Vec<(String, String)>,
@@ -45,13 +51,32 @@ pub(crate) async fn make(worker: &Worker, shared: &Arc<Shared>, stream: &LogStre
     }
     let ports = &worker.ports;
     let Trees { entry, code, opt, extensions } = trees(&*ports.materials, &function.program).await.map_err(missing)?;
+    shared.note(|steps, now| steps.code = Some(now));
+    if let (Program::Zip(ZipProgram { runtime_version: None, .. }), Entry::Runtime { tree, .. }) =
+        (&function.program, &entry)
+    {
+        shared.follows(tree.replaced.clone());
+    }
     let extensions = match extensions {
         Some(folder) => extension::list(&folder).await.map_err(internal)?,
         None => Vec::new(),
     };
+    let mut endpoint = endpoints_at(&worker.config).next().map(|address| address.port());
+    let mut variables = variables::of_process(shared, &entry, stream, endpoint);
+    let starts_ahead = ports.pools.starts_ahead();
+    let recipe = if starts_ahead {
+        let has_extensions = !extensions.is_empty();
+        let trees = [code.as_ref(), opt.as_ref()];
+        ahead::recipe(&worker.names, function, &entry, trees, has_extensions, &variables).await
+    } else {
+        Err("this host has no namespaces for it".into())
+    };
+    // Without layers nothing may show of what lies there for the loader.
+    let opt = opt.or_else(|| (starts_ahead && !entry.root().whole).then(|| empty(entry.root())));
     let class = class(&worker.config, entry.root(), function.ephemeral_storage);
-    let prepared = ports.driver.prepare(class).await.map_err(unprepared)?;
-    let sandbox = prepared.bind(Identity { memory: function.memory, code, opt }).await.map_err(internal)?;
+    let taken = ports.pools.take(class, recipe.as_ref().ok().cloned()).await.map_err(unprepared)?;
+    let Bound { sandbox, parked, origin } =
+        taken.bind(Identity { memory: function.memory, code, opt }).await.map_err(internal)?;
     let sandbox: Arc<dyn Sandbox> = Arc::from(sandbox);
     let gateway = sandbox.tunnel().map(|tunnel| network::serve(ports.egress.clone(), tunnel, shared.clone()));
     let (mut endpoints, mut first) = (Vec::new(), None);
@@ -62,8 +87,34 @@ pub(crate) async fn make(worker: &Worker, shared: &Arc<Shared>, stream: &LogStre
         first.get_or_insert(port);
         endpoints.push(ports.endpoint.serve(listener, caller(shared)).map_err(internal)?);
     }
-    let variables = variables::of_process(shared, &entry, stream, first);
-    Ok(Made { sandbox, entry, variables, extensions, _endpoints: endpoints, _gateway: gateway })
+    shared.note(|steps, now| {
+        (steps.sandbox, steps.origin) = (Some(now), Some(origin));
+        steps.reason = reason(origin, recipe.err());
+    });
+    if first != endpoint {
+        endpoint = first;
+        variables = variables::of_process(shared, &entry, stream, endpoint);
+    }
+    Ok(Made { sandbox, parked, entry, variables, extensions, _endpoints: endpoints, _gateway: gateway })
+}
+
+/// Why a call was cold, and why it was no quicker.
+fn reason(origin: Origin, outside: Option<Outside>) -> Cow<'static, str> {
+    let taken = match origin {
+        Origin::Runtime => return "no environment was free; a runtime that was started ahead of need was taken".into(),
+        Origin::Stock => "a sandbox that was prepared ahead of need was taken",
+        Origin::Nothing => "a sandbox was made for it",
+    };
+    let why = match outside {
+        Some(outside) => format!("a runtime could not be started ahead of need: {outside}"),
+        None => "no runtime of its kind was waiting".to_owned(),
+    };
+    format!("no environment was free; {taken}; {why}").into()
+}
+
+/// A folder with nothing in it, of the root itself.
+fn empty(root: &Arc<Root>) -> CodeTree {
+    CodeTree { path: root.skeleton.join("var/task/lib"), lease: root.clone() }
 }
 
 /// The same for every function of one root with as large a `/tmp`.
@@ -88,7 +139,7 @@ struct Trees {
 async fn trees(materials: &dyn Materials, program: &Program) -> Result<Trees, MaterialsError> {
     match program {
         Program::Zip(zip) => {
-            let tree = materials.runtime(zip.runtime).await?;
+            let tree = materials.runtime(zip.runtime, zip.runtime_version).await?;
             let code = materials.code(zip.code).await?;
             let opt = materials.layers(zip.layers.clone()).await?;
             let entry = Entry::Runtime { asked: zip.runtime, tree };
@@ -151,6 +202,9 @@ fn caller(shared: &Shared) -> EndpointIdentity {
 fn missing(error: MaterialsError) -> InvokeError {
     match error {
         MaterialsError::RuntimeMissing(runtime) => InvokeError::RuntimeMissing(runtime),
+        MaterialsError::RuntimeVersionMissing { runtime, version } => {
+            InvokeError::RuntimeVersionMissing { runtime, version }
+        }
         other => internal(other),
     }
 }

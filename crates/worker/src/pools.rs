@@ -1,23 +1,25 @@
-//! Sandboxes prepared ahead of need: a driver in front of the driver. What is asked for is given from stock where there
-//! is some of its class, else made; which is kept, and how many, `stock` decides.
+//! Sandboxes kept ahead of need: with nothing of a runtime in them, or with a runtime that waits to be told whose it is.
+//! What is asked for is given from stock where there is some of its kind, else made; which is kept, and how many, `stock`
+//! decides.
 //!
 //! What is in stock is nobody's: it holds nothing of any function, and is bound once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use hearth_model::{BoxFuture, Clock};
-use hearth_sandbox::{Class, Driver, Error, Identity, Prepared, Promise, Sandbox};
+use hearth_model::Clock;
+use hearth_sandbox::{Class, Driver, Error, Identity, Prepared, Sandbox};
 use tokio::sync::Notify;
 
+use crate::ahead::Recipe;
+use crate::parked::Parked;
 use crate::stock::{LOOK_EVERY, Next, Plan, Stock};
 
 /// Memory of the host that a prepared sandbox holds, bytes, rounded up: two small processes and what the kernel keeps of
 /// namespaces, control groups and mounts.
 const COST: u64 = 1 << 20;
-/// Prepared sandboxes of one host. Restocked in a quarter of a second; each also holds two host uids, a loop device and a
-/// few descriptors.
-const PREPARED_MAX: u64 = 64;
+/// Sandboxes in stock on one host. Each also holds two host uids, a loop device and a few descriptors.
+const KEPT_MAX: usize = 64;
 
 /// The host's memory, as a port.
 pub trait HostMemory: Send + Sync + 'static {
@@ -53,16 +55,58 @@ struct Inner {
     driver: Arc<dyn Driver>,
     clock: Arc<dyn Clock>,
     memory: Arc<dyn HostMemory>,
-    stock: Mutex<Stock<Class, Box<dyn Prepared>>>,
+    stock: Mutex<Stock<Kind, Kept>>,
     /// Something was taken, or it is the end.
     wake: Notify,
+}
+
+/// What is interchangeable in stock.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    class: Class,
+    /// Of the runtime that waits in it.
+    runtime: Option<Arc<Recipe>>,
+}
+
+impl Kind {
+    fn cost(&self) -> u64 {
+        COST + self.runtime.as_ref().map_or(0, |recipe| recipe.cost)
+    }
+}
+
+/// One in stock.
+struct Kept {
+    prepared: Box<dyn Prepared>,
+    parked: Option<Parked>,
+}
+
+/// What a start was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A sandbox with a runtime that waits.
+    Runtime,
+    /// A sandbox from stock.
+    Stock,
+    /// Made for it.
+    Nothing,
+}
+
+impl Origin {
+    pub const ALL: [Origin; 3] = [Origin::Runtime, Origin::Stock, Origin::Nothing];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::Runtime => "runtime",
+            Origin::Stock => "sandbox",
+            Origin::Nothing => "nothing",
+        }
+    }
 }
 
 impl Pools {
     /// Keeps as many as fit into `budget` bytes: with 0 none.
     pub fn new(budget: u64, driver: Arc<dyn Driver>, clock: Arc<dyn Clock>, memory: Arc<dyn HostMemory>) -> Self {
-        let most = (budget / COST).min(PREPARED_MAX) as usize;
-        let stock = Mutex::new(Stock::new(most));
+        let stock = Mutex::new(Stock::new(KEPT_MAX, budget));
         Pools { inner: Arc::new(Inner { driver, clock, memory, stock, wake: Notify::new() }) }
     }
 
@@ -74,11 +118,12 @@ impl Pools {
             let now = clock.now();
             if looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY) {
                 (looked_at, is_short) = (Some(now), memory.is_short());
+                drop(self.inner.weed());
             }
             let Plan { surplus, next } = self.inner.stock().plan(now, is_short);
             drop(surplus);
             match next {
-                Next::Make(class) => self.inner.restock(class).await,
+                Next::Make(kind) => self.inner.restock(kind).await,
                 Next::LookAt(at) => {
                     let _ = tokio::time::timeout_at(at.into(), wake.notified()).await;
                 }
@@ -94,24 +139,84 @@ impl Pools {
         drop(surplus);
         self.inner.wake.notify_one();
     }
+
+    /// Whether runtimes can be started ahead of need on this host.
+    pub fn starts_ahead(&self) -> bool {
+        self.inner.driver.starts_ahead()
+    }
+
+    /// A sandbox of this class; with a runtime in it, where one is asked for and waits.
+    pub async fn take(&self, class: Class, runtime: Option<Arc<Recipe>>) -> Result<Taken, Error> {
+        let inner = &self.inner;
+        let kept = if class.root.whole {
+            // A whole root may leave the cache while nobody's environment lives in it: what is in stock holds no lease.
+            None
+        } else {
+            let kept = inner.take(&class, runtime);
+            inner.wake.notify_one();
+            kept
+        };
+        let kept = match kept {
+            Some(kept) => Ok(kept),
+            None => Err(inner.make(class.clone()).await?),
+        };
+        Ok(Taken { kept, class, pools: inner.clone() })
+    }
 }
 
 impl Inner {
-    fn stock(&self) -> MutexGuard<'_, Stock<Class, Box<dyn Prepared>>> {
+    fn stock(&self) -> MutexGuard<'_, Stock<Kind, Kept>> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn restock(&self, class: Class) {
-        match self.driver.prepare(class.clone()).await {
-            Ok(prepared) => {
-                let unwanted = self.stock().add(&class, prepared);
-                drop(unwanted);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a sandbox could not be prepared ahead of need");
-                self.stock().failed(self.clock.now());
+    /// From stock. What only a sandbox was found for is asked for as both: it may be so again.
+    fn take(&self, class: &Class, runtime: Option<Arc<Recipe>>) -> Option<Kept> {
+        let now = self.clock.now();
+        let take = |runtime| {
+            let kind = Kind { class: class.clone(), runtime };
+            self.stock().take(&kind, kind.cost(), now)
+        };
+        if runtime.is_some() {
+            let mut dead = Vec::new();
+            while let Some(mut kept) = take(runtime.clone()) {
+                if kept.is_good() {
+                    return Some(kept);
+                }
+                dead.push(kept);
             }
         }
+        take(None)
+    }
+
+    async fn restock(&self, kind: Kind) {
+        let prepared = match self.driver.prepare(kind.class.clone()).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::warn!(%error, "a sandbox could not be prepared ahead of need");
+                return self.stock().failed(self.clock.now());
+            }
+        };
+        let parked = match &kind.runtime {
+            None => None,
+            Some(recipe) => match Parked::start(&*prepared, recipe).await {
+                Ok(parked) => Some(parked),
+                Err(error) => {
+                    tracing::warn!(%error, "a runtime could not be started ahead of need");
+                    return self.stock().forget(&kind);
+                }
+            },
+        };
+        let unwanted = self.stock().add(&kind, Kept { prepared, parked });
+        drop(unwanted);
+    }
+
+    /// Runtimes that died while they waited.
+    fn weed(&self) -> Vec<Kept> {
+        let dead = self.stock().weed(Kept::is_good);
+        if !dead.is_empty() {
+            tracing::warn!(count = dead.len(), "runtimes that were started ahead of need have ended");
+        }
+        dead
     }
 
     /// What it needs may be held by those in stock.
@@ -125,7 +230,7 @@ impl Inner {
             return Err(error);
         }
         tracing::warn!(%error, count = given_up.len(), "prepared sandboxes are given up for one that could not be made");
-        let ending: Vec<_> = given_up.into_iter().map(Prepared::end).collect();
+        let ending: Vec<_> = given_up.into_iter().map(|kept| kept.prepared.end()).collect();
         for ended in ending {
             ended.await;
         }
@@ -133,62 +238,44 @@ impl Inner {
     }
 }
 
-impl Driver for Pools {
-    fn prepare(&self, class: Class) -> BoxFuture<'_, Result<Box<dyn Prepared>, Error>> {
-        if class.root.whole {
-            // An image's tree may leave the cache while nobody's environment lives in it: what is in stock holds no lease.
-            return Box::pin(self.inner.make(class));
-        }
-        let taken = self.inner.stock().take(&class, self.inner.clock.now());
-        self.inner.wake.notify_one();
-        Box::pin(async move {
-            match taken {
-                Some(prepared) => Ok(Box::new(Taken { prepared, class, pools: self.inner.clone() }) as _),
-                None => self.inner.make(class).await,
-            }
-        })
-    }
-
-    fn promises(&self) -> Vec<Promise> {
-        self.inner.driver.promises()
-    }
-
-    fn leads_out(&self) -> bool {
-        self.inner.driver.leads_out()
-    }
-
-    fn probe(&self) -> BoxFuture<'_, Result<Vec<Promise>, Error>> {
-        self.inner.driver.probe()
-    }
-
-    fn closed(&self) -> BoxFuture<'_, ()> {
-        self.inner.driver.closed()
+impl Kept {
+    fn is_good(&mut self) -> bool {
+        self.parked.as_mut().is_none_or(Parked::is_alive)
     }
 }
 
-/// One from stock. It may have been lost there without anybody seeing it: then another is made in its place.
-struct Taken {
-    prepared: Box<dyn Prepared>,
+/// Nobody's yet. One from stock may have been lost there without anybody seeing it: then another is made in its place.
+pub struct Taken {
+    /// From stock, or made.
+    kept: Result<Kept, Box<dyn Prepared>>,
     class: Class,
     pools: Arc<Inner>,
 }
 
-impl Prepared for Taken {
-    fn bind(self: Box<Self>, identity: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
-        let Taken { prepared, class, pools } = *self;
-        Box::pin(async move {
-            match prepared.bind(identity.clone()).await {
-                Ok(sandbox) => Ok(sandbox),
-                Err(error) => {
-                    tracing::info!(%error, "a prepared sandbox was of no use");
-                    pools.make(class).await?.bind(identity).await
-                }
-            }
-        })
-    }
+/// Somebody's.
+pub struct Bound {
+    pub sandbox: Box<dyn Sandbox>,
+    pub(crate) parked: Option<Parked>,
+    pub origin: Origin,
+}
 
-    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
-        self.prepared.end()
+impl Taken {
+    pub async fn bind(self, identity: Identity) -> Result<Bound, Error> {
+        let made = |sandbox| Bound { sandbox, parked: None, origin: Origin::Nothing };
+        let Kept { prepared, parked } = match self.kept {
+            Ok(kept) => kept,
+            Err(prepared) => return prepared.bind(identity).await.map(made),
+        };
+        match prepared.bind(identity.clone()).await {
+            Ok(sandbox) => {
+                let origin = if parked.is_some() { Origin::Runtime } else { Origin::Stock };
+                Ok(Bound { sandbox, parked, origin })
+            }
+            Err(error) => {
+                tracing::info!(%error, "a prepared sandbox was of no use");
+                self.pools.make(self.class).await?.bind(identity).await.map(made)
+            }
+        }
     }
 }
 

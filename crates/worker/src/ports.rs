@@ -9,9 +9,9 @@ use hearth_egress::Egress;
 use hearth_identity::Sessions;
 use hearth_model::{AccountId, Clock, FunctionArn, LogStreamId, Materials, Region};
 use hearth_observe::Logs;
-use hearth_sandbox::Driver;
 
 use crate::environment::Environment;
+use crate::pools::Pools;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -39,7 +39,8 @@ impl Default for Config {
 /// What environments need from other rooms.
 #[derive(Clone)]
 pub struct Ports {
-    pub driver: Arc<dyn Driver>,
+    /// Makes sandboxes, or has some.
+    pub pools: Pools,
     pub materials: Arc<dyn Materials>,
     pub logs: Logs,
     pub clock: Arc<dyn Clock>,

@@ -9,13 +9,13 @@ mod attached;
 mod line;
 mod timeline;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use hearth_identity::Credentials;
 use hearth_model::{
     Body, BodyError, Clock, ErrorType, FunctionVersion, InitStart, Initialization, Invocation, InvokeError,
-    LogStreamId, Outcome, PlatformRecord, RequestId, ResponseMode,
+    LogStreamId, Outcome, PlatformRecord, Replaced, RequestId, ResponseMode,
 };
 use hearth_runtime_api::{Answer, Event, Notice, Protocol, ShutdownReason, StreamEnd, StreamWriter, stream};
 use hearth_sandbox::{Exit, Sandbox};
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ending::Budget;
 use crate::environment::{Environment, Refused, Start};
+use crate::explain::{ColdStarts, Explanation, Notes, Phase, StartKind, Steps};
 use crate::failure::{Cause, cut_off};
 use crate::machine::{Effect, Input, Machine};
 use crate::output::{Log, Output, Pumped};
@@ -44,6 +45,9 @@ pub(crate) struct Shared {
     pub credentials: Credentials,
     /// Wakes the driver task.
     pub wake: Notify,
+    cold_starts: ColdStarts,
+    /// Of the runtime that it follows.
+    replaced: OnceLock<Replaced>,
     /// Cancelled when the environment holds nothing more.
     gone: CancellationToken,
     state: Mutex<State>,
@@ -68,6 +72,10 @@ pub(crate) struct Call {
     outcome: oneshot::Sender<Outcome>,
     /// START is in the log.
     begun: bool,
+    /// It came before init was done.
+    cold: bool,
+    /// When init began within it.
+    init_since: Option<Instant>,
 }
 
 /// Who waits for an answer. One that has gone away misses nothing.
@@ -92,7 +100,7 @@ impl Call {
     ) -> Self {
         let (request_id, mode) = (invocation.request_id.clone(), invocation.mode);
         let (invocation, caller) = (Some(invocation), Caller::Waits(answer));
-        Call { request_id, mode, invocation, caller, outcome, begun: false }
+        Call { request_id, mode, invocation, caller, outcome, begun: false, cold: false, init_since: None }
     }
 
     /// Unless it has its answer. What ends a stream that has begun is its error.
@@ -151,6 +159,7 @@ struct State {
     refusal: Option<InvokeError>,
     log: Log,
     timeline: Timeline,
+    notes: Notes,
     /// What is said when init begins.
     init_start: Option<InitStart>,
     /// Of each process.
@@ -173,8 +182,9 @@ impl Shared {
         credentials: Credentials,
         log: Log,
         config: &Config,
+        cold_starts: ColdStarts,
     ) -> Self {
-        let Start { function, initialization, events } = start;
+        let Start { function, initialization, asked, events } = start;
         let init_timeout = match initialization {
             Initialization::OnDemand => config.init_timeout,
             // Nobody waits for it (spec 3.3).
@@ -194,6 +204,7 @@ impl Shared {
             refusal: None,
             log,
             timeline: Timeline::default(),
+            notes: Notes::new(Steps::new(asked, clock.now())),
             init_start: None,
             outputs: Vec::new(),
             sandbox: None,
@@ -211,6 +222,8 @@ impl Shared {
             initialization,
             credentials,
             wake: Notify::new(),
+            cold_starts,
+            replaced: OnceLock::new(),
             gone: CancellationToken::new(),
             state: Mutex::new(state),
         }
@@ -221,14 +234,50 @@ impl Shared {
     }
 
     /// Takes a call, or tells it at once why not.
-    pub fn invoke(self: &Arc<Self>, call: Call) {
+    pub fn invoke(self: &Arc<Self>, mut call: Call) {
         let mut state = self.lock();
         if !state.machine.accepts() {
             let refusal = if state.machine.has_ended() { state.refusal() } else { busy() };
             return call.refuse(refusal);
         }
+        call.cold = !state.machine.is_initialised();
         state.call = Some(call);
         self.step(state, Input::Invoke);
+    }
+
+    /// It runs on a runtime, and is to run on whatever that becomes.
+    pub fn follows(&self, replaced: Replaced) {
+        let _ = self.replaced.set(replaced);
+    }
+
+    pub fn is_outdated(&self) -> bool {
+        self.replaced.get().is_some_and(Replaced::get)
+    }
+
+    /// A step of its start is done.
+    pub fn note(&self, note: impl FnOnce(&mut Steps, Instant)) {
+        let now = self.clock.now();
+        note(&mut self.lock().notes.steps, now);
+    }
+
+    /// Of an invocation that runs, or was not cold.
+    pub fn explain(&self, request_id: &str) -> Option<Explanation> {
+        let state = self.lock();
+        let running = state.call.as_ref().filter(|call| call.request_id.as_str() == request_id);
+        let (request_id, took) = match running {
+            Some(call) if call.cold => {
+                return Some(state.notes.explain_cold(call.request_id.clone(), self.function.arn()));
+            }
+            Some(call) => (call.request_id.clone(), state.notes.first_byte_after(self.clock.now())?),
+            None => state.notes.find(request_id)?,
+        };
+        drop(state);
+        let (start, reason) = match self.initialization {
+            Initialization::OnDemand => (StartKind::Warm, "an environment was idle"),
+            Initialization::Provisioned => (StartKind::Provisioned, "its environment was kept initialised"),
+        };
+        let phases = vec![(Phase::FirstByte, took)];
+        Some(Explanation { request_id, function: self.function.arn(), start, reason: reason.into(), phases })
     }
 
     pub fn is_initialised(&self) -> bool {
@@ -258,7 +307,8 @@ impl Shared {
         let cause = Cause::exit(exit).under(state.attached.fatal.take());
         let error_type = state.out_of_memory(self, exit).unwrap_or(cause.error_type());
         state.cause = Some(cause);
-        self.step(state, Input::Exited(error_type));
+        let input = if is_fault(exit) { Input::Crashed(error_type) } else { Input::Exited(error_type) };
+        self.step(state, input);
     }
 
     /// The process of an external extension, by its place, ended by itself.
@@ -443,6 +493,11 @@ impl Shared {
             self.events.idle(&Environment::of(self.clone()));
         }
     }
+}
+
+/// Whether the kernel ended a program for what it did: illegal instruction, bus error, floating point, wrong address.
+fn is_fault(exit: Exit) -> bool {
+    matches!(exit, Exit::Signal(4 | 7 | 8 | 11))
 }
 
 fn busy() -> InvokeError {

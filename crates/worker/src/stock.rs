@@ -1,16 +1,19 @@
-//! Which prepared sandboxes are kept ahead of need, and how many: decisions only.
+//! Which sandboxes are kept ahead of need, and how many: decisions only.
 //!
-//! Of each class that was asked for lately some are kept: as many as were asked for within a second, lately, but one at
-//! least. When that is more than may be kept, classes that were asked for longer ago go without. Restocking gives way:
-//! it waits until no start is under way, but not for ever.
+//! What is kept is of kinds: sandboxes of one class with nothing in them, or with a runtime that was started. Of each
+//! kind that was asked for lately some are kept: as many as were asked for within a second, but one at least, as far as
+//! their number and the memory that they hold allow. Kinds that were asked for longer ago go without first; of those that
+//! were asked for at once each has one, the cheaper first, before the rest goes to the dearer, which saves more time.
+//! Restocking gives way: it waits until no start is under way, but not for ever.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// Classes that are remembered. Functions choose the size of `/tmp`, so there may be very many.
-const CLASSES_MAX: usize = 64;
-/// How long after it was asked for last a class is remembered.
+/// Kinds that are remembered. Functions choose the size of `/tmp` and some variables, so there may be very many.
+const KINDS_MAX: usize = 64;
+/// How long after it was asked for last a kind is remembered.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// What is asked for within this is one burst: about the time that restocking for it takes.
 const BURST: Duration = Duration::from_secs(1);
@@ -25,11 +28,13 @@ const BACK_OFF: Duration = Duration::from_secs(10);
 /// How often what is kept is looked at, while there is anything.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Classes `C`, prepared sandboxes `P`.
-pub struct Stock<C, P> {
+/// Kinds `K`, what is kept of them `P`.
+pub struct Stock<K, P> {
     most: usize,
-    shelves: HashMap<C, Shelf<P>>,
-    /// Of classes that are no longer remembered.
+    /// Memory that all may hold together, bytes.
+    budget: u64,
+    shelves: HashMap<K, Shelf<P>>,
+    /// Of kinds that are no longer remembered.
     surplus: Vec<P>,
     /// When the first and the last one were taken, since there was nothing to restock.
     taken: Option<(Instant, Instant)>,
@@ -39,6 +44,8 @@ pub struct Stock<C, P> {
 
 struct Shelf<P> {
     ready: Vec<P>,
+    /// Memory that each holds, bytes.
+    cost: u64,
     asked_at: Instant,
     /// When the latest burst began, and how large it is.
     burst: (Instant, u32),
@@ -47,16 +54,16 @@ struct Shelf<P> {
 }
 
 /// What to do now.
-pub struct Plan<C, P> {
+pub struct Plan<K, P> {
     /// To be ended.
     pub surplus: Vec<P>,
-    pub next: Next<C>,
+    pub next: Next<K>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next<C> {
-    /// One of this class is to be made.
-    Make(C),
+pub enum Next<K> {
+    /// One of this kind is to be made.
+    Make(K),
     LookAt(Instant),
     /// Nothing, until something is asked for.
     Rest,
@@ -65,8 +72,8 @@ pub enum Next<C> {
 }
 
 impl<P> Shelf<P> {
-    fn new(now: Instant) -> Self {
-        Shelf { ready: Vec::new(), asked_at: now, burst: (now, 0), peak: (now, 0) }
+    fn new(cost: u64, now: Instant) -> Self {
+        Shelf { ready: Vec::new(), cost, asked_at: now, burst: (now, 0), peak: (now, 0) }
     }
 
     fn ask(&mut self, now: Instant) {
@@ -91,28 +98,36 @@ impl<P> Shelf<P> {
     }
 }
 
-impl<C: Clone + Eq + Hash, P> Stock<C, P> {
-    /// Keeps at most so many.
-    pub fn new(most: usize) -> Self {
-        Stock { most, shelves: HashMap::new(), surplus: Vec::new(), taken: None, not_before: None, closed: false }
+impl<K: Clone + Eq + Hash, P> Stock<K, P> {
+    /// Keeps at most so many, in at most so much memory.
+    pub fn new(most: usize, budget: u64) -> Self {
+        Stock {
+            most,
+            budget,
+            shelves: HashMap::new(),
+            surplus: Vec::new(),
+            taken: None,
+            not_before: None,
+            closed: false,
+        }
     }
 
-    /// One is asked for; `None` when there is none.
-    pub fn take(&mut self, class: &C, now: Instant) -> Option<P> {
+    /// One is asked for, of a kind that costs so much; `None` when there is none.
+    pub fn take(&mut self, kind: &K, cost: u64, now: Instant) -> Option<P> {
         if self.closed {
             return None;
         }
-        if !self.shelves.contains_key(class) && self.shelves.len() >= CLASSES_MAX {
+        if !self.shelves.contains_key(kind) && self.shelves.len() >= KINDS_MAX {
             self.forget_one();
         }
-        let shelf = self.shelves.entry(class.clone()).or_insert_with(|| Shelf::new(now));
+        let shelf = self.shelves.entry(kind.clone()).or_insert_with(|| Shelf::new(cost, now));
         shelf.ask(now);
         self.taken = Some((self.taken.map_or(now, |(first, _)| first), now));
         shelf.ready.pop()
     }
 
     /// What is next; to be asked again whenever something was taken, and when that is done.
-    pub fn plan(&mut self, now: Instant, memory_is_short: bool) -> Plan<C, P> {
+    pub fn plan(&mut self, now: Instant, memory_is_short: bool) -> Plan<K, P> {
         let mut surplus = std::mem::take(&mut self.surplus);
         if self.closed {
             return Plan { surplus, next: Next::End };
@@ -127,44 +142,71 @@ impl<C: Clone + Eq + Hash, P> Stock<C, P> {
             }
             is_remembered
         });
-        let mut room = if memory_is_short { 0 } else { self.most };
+        let (mut room, mut memory) = if memory_is_short { (0, 0) } else { (self.most, self.budget) };
         let mut missing = None;
-        let mut shelves: Vec<_> = self.shelves.iter_mut().collect();
-        shelves.sort_by_key(|(_, shelf)| std::cmp::Reverse(shelf.asked_at));
-        for (class, shelf) in shelves {
-            let wanted = (shelf.expected(now).max(1) as usize).min(room);
-            room -= wanted;
-            if shelf.ready.len() > wanted {
-                surplus.extend(shelf.ready.drain(wanted..));
-            } else if shelf.ready.len() < wanted {
-                missing.get_or_insert_with(|| class.clone());
+        let mut take = |shelf: &Shelf<P>, count: usize| {
+            let affordable = usize::try_from(memory / shelf.cost.max(1)).unwrap_or(usize::MAX);
+            let taken = count.min(room).min(affordable);
+            room -= taken;
+            memory -= taken as u64 * shelf.cost;
+            taken
+        };
+        let mut shelves: Vec<_> = self.shelves.iter_mut().map(|(kind, shelf)| (kind, shelf, 0)).collect();
+        shelves.sort_by_key(|(_, shelf, _)| (Reverse(shelf.asked_at), shelf.cost));
+        for group in shelves.chunk_by_mut(|(_, one, _), (_, other, _)| one.asked_at == other.asked_at) {
+            // A call that finds the cheaper one is helped, too.
+            for (kind, shelf, wanted) in group.iter_mut() {
+                *wanted = take(shelf, 1);
+                if shelf.ready.len() < *wanted {
+                    missing.get_or_insert_with(|| kind.clone());
+                }
+            }
+            for (kind, shelf, wanted) in group.iter_mut().rev() {
+                *wanted += take(shelf, (shelf.expected(now) as usize).saturating_sub(*wanted));
+                if shelf.ready.len() > *wanted {
+                    surplus.extend(shelf.ready.drain(*wanted..));
+                } else if shelf.ready.len() < *wanted {
+                    missing.get_or_insert_with(|| kind.clone());
+                }
             }
         }
         let next = self.next(now, missing);
         Plan { surplus, next }
     }
 
-    fn next(&mut self, now: Instant, missing: Option<C>) -> Next<C> {
-        let Some(class) = missing else {
+    fn next(&mut self, now: Instant, missing: Option<K>) -> Next<K> {
+        let Some(kind) = missing else {
             self.taken = None;
             return if self.shelves.is_empty() { Next::Rest } else { Next::LookAt(now + LOOK_EVERY) };
         };
         let quiet = self.taken.map(|(first, last)| (last + HUSH).min(first + PATIENCE));
         match quiet.max(self.not_before).filter(|at| *at > now) {
             Some(at) => Next::LookAt(at.min(now + LOOK_EVERY)),
-            None => Next::Make(class),
+            None => Next::Make(kind),
         }
     }
 
     /// One was made. It comes back when nobody wants it any more.
-    pub fn add(&mut self, class: &C, prepared: P) -> Option<P> {
-        match self.shelves.get_mut(class) {
+    pub fn add(&mut self, kind: &K, prepared: P) -> Option<P> {
+        match self.shelves.get_mut(kind) {
             Some(shelf) if !self.closed => {
                 shelf.ready.push(prepared);
                 None
             }
             _ => Some(prepared),
         }
+    }
+
+    /// What is of no use any more; it is made again.
+    pub fn weed(&mut self, mut is_good: impl FnMut(&mut P) -> bool) -> Vec<P> {
+        let shelves = self.shelves.values_mut();
+        shelves.flat_map(|shelf| shelf.ready.extract_if(.., |one| !is_good(one)).collect::<Vec<_>>()).collect()
+    }
+
+    /// One of this kind cannot be made at all: no other is tried before it is asked for again.
+    pub fn forget(&mut self, kind: &K) {
+        let forgotten = self.shelves.remove(kind);
+        self.surplus.extend(forgotten.into_iter().flat_map(|shelf| shelf.ready));
     }
 
     /// One could not be made.
@@ -190,9 +232,8 @@ impl<C: Clone + Eq + Hash, P> Stock<C, P> {
     }
 
     fn forget_one(&mut self) {
-        let oldest = self.shelves.iter().min_by_key(|(_, shelf)| shelf.asked_at).map(|(class, _)| class.clone());
-        let forgotten = oldest.and_then(|class| self.shelves.remove(&class));
-        self.surplus.extend(forgotten.into_iter().flat_map(|shelf| shelf.ready));
+        let oldest = self.shelves.iter().min_by_key(|(_, shelf)| shelf.asked_at).map(|(kind, _)| kind.clone());
+        oldest.into_iter().for_each(|kind| self.forget(&kind));
     }
 }
 
@@ -211,9 +252,9 @@ mod tests {
             let Plan { surplus, next } = stock.plan(*now, false);
             given_up += surplus.len();
             match next {
-                Next::Make(class) => {
+                Next::Make(kind) => {
                     *made += 1;
-                    assert!(stock.add(&class, *made).is_none());
+                    assert!(stock.add(&kind, *made).is_none());
                 }
                 Next::LookAt(at) if at - *now < LOOK_EVERY => *now = at,
                 _ => return given_up,
@@ -221,31 +262,31 @@ mod tests {
         }
     }
 
-    fn kept(stock: &Stock<u8, u32>, class: u8) -> usize {
-        stock.shelves.get(&class).map_or(0, |shelf| shelf.ready.len())
+    fn kept(stock: &Stock<u8, u32>, kind: u8) -> usize {
+        stock.shelves.get(&kind).map_or(0, |shelf| shelf.ready.len())
     }
 
     #[test]
     fn nothing_is_kept_before_something_is_asked_for() {
-        let mut stock: Stock<u8, u32> = Stock::new(8);
+        let mut stock: Stock<u8, u32> = Stock::new(8, 1000);
         assert_eq!(stock.plan(Instant::now(), false).next, Next::Rest);
     }
 
     #[test]
     fn what_was_taken_is_replaced_once_the_start_is_past() {
-        let (mut stock, mut now, mut made) = (Stock::new(8), Instant::now(), 0);
-        assert_eq!(stock.take(&1, now), None);
+        let (mut stock, mut now, mut made) = (Stock::new(8, 1000), Instant::now(), 0);
+        assert_eq!(stock.take(&1, 1, now), None);
         assert_eq!(stock.plan(now + MS, false).next, Next::LookAt(now + HUSH));
         settle(&mut stock, &mut now, &mut made);
-        assert_eq!(stock.take(&1, now), Some(1));
-        assert_eq!(stock.take(&1, now), None, "one at a time was asked for");
+        assert_eq!(stock.take(&1, 1, now), Some(1));
+        assert_eq!(stock.take(&1, 1, now), None, "one at a time was asked for");
     }
 
     #[test]
     fn as_many_are_kept_as_were_asked_for_at_once_and_fewer_as_time_goes() {
-        let (mut stock, mut now, mut made) = (Stock::new(8), Instant::now(), 0);
+        let (mut stock, mut now, mut made) = (Stock::new(8, 1000), Instant::now(), 0);
         for _ in 0..6 {
-            stock.take(&1, now);
+            stock.take(&1, 1, now);
         }
         settle(&mut stock, &mut now, &mut made);
         assert_eq!(kept(&stock, 1), 6);
@@ -261,33 +302,72 @@ mod tests {
 
     #[test]
     fn restocking_does_not_wait_for_ever() {
-        let (mut stock, start): (Stock<u8, u32>, _) = (Stock::new(8), Instant::now());
+        let (mut stock, start): (Stock<u8, u32>, _) = (Stock::new(8, 1000), Instant::now());
         let mut now = start;
         while now < start + PATIENCE {
-            stock.take(&1, now);
+            stock.take(&1, 1, now);
             assert!(matches!(stock.plan(now, false).next, Next::LookAt(_)));
             now += MS * 10;
         }
-        stock.take(&1, now);
+        stock.take(&1, 1, now);
         assert_eq!(stock.plan(now, false).next, Next::Make(1));
     }
 
     #[test]
-    fn classes_that_were_asked_for_longer_ago_go_without_first() {
-        let (mut stock, mut now, mut made) = (Stock::new(3), Instant::now(), 0);
-        stock.take(&1, now);
+    fn kinds_that_were_asked_for_longer_ago_go_without_first() {
+        let (mut stock, mut now, mut made) = (Stock::new(3, 1000), Instant::now(), 0);
+        stock.take(&1, 1, now);
         settle(&mut stock, &mut now, &mut made);
         for _ in 0..5 {
-            stock.take(&2, now + MS);
+            stock.take(&2, 1, now + MS);
         }
         assert_eq!(settle(&mut stock, &mut now, &mut made), 1);
         assert_eq!((kept(&stock, 1), kept(&stock, 2)), (0, 3));
     }
 
     #[test]
+    fn what_costs_more_than_is_left_is_not_kept() {
+        let (mut stock, mut now, mut made) = (Stock::new(8, 100), Instant::now(), 0);
+        for _ in 0..4 {
+            stock.take(&1, 40, now);
+        }
+        stock.take(&2, 1, now);
+        settle(&mut stock, &mut now, &mut made);
+        assert_eq!((kept(&stock, 1), kept(&stock, 2)), (2, 1), "two of 40 and one of 1 are less than 100");
+        for _ in 0..90 {
+            stock.take(&3, 1, now + MS);
+        }
+        settle(&mut stock, &mut now, &mut made);
+        assert_eq!((kept(&stock, 3), kept(&stock, 1)), (8, 0), "what was asked for last goes first");
+    }
+
+    #[test]
+    fn of_kinds_that_were_asked_for_at_once_each_has_one_and_the_dearer_the_rest() {
+        let now = &mut Instant::now();
+        let mut stock = Stock::new(64, 100);
+        for _ in 0..8 {
+            stock.take(&1, 10, *now);
+            stock.take(&2, 20, *now);
+        }
+        settle(&mut stock, now, &mut 0);
+        assert_eq!((kept(&stock, 1), kept(&stock, 2)), (2, 4));
+    }
+
+    #[test]
+    fn what_has_died_is_made_again_and_what_cannot_be_made_is_not_tried_again() {
+        let (mut stock, mut now, mut made) = (Stock::new(8, 100), Instant::now(), 0);
+        stock.take(&1, 1, now);
+        settle(&mut stock, &mut now, &mut made);
+        assert_eq!(stock.weed(|one| *one != 1), [1]);
+        assert_eq!(stock.plan(now, false).next, Next::Make(1));
+        stock.forget(&1);
+        assert_eq!((stock.add(&1, 9), stock.plan(now, false).next), (Some(9), Next::Rest));
+    }
+
+    #[test]
     fn all_is_given_up_while_memory_is_short_and_not_made_again_at_once() {
-        let (mut stock, mut now, mut made) = (Stock::new(8), Instant::now(), 0);
-        stock.take(&1, now);
+        let (mut stock, mut now, mut made) = (Stock::new(8, 1000), Instant::now(), 0);
+        stock.take(&1, 1, now);
         settle(&mut stock, &mut now, &mut made);
         let plan = stock.plan(now, true);
         assert_eq!((plan.surplus, plan.next), (vec![1], Next::LookAt(now + LOOK_EVERY)));
@@ -297,8 +377,8 @@ mod tests {
 
     #[test]
     fn a_failure_is_not_repeated_at_once() {
-        let (mut stock, now): (Stock<u8, u32>, _) = (Stock::new(8), Instant::now());
-        stock.take(&1, now);
+        let (mut stock, now): (Stock<u8, u32>, _) = (Stock::new(8, 1000), Instant::now());
+        stock.take(&1, 1, now);
         stock.failed(now + HUSH);
         assert!(matches!(stock.plan(now + BACK_OFF, false).next, Next::LookAt(_)));
         assert_eq!(stock.plan(now + BACK_OFF + HUSH, false).next, Next::Make(1));
@@ -306,11 +386,11 @@ mod tests {
 
     #[test]
     fn a_closed_stock_keeps_nothing() {
-        let (mut stock, mut now, mut made) = (Stock::new(8), Instant::now(), 0);
-        stock.take(&1, now);
+        let (mut stock, mut now, mut made) = (Stock::new(8, 1000), Instant::now(), 0);
+        stock.take(&1, 1, now);
         settle(&mut stock, &mut now, &mut made);
         assert_eq!(stock.close(), [1]);
-        assert_eq!((stock.add(&1, 7), stock.take(&1, now)), (Some(7), None));
+        assert_eq!((stock.add(&1, 7), stock.take(&1, 1, now)), (Some(7), None));
         assert_eq!(stock.plan(now, false).next, Next::End);
     }
 
@@ -320,14 +400,14 @@ mod tests {
             most in 0usize..6,
             steps in prop::collection::vec((0u8..10, 0u8..4, 0u64..2000), 1..200),
         ) {
-            let (mut stock, mut now, mut made) = (Stock::new(most), Instant::now(), Vec::new());
+            let (mut stock, mut now, mut made) = (Stock::new(most, 1000), Instant::now(), Vec::new());
             let mut gone = Vec::new();
-            for (step, class, pause) in steps {
+            for (step, kind, pause) in steps {
                 now += MS * u32::try_from(pause).unwrap();
                 match step {
                     0..=3 => {
-                        if let Some(prepared) = stock.take(&class, now) {
-                            prop_assert_eq!(made[prepared], class, "each is of its class");
+                        if let Some(prepared) = stock.take(&kind, 1, now) {
+                            prop_assert_eq!(made[prepared], kind, "each is of its kind");
                             gone.push(prepared);
                         }
                     }
@@ -336,10 +416,10 @@ mod tests {
                     _ => {
                         let Plan { surplus, next } = stock.plan(now, step == 6);
                         gone.extend(surplus);
-                        if let Next::Make(class) = next {
-                            made.push(class);
+                        if let Next::Make(kind) = next {
+                            made.push(kind);
                             prop_assert!(step != 6);
-                            prop_assert_eq!(stock.add(&class, made.len() - 1), None);
+                            prop_assert_eq!(stock.add(&kind, made.len() - 1), None);
                         }
                         let kept: usize = stock.shelves.values().map(|shelf| shelf.ready.len()).sum();
                         prop_assert!(kept <= most);

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use hearth_model::{Clock, PlatformRecord, Source, TelemetrySchema};
 use hearth_observe::telemetry::{self, Batch, Buffer};
-use hearth_runtime_api::{Courier, Subscription};
+use hearth_runtime_api::{Courier, Extensions, Subscription, Subscriptions, Unsubscribed};
 use hearth_sandbox::Sandbox;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -30,8 +30,11 @@ const TRY_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Telemetry {
     /// The function's log is JSON.
     json: bool,
-    /// While somebody may still subscribe.
-    prelude: Option<Prelude>,
+    /// Who may subscribe, and who has.
+    subscriptions: Subscriptions,
+    /// What was said while somebody may still subscribe.
+    prelude: Prelude,
+    /// In the order of `subscriptions`.
     subscribers: Vec<Subscriber>,
 }
 
@@ -50,10 +53,8 @@ enum Said {
 }
 
 struct Subscriber {
-    extension: Uuid,
     schema: TelemetrySchema,
     json: bool,
-    sources: Vec<Source>,
     queue: Arc<Queue>,
     task: JoinHandle<()>,
 }
@@ -78,28 +79,35 @@ struct Held {
 
 impl Telemetry {
     pub fn new(json: bool) -> Self {
-        Telemetry { json, prelude: None, subscribers: Vec::new() }
+        Telemetry {
+            json,
+            subscriptions: Subscriptions::default(),
+            prelude: Prelude::default(),
+            subscribers: Vec::new(),
+        }
     }
 
     /// The processes are gone.
     pub fn end(&mut self) {
-        (self.prelude, self.subscribers) = (None, Vec::new());
+        self.subscriptions.end();
+        (self.prelude, self.subscribers) = (Prelude::default(), Vec::new());
     }
 
     /// Init begins, with new processes.
     pub fn begin(&mut self) {
-        self.subscribers.clear();
-        self.prelude = Some(Prelude::default());
+        self.subscriptions.begin();
+        (self.prelude, self.subscribers) = (Prelude::default(), Vec::new());
     }
 
     /// Init is over: nobody can subscribe any more.
     pub fn close(&mut self) {
-        self.prelude = None;
+        self.subscriptions.close();
+        self.prelude = Prelude::default();
     }
 
     /// Whether anything that is said is of use to anybody.
     pub fn is_on(&self) -> bool {
-        self.prelude.is_some() || !self.subscribers.is_empty()
+        self.subscriptions.is_on()
     }
 
     pub fn record(&mut self, at: SystemTime, record: &PlatformRecord) {
@@ -112,31 +120,35 @@ impl Telemetry {
         }
     }
 
-    /// False when it is too late. A second subscription of an extension takes the place of its first. Needs a running
-    /// async runtime.
+    /// Answers the extension's name. Needs a running async runtime.
     pub fn subscribe(
         &mut self,
+        extensions: &Extensions,
         extension: Uuid,
         subscription: Subscription,
-        sandbox: &Arc<dyn Sandbox>,
+        sandbox: Option<&Arc<dyn Sandbox>>,
         clock: &Arc<dyn Clock>,
-    ) -> bool {
-        let Some(prelude) = &self.prelude else { return false };
+    ) -> Result<String, Unsubscribed> {
+        let reachable = sandbox.filter(|sandbox| sandbox.dials());
+        let taken = self.subscriptions.subscribe(extensions, extension, &subscription, reachable.is_some())?;
+        let Some(sandbox) = reachable else { return Err(Unsubscribed::Unsupported) };
         let held = Mutex::new(Held { buffer: Buffer::new(subscription.buffering), paused: false });
         let queue = Arc::new(Queue { clock: clock.clone(), held, wake: Notify::new() });
         let (schema, courier) = (subscription.schema, Courier::new(subscription.destination));
         let task = tokio::spawn(bring(queue.clone(), courier, schema, Arc::downgrade(sandbox)));
-        let subscriber = Subscriber { extension, schema, json: self.json, sources: subscription.sources, queue, task };
-        for (at, said) in &prelude.events {
-            subscriber.say(*at, said, &mut Rendered::default());
+        if let Some(before) = taken.replaces {
+            self.subscribers.remove(before);
         }
-        if let (records @ 1.., bytes) = prelude.missed {
+        self.subscribers.push(Subscriber { schema, json: self.json, queue, task });
+        let place = self.subscribers.len() - 1;
+        for (at, said) in &self.prelude.events {
+            self.say_to(place, *at, said, &mut Rendered::default());
+        }
+        if let (records @ 1.., bytes) = self.prelude.missed {
             let missed = Said::Record(PlatformRecord::LogsDropped { records, bytes });
-            subscriber.say(clock.wall(), &missed, &mut Rendered::default());
+            self.say_to(place, clock.wall(), &missed, &mut Rendered::default());
         }
-        self.subscribers.retain(|one| one.extension != extension);
-        self.subscribers.push(subscriber);
-        true
+        Ok(taken.name)
     }
 
     /// What there is goes out at once.
@@ -157,8 +169,13 @@ impl Telemetry {
 
     fn say(&mut self, at: SystemTime, said: Said) {
         let mut rendered = Rendered::default();
-        self.subscribers.iter().for_each(|subscriber| subscriber.say(at, &said, &mut rendered));
-        let Some(prelude) = &mut self.prelude else { return };
+        for place in 0..self.subscribers.len() {
+            self.say_to(place, at, &said, &mut rendered);
+        }
+        if !self.subscriptions.is_open() {
+            return;
+        }
+        let prelude = &mut self.prelude;
         let bytes = match &said {
             Said::Line(_, line) => line.len(),
             Said::Record(_) => 0,
@@ -170,6 +187,21 @@ impl Telemetry {
             prelude.missed = (prelude.missed.0 + 1, prelude.missed.1 + bytes as u64);
         }
     }
+
+    fn say_to(&self, place: usize, at: SystemTime, said: &Said, rendered: &mut Rendered) {
+        if self.subscriptions.wants(place, said.source()) {
+            self.subscribers[place].say(at, said, rendered);
+        }
+    }
+}
+
+impl Said {
+    fn source(&self) -> Source {
+        match self {
+            Said::Record(_) => Source::Platform,
+            Said::Line(source, _) => *source,
+        }
+    }
 }
 
 /// An event as each schema has it, made once for all subscribers.
@@ -177,13 +209,6 @@ type Rendered = [Option<Option<Bytes>>; TelemetrySchema::COUNT];
 
 impl Subscriber {
     fn say(&self, at: SystemTime, said: &Said, rendered: &mut Rendered) {
-        let source = match said {
-            Said::Record(_) => Source::Platform,
-            Said::Line(source, _) => *source,
-        };
-        if !self.sources.contains(&source) {
-            return;
-        }
         let event = rendered[self.schema as usize].get_or_insert_with(|| match said {
             Said::Record(record) => telemetry::platform(self.schema, at, record),
             Said::Line(source, line) => Some(telemetry::line(self.schema, *source, at, line, self.json)),

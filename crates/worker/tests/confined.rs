@@ -59,7 +59,7 @@ fn main() {
 async fn confined(started: launcher::Started) -> Confined {
     let folder = tempfile::tempdir().unwrap();
     let skeleton = folder.path().join("skeleton");
-    for name in ["bin", "lib", "lib64", "usr", "dev", "proc", "sys", "tmp", "var/task", "etc", "mnt", "opt"] {
+    for name in ["bin", "lib", "lib64", "usr", "dev", "proc", "sys", "tmp", "var/task/lib", "etc", "mnt", "opt/lib"] {
         std::fs::create_dir_all(skeleton.join(name)).unwrap();
     }
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);

@@ -1,16 +1,19 @@
-//! Pools in front of a driver whose sandboxes are numbers.
+//! Pools over a driver whose sandboxes are numbers, and whose runtimes are tasks.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hearth_model::{BoxFuture, CodeTree, Memory, Root, SystemClock};
 use hearth_sandbox::{
-    Class, Command, Driver, Error, Identity, Prepared, Process, Promise, Sandbox, Signal, Tunnel, Usage,
+    Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Tunnel, Usage,
 };
-use hearth_worker::{HostMemory, Pools};
+use hearth_worker::{HostMemory, Origin, Pools, Recipe, Taken};
+use tokio::sync::oneshot;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const BUDGET: u64 = 8 << 20;
@@ -27,6 +30,17 @@ struct Host {
     /// The next that is bound was lost meanwhile.
     lost: AtomicBool,
     memory_is_short: AtomicBool,
+    runtimes: Runtimes,
+}
+
+/// What was started ahead of need.
+#[derive(Default)]
+struct Runtimes {
+    started: AtomicUsize,
+    /// Ends each, once.
+    ends: Mutex<Vec<oneshot::Sender<()>>>,
+    /// None of them ever says that it is ready: it ends instead.
+    fail: AtomicBool,
 }
 
 struct Double(Arc<Host>);
@@ -61,6 +75,10 @@ impl Driver for Double {
         Vec::new()
     }
 
+    fn starts_ahead(&self) -> bool {
+        true
+    }
+
     fn leads_out(&self) -> bool {
         false
     }
@@ -86,6 +104,30 @@ impl Drop for Place {
 }
 
 impl Prepared for Place {
+    fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
+        let Runtimes { started, ends, fail } = &self.host.runtimes;
+        let id = u32::try_from(started.fetch_add(1, Ordering::SeqCst)).unwrap();
+        let (end, ended) = oneshot::channel();
+        ends.lock().unwrap().push(end);
+        assert!(command.environment.contains(&("_HEARTH_TOLD_FD".to_owned(), "61".to_owned())));
+        let mut told = UnixStream::from(command.told.unwrap());
+        if !fail.load(Ordering::SeqCst) {
+            told.write_all(b"R").unwrap();
+        }
+        let exit = async move {
+            // It holds its end for as long as it lives.
+            let _ = ended.await;
+            drop(told);
+            Ok(Exit::Signal(9))
+        };
+        if fail.load(Ordering::SeqCst) {
+            ends.lock().unwrap().clear();
+        }
+        let exit = tokio::spawn(exit);
+        let exit = Box::pin(async move { exit.await.unwrap_or(Err(Error::Gone)) });
+        Box::pin(std::future::ready(Ok(Process { id, exit })))
+    }
+
     fn bind(self: Box<Self>, _: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
         let is_lost = self.host.lost.swap(false, Ordering::SeqCst);
         if !is_lost {
@@ -162,16 +204,42 @@ impl World {
         World { host, pools, running }
     }
 
-    async fn prepare(&self) -> Result<Box<dyn Prepared>, Error> {
+    async fn take(&self, runtime: Option<&Arc<Recipe>>) -> Result<Taken, Error> {
         let root = Arc::new(Root { skeleton: "/".into(), binds: Vec::new(), whole: false });
-        self.pools.prepare(Class { root, ephemeral_storage: Memory::mib(512), listeners: Vec::new() }).await
+        let class = Class { root, ephemeral_storage: Memory::mib(512), listeners: Vec::new() };
+        self.pools.take(class, runtime.cloned()).await
     }
 
-    /// Which sandbox a start got.
-    async fn start(&self) -> Result<usize, Error> {
+    /// Which sandbox a start got, and whence.
+    async fn start_as(&self, runtime: Option<&Arc<Recipe>>) -> Result<(usize, Origin), Error> {
         let code = CodeTree { path: "/".into(), lease: Arc::new(()) };
-        self.prepare().await?.bind(Identity { memory: Memory::mib(128), code: Some(code), opt: None }).await?;
-        Ok(*self.host.bound.lock().unwrap().last().unwrap())
+        let identity = Identity { memory: Memory::mib(128), code: Some(code), opt: None };
+        let bound = self.take(runtime).await?.bind(identity).await?;
+        Ok((*self.host.bound.lock().unwrap().last().unwrap(), bound.origin))
+    }
+
+    async fn start(&self) -> Result<usize, Error> {
+        Ok(self.start_as(None).await?.0)
+    }
+
+    /// Starts until one is given a runtime that waits.
+    async fn until_from_runtime(&self, runtime: &Arc<Recipe>) {
+        let given = async {
+            while self.start_as(Some(runtime)).await.unwrap().1 != Origin::Runtime {
+                // Restocking gives way to starts.
+                tokio::time::sleep(Duration::from_millis(60)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, given).await.expect("no start was given a runtime");
+    }
+
+    async fn runtimes(&self, count: usize) {
+        let started = async {
+            while self.host.runtimes.started.load(Ordering::SeqCst) < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, started).await.expect("runtimes were never started");
     }
 
     async fn stock(&self, count: usize) {
@@ -226,8 +294,8 @@ async fn what_is_in_stock_makes_way_for_a_start_that_needs_what_it_holds() {
     let _ = tokio::join!(world.start(), world.start());
     world.stock(2).await;
     world.host.room.store(1, Ordering::SeqCst);
-    let (one, two) = (world.prepare().await.unwrap(), world.prepare().await.unwrap());
-    assert!(world.prepare().await.is_err(), "nothing is left to give way");
+    let (one, two) = (world.take(None).await.unwrap(), world.take(None).await.unwrap());
+    assert!(world.take(None).await.is_err(), "nothing is left to give way");
     drop((one, two));
     assert!(world.start().await.is_ok());
 }
@@ -260,4 +328,58 @@ async fn the_end_ends_what_is_in_stock() {
     world.stock(0).await;
     tokio::time::timeout(PATIENCE, world.running.take().unwrap()).await.unwrap().unwrap();
     assert!(world.start().await.is_ok(), "what is asked for later is made");
+}
+
+fn recipe(zone: &str) -> Arc<Recipe> {
+    let environment = vec![("TZ".to_owned(), zone.to_owned())];
+    Arc::new(Recipe { command: vec!["/runtime".to_owned()], environment, cost: 1 << 20 })
+}
+
+#[tokio::test]
+async fn a_runtime_that_waits_is_given_to_who_would_start_the_same_one() {
+    let world = World::new(BUDGET);
+    let (utc, berlin) = (recipe("UTC"), recipe("Europe/Berlin"));
+    assert_eq!(world.start_as(Some(&utc)).await.unwrap().1, Origin::Nothing);
+    // One with a runtime in it, and one without: nobody had either.
+    world.stock(2).await;
+    assert_eq!(world.start_as(Some(&berlin)).await.unwrap().1, Origin::Stock, "another recipe");
+    world.until_from_runtime(&utc).await;
+    // One of the other recipe too, and sandboxes with nothing in them.
+    world.stock_until(|waiting| waiting >= 3).await;
+    assert_ne!(world.start_as(None).await.unwrap().1, Origin::Runtime, "who wants none gets none");
+    world.runtimes(2).await;
+    world.until_from_runtime(&berlin).await;
+}
+
+#[tokio::test]
+async fn a_runtime_that_died_while_it_waited_is_replaced_and_not_handed_out() {
+    let world = World::new(BUDGET);
+    let utc = recipe("UTC");
+    world.start_as(Some(&utc)).await.unwrap();
+    world.stock(2).await;
+    world.host.runtimes.ends.lock().unwrap().clear();
+    world.runtimes(2).await;
+    world.until_from_runtime(&utc).await;
+    assert!(world.host.runtimes.started.load(Ordering::SeqCst) >= 2, "none that died was given");
+}
+
+#[tokio::test]
+async fn a_runtime_that_cannot_be_started_ahead_is_tried_at_most_once_for_each_start() {
+    let world = World::new(BUDGET);
+    world.host.runtimes.fail.store(true, Ordering::SeqCst);
+    let utc = recipe("UTC");
+    let tried = || world.host.runtimes.started.load(Ordering::SeqCst);
+    let mut starts = 0;
+    let again = async {
+        while tried() < 3 {
+            starts += 1;
+            assert_ne!(world.start_as(Some(&utc)).await.unwrap().1, Origin::Runtime);
+            // Until it was tried, or sandboxes alone are made again because it was forgotten while that was asked for.
+            world.stock_until(|waiting| waiting > 0).await;
+            // One that is being tried is waiting, too.
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("it was never tried again");
+    assert!(tried() <= starts, "{} tries for {starts} starts", tried());
 }

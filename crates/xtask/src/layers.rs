@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 /// The rows of ARCHITECTURE.md. Development crates are not in it.
 const ROWS: &[(&str, u8)] = &[
     ("model", 0),
+    ("patterns", 0),
     ("tls", 0),
     ("store", 1),
     ("wire", 1),
@@ -16,6 +17,7 @@ const ROWS: &[(&str, u8)] = &[
     ("wire-iam", 2),
     ("wire-lambda", 2),
     ("wire-logs", 2),
+    ("wire-scheduler", 2),
     ("wire-sqs", 2),
     ("wire-sts", 2),
     ("observe", 2),
@@ -30,8 +32,10 @@ const ROWS: &[(&str, u8)] = &[
     ("queues", 4),
     ("worker", 4),
     ("images", 4),
+    ("mappings", 5),
     ("frontend", 5),
     ("placement", 5),
+    ("schedules", 5),
     ("hearth", 6),
 ];
 

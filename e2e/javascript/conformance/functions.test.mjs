@@ -1,8 +1,7 @@
-import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import * as lambda from "@aws-sdk/client-lambda";
-import { all, arnOf, client, create, echo, json, make, refused, send, throws, waiting } from "./support.mjs";
+import { all, arnOf, assert, client, create, echo, json, make, refused, send, throws, waiting } from "./support.mjs";
 
 test("a creation is answered with everything that the function has", async () => {
   const { name, created } = await create({

@@ -1,8 +1,7 @@
-import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import * as lambda from "@aws-sdk/client-lambda";
-import { account, all, base, client, echo, make, refused, send, throws } from "./support.mjs";
+import { account, all, assert, base, client, echo, make, refused, send, throws } from "./support.mjs";
 
 const publish = (LayerName, settings) =>
   send(lambda.PublishLayerVersionCommand, { LayerName, Content: { ZipFile: echo }, ...settings });

@@ -1,8 +1,7 @@
-import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import * as lambda from "@aws-sdk/client-lambda";
-import { all, arnOf, base, client, make, refused, send } from "./support.mjs";
+import { all, arnOf, assert, base, client, make, refused, send } from "./support.mjs";
 
 test("a policy is a document of its statements", async () => {
   const FunctionName = await make();

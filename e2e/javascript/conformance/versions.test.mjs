@@ -1,8 +1,7 @@
-import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import * as lambda from "@aws-sdk/client-lambda";
-import { all, arnOf, client, json, make, refused, send, throws, waiting } from "./support.mjs";
+import { all, arnOf, assert, client, json, make, refused, send, throws, waiting } from "./support.mjs";
 
 async function update(FunctionName, settings) {
   await send(lambda.UpdateFunctionConfigurationCommand, { FunctionName, ...settings });

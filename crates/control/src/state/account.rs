@@ -102,7 +102,8 @@ pub struct Counted {
 
 impl Layer {
     pub fn counted(&self) -> Counted {
-        Counted { code_size: self.versions.values().map(|version| version.code_size).sum(), reserved: 0 }
+        let kept = self.versions.values().filter(|version| version.reference.is_none());
+        Counted { code_size: kept.map(|version| version.code_size).sum(), reserved: 0 }
     }
 }
 

@@ -7,15 +7,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{MutexGuard, PoisonError};
 
-use hearth_store::Change;
+use hearth_store::{Change, Inventory};
 use serde::de::DeserializeOwned;
 
 use super::load::{Loaded, Stray, below, damaged, owner_of, parse};
 use super::*;
 use crate::record::{AliasRecord, FunctionRecord, PolicyRecord, URL, UrlRecord, VersionRecord};
 
+const PACKAGES: [&str; 2] = SharedBlobs::KINDS;
 /// Kinds of records that are in memory.
-pub const KINDS: &[&str] = &[FUNCTION, VERSION, ALIAS, POLICY, URL, LAYER, LAYER_VERSION, CODE_SIGNING];
+pub const KINDS: &[&str] =
+    &[FUNCTION, VERSION, ALIAS, POLICY, URL, LAYER, LAYER_VERSION, CODE_SIGNING, PACKAGES[0], PACKAGES[1]];
 
 /// Kind and name of a family's root.
 pub(super) type Family = (Owner, &'static str, String);
@@ -23,6 +25,8 @@ pub(super) type Family = (Owner, &'static str, String);
 impl State {
     /// Takes in what was written, a family at a time, in its turn.
     pub async fn take_in(&self, changes: Vec<Change>) -> Result<(), OpenError> {
+        let (of_packages, changes): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|change| PACKAGES.contains(&change.key.kind));
         let mut families: BTreeMap<Family, Vec<Change>> = BTreeMap::new();
         for change in changes {
             families.entry(family_of(&change)?).or_default().push(change);
@@ -44,11 +48,16 @@ impl State {
                 }
             }
         }
+        // Once memory has what needs them.
+        if let Some(packages) = &self.packages {
+            packages.told(&of_packages);
+        }
         Ok(())
     }
 
     /// Reads everything again, and takes in what is other than in memory.
     pub async fn read_again(&self) -> Result<(), OpenError> {
+        let packages = self.inventory().await?;
         let Loaded { functions, layers, code_signing } = Loaded::read(self, Stray::News).await?;
         let all = self.functions.iter().map(|entry| entry.key().clone());
         let gone: Vec<_> = all.filter(|key| !functions.contains_key(key)).collect();
@@ -88,7 +97,23 @@ impl State {
                 self.install_code_signing(&owner, &id, None);
             }
         }
+        self.take_stock(packages);
         Ok(())
+    }
+
+    /// Before anything is read that needs packages.
+    pub(super) async fn inventory(&self) -> Result<Option<Inventory>, OpenError> {
+        match &self.packages {
+            Some(packages) => Ok(Some(packages.inventory().await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Once that is in memory.
+    pub(super) fn take_stock(&self, inventory: Option<Inventory>) {
+        if let (Some(packages), Some(inventory)) = (&self.packages, inventory) {
+            packages.take_stock(inventory);
+        }
     }
 
     /// Remembers what this server removed until the feed tells of it: what it tells before that is older.

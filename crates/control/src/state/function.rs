@@ -1,17 +1,23 @@
 //! A function with its versions, aliases and policies, as they were at one change: immutable, replaced whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use hearth_model::{CodeHash, FunctionArn, FunctionName, FunctionVersion, LookupError, Qualifier, Target, Version};
-use hearth_store::{Expect, Write};
+use hearth_model::{
+    CodeHash, Found, FunctionArn, FunctionName, FunctionVersion, Idle, LookupError, Qualifier, Target, Version,
+};
+use hearth_store::{BlobId, Expect, Write};
 use serde::Serialize;
 
 use super::account::Totals;
+use crate::idle::Uses;
 use crate::record::{
-    ALIAS, AliasRecord, Definition, FUNCTION, FunctionRecord, Owner, POLICY, PolicyRecord, Readiness, URL, UrlRecord,
+    ALIAS, AliasRecord, FUNCTION, FunctionRecord, Owner, POLICY, PolicyRecord, Readiness, Rest, URL, USE, UrlRecord,
     VERSION, VersionRecord, numbered,
 };
+
+/// A version's place in its family: its number, or 0 for `$LATEST`.
+pub type Place = u64;
 
 #[derive(Clone)]
 pub struct Function {
@@ -27,18 +33,21 @@ pub struct Function {
     /// By alias; the function's own by the empty text.
     pub urls: BTreeMap<String, Arc<UrlRecord>>,
     pub totals: Arc<Totals>,
+    /// Of `$LATEST`.
+    pub uses: Uses,
     /// Made when it is first invoked: most versions never are.
     latest: OnceLock<Arc<FunctionVersion>>,
 }
 
 pub struct Published {
     pub record: VersionRecord,
+    pub uses: Uses,
     version: OnceLock<Arc<FunctionVersion>>,
 }
 
 impl Published {
-    pub fn new(record: VersionRecord) -> Self {
-        Published { record, version: OnceLock::new() }
+    pub fn new(record: VersionRecord, uses: Uses) -> Self {
+        Published { record, uses, version: OnceLock::new() }
     }
 }
 
@@ -80,6 +89,7 @@ impl Function {
             policies: BTreeMap::new(),
             urls: BTreeMap::new(),
             totals,
+            uses: Uses::default(),
             latest: OnceLock::new(),
         }
     }
@@ -120,7 +130,8 @@ impl Function {
             ..self.clone()
         };
         for (number, version) in &changes.versions {
-            put(&mut next.versions, number, version.clone().map(Published::new));
+            let uses = || self.versions.get(number).map(|before| before.uses.clone()).unwrap_or_default();
+            put(&mut next.versions, number, version.clone().map(|record| Published::new(record, uses())));
         }
         for (name, alias) in &changes.aliases {
             put(&mut next.aliases, name, alias.clone());
@@ -134,57 +145,92 @@ impl Function {
         next
     }
 
-    /// Definitions of `$LATEST` and of what serves in its place.
-    pub fn definitions(&self) -> impl Iterator<Item = &Arc<Definition>> {
-        let serving = self.record.serving().filter(|serving| !Arc::ptr_eq(serving, &self.record.intent));
-        std::iter::once(&self.record.intent).chain(serving)
-    }
-
     pub fn newest(&self) -> Option<(u64, &Arc<Published>)> {
         self.versions.get(&self.record.last_version).map(|published| (self.record.last_version, published))
     }
 
+    /// Places that a qualifier means: one, or as often as a weight says another. `None` of what is not there.
+    pub fn meant(&self, qualifier: Option<&str>) -> Option<(Place, Option<(Place, f64)>)> {
+        let Some(text) = qualifier.filter(|text| *text != Qualifier::LATEST) else { return Some((0, None)) };
+        match number(text) {
+            Some(number) => self.versions.contains_key(&number).then_some((number, None)),
+            None => self.aliases.get(text).map(|alias| (alias.version.unwrap_or(0), alias.additional)),
+        }
+    }
+
     /// What a qualifier means to an invocation.
     pub fn find(&self, qualifier: Option<&Qualifier>) -> Result<Target, LookupError> {
-        let alone = |primary| Target { primary, additional: None };
-        let Some(qualifier) = qualifier.filter(|qualifier| !qualifier.is_latest()) else {
-            return self.run_latest().map(alone);
+        self.target(qualifier, |place| self.awake(place))
+    }
+
+    /// The version that it means, also when nobody called it for long.
+    pub fn known(&self, qualifier: Option<&Qualifier>) -> Found {
+        self.target(qualifier, |place| self.run(place))?.primary
+    }
+
+    fn target(
+        &self,
+        qualifier: Option<&Qualifier>,
+        found: impl Fn(Place) -> Option<Found>,
+    ) -> Result<Target, LookupError> {
+        let not_found = || {
+            let arn = self.arn();
+            let arn = qualifier.map_or(arn.clone(), |qualifier| arn.qualified(qualifier.clone()));
+            LookupError::NotFound(arn.to_string())
         };
-        let not_found = || LookupError::NotFound(self.arn().qualified(qualifier.clone()).to_string());
-        if let Some(number) = number(qualifier.as_str()) {
-            return self.run(number).unwrap_or_else(|| Err(not_found())).map(alone);
-        }
-        let alias = self.aliases.get(qualifier.as_str()).ok_or_else(not_found)?;
-        let primary = match alias.version {
-            None => self.run_latest()?,
-            Some(number) => self.run(number).unwrap_or_else(|| Err(not_found()))?,
-        };
-        let additional = alias.additional.and_then(|(number, weight)| Some((self.run(number)?.ok()?, weight)));
+        let (primary, additional) = self.meant(qualifier.map(Qualifier::as_str)).ok_or_else(not_found)?;
+        let primary = found(primary).ok_or_else(not_found)?;
+        let additional = additional.and_then(|(place, weight)| Some((found(place)?, weight)));
         Ok(Target { primary, additional })
     }
 
-    fn run_latest(&self) -> Result<Arc<FunctionVersion>, LookupError> {
-        let serving = self.record.serving().ok_or(LookupError::NotReady("Pending"))?;
-        Ok(self.latest.get_or_init(|| Arc::new(serving.version(&self.owner, &self.name, Version::Latest))).clone())
+    /// The version at a place, when it can be called now.
+    fn awake(&self, place: Place) -> Option<Found> {
+        let found = self.run(place)?;
+        let Some((definition, rest, _)) = self.resting(place) else { return Some(found) };
+        Some(match (rest, definition.idles()) {
+            (_, None) => found,
+            (Rest::Waking, Some(Idle::Vpc)) => found.and(Err(LookupError::NotReady("Pending"))),
+            (_, Some(idle)) => found.and(Err(LookupError::Idle(idle))),
+        })
     }
 
-    fn run(&self, number: u64) -> Option<Result<Arc<FunctionVersion>, LookupError>> {
-        let published = self.versions.get(&number)?;
-        Some(match published.record.readiness {
+    fn run(&self, place: Place) -> Option<Found> {
+        if place == 0 {
+            return Some(self.run_latest());
+        }
+        let published = self.versions.get(&place)?;
+        let record = &published.record;
+        Some(match record.readiness {
             Readiness::Pending => Err(LookupError::NotReady("Pending")),
             Readiness::Failed { .. } => Err(LookupError::NotReady("Failed")),
             Readiness::Ready => {
-                let make = || published.record.definition.version(&self.owner, &self.name, Version::Number(number));
-                Ok(published.version.get_or_init(|| Arc::new(make())).clone())
+                let version = Version::Number(place);
+                let make = || Arc::new(record.definition.version(&self.owner, &self.name, version, &published.uses));
+                Ok(published.version.get_or_init(make).clone())
             }
         })
+    }
+
+    fn run_latest(&self) -> Found {
+        let serving = self.record.serving().ok_or(LookupError::NotReady("Pending"))?;
+        let make = || Arc::new(serving.version(&self.owner, &self.name, Version::Latest, &self.uses));
+        Ok(self.latest.get_or_init(make).clone())
+    }
+
+    /// Whether anything of it is inactive, or being made ready again.
+    pub fn rests(&self) -> bool {
+        self.record.rest.is_some() || self.versions.values().any(|published| published.record.rest.is_some())
     }
 
     /// Whether environments of this generation of a version may be asked for.
     pub fn runs(&self, version: Version, generation: u64) -> bool {
         let definition = match version {
-            Version::Latest => self.record.serving(),
-            Version::Number(number) => self.versions.get(&number).map(|published| &published.record.definition),
+            Version::Latest => self.record.serving().filter(|_| self.record.rest.is_none()),
+            Version::Number(number) => {
+                let published = self.versions.get(&number).filter(|published| published.record.rest.is_none());
+                published.map(|published| &published.record.definition)
+            }
         };
         definition.is_some_and(|definition| definition.generation == generation)
     }
@@ -201,6 +247,9 @@ pub fn writes(
     let mut writes = vec![write(owner, FUNCTION, name.to_string(), expect, changes.root.as_ref())?];
     for (number, version) in &changes.versions {
         writes.push(write(owner, VERSION, numbered(name.as_str(), *number), Expect::Anything, version.as_ref())?);
+        if version.is_none() {
+            writes.push(no_use(owner, name, *number)?);
+        }
     }
     for (alias, record) in &changes.aliases {
         writes.push(write(owner, ALIAS, format!("{name}/{alias}"), Expect::Anything, record.as_ref())?);
@@ -211,8 +260,16 @@ pub fn writes(
     for (alias, url) in &changes.urls {
         writes.push(write(owner, URL, format!("{name}/{alias}"), Expect::Anything, url.as_ref())?);
     }
+    if changes.root.is_none() {
+        writes.push(no_use(owner, name, 0)?);
+    }
     writes.extend(changes.beside.iter().cloned());
     Ok(writes)
+}
+
+/// Forgets when a version was called.
+fn no_use(owner: &Owner, name: &FunctionName, number: u64) -> serde_json::Result<Write> {
+    write::<()>(owner, USE, numbered(name.as_str(), number), Expect::Anything, None)
 }
 
 /// One record put, or with `None` removed.
@@ -247,5 +304,16 @@ pub fn number(text: &str) -> Option<u64> {
 /// Every package that the family needs, once for each record that needs it.
 pub fn codes(function: &Function) -> impl Iterator<Item = CodeHash> {
     let published = function.versions.values().map(|published| &published.record.definition);
-    function.definitions().chain(published).flat_map(|definition| definition.codes())
+    function.record.definitions().chain(published).flat_map(|definition| definition.codes())
+}
+
+/// Packages that records are to need which did not before.
+pub fn needs(before: Option<&Function>, changes: &Changes) -> BTreeSet<BlobId> {
+    let of_root = |record: &FunctionRecord| record.definitions().flat_map(|d| d.codes()).collect::<BTreeSet<_>>();
+    let old = before.map(|before| of_root(&before.record)).unwrap_or_default();
+    let new = changes.root.as_ref().map(of_root).unwrap_or_default();
+    let is_new = |number: &u64| !before.is_some_and(|before| before.versions.contains_key(number));
+    let published = changes.versions.iter().filter(|(number, _)| is_new(number));
+    let published = published.filter_map(|(_, version)| version.as_ref()).flat_map(|v| v.definition.codes());
+    new.difference(&old).copied().chain(published).map(BlobId::from).collect()
 }

@@ -97,7 +97,7 @@ impl Loaded {
         each::<VersionRecord>(records, VERSION, |Read { owner, id, value, .. }| {
             let Some((function, number)) = loaded.family(VERSION, &owner, &id, stray)? else { return Ok(()) };
             let number = number.parse().map_err(|_| damaged(VERSION, &owner, &id))?;
-            function.versions.insert(number, Arc::new(Published::new(value)));
+            function.versions.insert(number, Arc::new(Published::new(value, Default::default())));
             Ok(())
         })
         .await?;
@@ -157,10 +157,12 @@ impl Loaded {
 }
 
 impl State {
-    /// Reads every record. Where others write them too, the feed is followed from before that.
-    pub async fn open(records: Arc<dyn Records>, is_shared: bool) -> Result<Self, OpenError> {
-        let state = State::empty(records, is_shared);
-        let loaded = Loaded::read(&state, if is_shared { Stray::News } else { Stray::Damage }).await?;
+    /// Reads every record. Where others write them too, and share the packages, the feed is followed from before that.
+    pub async fn open(records: Arc<dyn Records>, packages: Option<SharedBlobs>) -> Result<Self, OpenError> {
+        let stray = if packages.is_some() { Stray::News } else { Stray::Damage };
+        let state = State::empty(records, packages);
+        let inventory = state.inventory().await?;
+        let loaded = Loaded::read(&state, stray).await?;
         for ((owner, name), function) in loaded.functions {
             state.install(&owner, &name, None, Some(&Arc::new(function)));
         }
@@ -169,6 +171,10 @@ impl State {
         }
         for ((owner, id), code_signing) in loaded.code_signing {
             state.install_code_signing(&owner, &id, Some(code_signing));
+        }
+        state.take_stock(inventory);
+        if let Some(packages) = &state.packages {
+            packages.adopt(state.needed().into_iter().map(BlobId::from)).await?;
         }
         Ok(state)
     }

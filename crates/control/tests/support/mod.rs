@@ -13,10 +13,10 @@ use hearth_control::{Config, Control, Dependents, Ports, Shared};
 use hearth_identity::Identity;
 use hearth_model::{
     AdmitError, Admitted, Architecture, BoxFuture, Checked, Clock, CodeHash, ContainerImages, FunctionArn, FunctionRef,
-    Image, ImageError, MaterialsError, Package, Packages, Pieces, Quotas, StoredPackage, StoredPackageError,
-    StoredPackageRef, StoredPackages, SystemClock,
+    Image, ImageError, MaterialsError, Packages, Pieces, Quotas, Runtime, RuntimeVersions, StoredPackage,
+    StoredPackageError, StoredPackageRef, StoredPackages,
 };
-use hearth_store::{Blobs, Feed, Leases, MemoryBlobs, MemoryRecords, Records, Write};
+use hearth_store::{Blobs, Feed, Leases, MemoryBlobs, MemoryRecords, Records, SharedBlobs, Write};
 use hearth_wire::{Blob, Context, Error};
 use hearth_wire_lambda::types::*;
 use hearth_wire_lambda::{AliasesApi, CodeApi, FunctionsApi, LayersApi, VersionsApi};
@@ -37,7 +37,7 @@ impl Dependents for Nobody {
 
 /// Unpacking waits for `open`.
 pub struct TestPackages {
-    blobs: Arc<MemoryBlobs>,
+    blobs: Arc<dyn Blobs>,
     open: AtomicBool,
     opened: tokio::sync::Notify,
 }
@@ -63,13 +63,20 @@ impl ContainerImages for NoImages {
     }
 }
 
+impl RuntimeVersions for NoImages {
+    fn current(&self, _: Runtime) -> Option<CodeHash> {
+        None
+    }
+
+    fn is_kept(&self, _: Runtime, _: CodeHash) -> bool {
+        false
+    }
+}
+
 impl Packages for TestPackages {
-    fn check(&self, package: Package) -> BoxFuture<'_, Result<Checked, AdmitError>> {
+    fn check(&self, zip: Pieces) -> BoxFuture<'_, Result<Checked, AdmitError>> {
         Box::pin(async move {
-            let zip = match package {
-                Package::Whole(zip) => zip,
-                Package::Pieces(pieces) => joined(pieces).await,
-            };
+            let zip = joined(zip).await;
             if !zip.starts_with(b"PK") {
                 return Err(AdmitError::NotAZip("no".to_owned()));
             }
@@ -139,7 +146,13 @@ impl futures_core::Stream for Once {
 }
 
 /// The runtime's clock, which tests may pause.
-struct Paused;
+pub struct Paused(std::time::SystemTime, tokio::time::Instant);
+
+impl Paused {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Paused(std::time::SystemTime::now(), tokio::time::Instant::now()))
+    }
+}
 
 impl Clock for Paused {
     fn now(&self) -> std::time::Instant {
@@ -147,7 +160,7 @@ impl Clock for Paused {
     }
 
     fn wall(&self) -> std::time::SystemTime {
-        std::time::SystemTime::now()
+        self.0 + self.1.elapsed()
     }
 }
 
@@ -157,6 +170,8 @@ pub struct World {
     pub records: Arc<dyn Records>,
     pub blobs: Arc<MemoryBlobs>,
     pub stored: Arc<TestStored>,
+    pub clock: Arc<Paused>,
+    pub config: Config,
     pub cx: Context,
     pub reconciler: tokio::task::JoinHandle<()>,
 }
@@ -168,7 +183,7 @@ impl World {
 
     pub async fn on(records: Arc<dyn Records>, quotas: Quotas) -> Self {
         let blobs = Arc::new(MemoryBlobs::default());
-        Self::opened(records, blobs, quotas, None).await
+        Self::opened(records, blobs, config(quotas), None).await
     }
 
     /// One of the servers that share these.
@@ -177,29 +192,43 @@ impl World {
     }
 
     pub async fn with_feed(records: &MemoryRecords, blobs: &Arc<MemoryBlobs>, feed: Arc<dyn Feed>) -> Self {
-        let leases = Leases::new(Arc::new(records.clone()), Arc::new(Paused));
-        let shared = Shared { feed, leases };
-        Self::opened(Arc::new(records.clone()), blobs.clone(), Quotas::default(), Some(shared)).await
+        let clock = Paused::new();
+        let leases = Leases::new(Arc::new(records.clone()), clock.clone());
+        let kept = SharedBlobs::new(Arc::new(records.clone()), blobs.clone(), clock, leases.clone());
+        let shared = Shared { feed, leases, blobs: kept };
+        Self::opened(Arc::new(records.clone()), blobs.clone(), config(Quotas::default()), Some(shared)).await
+    }
+
+    /// One in which who is not called for so long becomes inactive.
+    pub async fn idling(idle_timeout: Duration) -> Self {
+        let config = Config { idle_timeout, ..config(Quotas::default()) };
+        Self::opened(Arc::new(MemoryRecords::default()), Arc::new(MemoryBlobs::default()), config, None).await
     }
 
     async fn opened(
         records: Arc<dyn Records>,
         blobs: Arc<MemoryBlobs>,
-        quotas: Quotas,
+        config: Config,
         shared: Option<Shared>,
     ) -> Self {
+        let clock = Paused::new();
         let opened = tokio::sync::Notify::new();
-        let packages = Arc::new(TestPackages { blobs: blobs.clone(), open: AtomicBool::new(true), opened });
+        let kept: Arc<dyn Blobs> = match &shared {
+            Some(shared) => Arc::new(shared.blobs.clone()),
+            None => blobs.clone(),
+        };
+        let packages = Arc::new(TestPackages { blobs: kept.clone(), open: AtomicBool::new(true), opened });
         let stored = Arc::new(TestStored::default());
-        let (control, reconciler) = open(&records, &packages, &blobs, &stored, quotas, shared).await;
-        World { control, packages, records, blobs, stored, cx: context("000000000000"), reconciler }
+        let (control, reconciler) = open(&records, &packages, &kept, &stored, (&clock, config.clone()), shared).await;
+        World { control, packages, records, blobs, stored, clock, config, cx: context("000000000000"), reconciler }
     }
 
     /// The same store, opened again.
     pub async fn restarted(self) -> Self {
         self.reconciler.abort();
-        let (control, reconciler) =
-            open(&self.records, &self.packages, &self.blobs, &self.stored, Quotas::default(), None).await;
+        let blobs = &self.packages.blobs;
+        let with = (&self.clock, self.config.clone());
+        let (control, reconciler) = open(&self.records, &self.packages, blobs, &self.stored, with, None).await;
         World { control, reconciler, ..self }
     }
 
@@ -293,27 +322,31 @@ impl World {
 async fn open(
     records: &Arc<dyn Records>,
     packages: &Arc<TestPackages>,
-    blobs: &Arc<MemoryBlobs>,
+    blobs: &Arc<dyn Blobs>,
     stored: &Arc<TestStored>,
-    quotas: Quotas,
+    (clock, config): (&Arc<Paused>, Config),
     shared: Option<Shared>,
 ) -> (Control, tokio::task::JoinHandle<()>) {
-    let clock = Arc::new(SystemClock);
     let identity = hearth_identity::Ports { records: records.clone(), clock: clock.clone() };
     let ports = Ports {
         identity: Identity::open(identity).await.unwrap(),
         records: records.clone(),
         packages: packages.clone(),
         images: Arc::new(NoImages),
+        runtimes: Arc::new(NoImages),
         blobs: blobs.clone(),
         stored: stored.clone(),
         dependents: Arc::new(Nobody),
-        clock,
+        clock: clock.clone(),
         shared,
     };
-    let control = Control::open(Config { quotas, check_roles: false }, ports).await.unwrap();
+    let control = Control::open(config, ports).await.unwrap();
     let reconciler = tokio::spawn(control.clone().run());
     (control, reconciler)
+}
+
+fn config(quotas: Quotas) -> Config {
+    Config { quotas, check_roles: false, idle_timeout: Duration::from_secs(14 * 24 * 3600) }
 }
 
 pub fn context(account: &str) -> Context {

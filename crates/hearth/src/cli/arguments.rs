@@ -9,12 +9,12 @@ use super::Failure;
 use super::deploy::DeployOptions;
 use super::doctor::DoctorOptions;
 use super::events::EventsCommand;
-use super::explain::ExplainCommand;
+use super::explain::ExplainArguments;
 use super::invoke::InvokeOptions;
 use super::keys::KeysCommand;
 use super::logs::LogsCommand;
 use super::runtimes::RuntimesCommand;
-use crate::settings::{self, TABLE, UNBUILT};
+use crate::settings::{self, TABLE};
 
 /// AWS Lambda on your own machine.
 ///
@@ -70,9 +70,8 @@ pub enum Command {
     /// Print the variables that point AWS's tools at the server
     Env,
     /// Say why something is as it is
-    #[command(subcommand)]
-    Explain(ExplainCommand),
-    /// List the runtimes that can run here; add, update and remove those made of images
+    Explain(ExplainArguments),
+    /// List the runtimes that can run here; add, update and remove those of images and packages
     Runtimes {
         #[command(subcommand)]
         command: Option<RuntimesCommand>,
@@ -119,10 +118,8 @@ impl Args for ServeArguments {
                 .help(settings::help_of_flag(setting))
                 .help_heading("Settings")
         });
-        // Understood only to be refused by name.
-        let unbuilt = UNBUILT.iter().map(|key| Arg::new(*key).long(settings::flag_of(key)).hide(true));
         // Scripts append flags to their own: the last one counts.
-        command.args_override_self(true).next_line_help(true).arg(config).args(settings).args(unbuilt)
+        command.args_override_self(true).next_line_help(true).arg(config).args(settings)
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {

@@ -36,16 +36,19 @@ fn notes(operation: &Operation) -> String {
 fn page(coverage: &CoverageList) -> String {
     let mut page = String::from(
         "# Coverage\n\nMade by `hearth coverage --markdown` from the tables that the router consults; a test compares it with \
-         them. *Works*: as AWS. *Kept*: validated, stored and answered, without effect. *Refused*: answered with an error that \
-         names it.\n",
+         them. A parameter *works* as on AWS, is *kept* (validated, stored and answered; why it has no effect of its own, or \
+         less than AWS's, stands behind it), or is *refused* with an error that names it. An operation is *complete* when nothing \
+         of its own is missing: what is refused of it is a part of another feature, which stands behind it. It is *partial* \
+         otherwise.\n",
     );
     for service in &coverage.services {
         let count = |status: &str| service.operations.iter().filter(|operation| operation.status == status).count();
-        let (all, works, partial, refused) =
-            (service.operations.len(), count("works"), count("partial"), count("refused"));
+        let (all, works, refused) = (service.operations.len(), count("works"), count("refused"));
+        let complete = service.operations.iter().filter(|operation| operation.complete).count();
+        let partial = all - complete - refused;
         let _ = write!(
             page,
-            "\n## {}\n\n{all} operations: {works} work, {partial} work but for some parameters, {refused} are refused.\n\n\
+            "\n## {}\n\n{all} operations: {complete} are complete ({works} with every parameter), {partial} are partial, {refused} are refused.\n\n\
              | operation | status | parameters that work | kept | refused |\n|---|---|---|---|---|\n",
             service.service
         );
@@ -54,7 +57,7 @@ fn page(coverage: &CoverageList) -> String {
                 page,
                 "| {} | {} | {} | {} | {} |",
                 operation.operation,
-                operation.status,
+                if operation.complete { "complete" } else { operation.status },
                 working(operation),
                 cell(operation, "kept"),
                 cell(operation, "refused")
@@ -83,7 +86,7 @@ fn cell(operation: &Operation, status: &str) -> String {
     let of_status = operation.parameters.iter().filter(|parameter| parameter.status == status);
     let named: Vec<String> = of_status
         .map(|parameter| match parameter.note {
-            "" | "stored and answered, without effect" => parameter.name.clone(),
+            "" => parameter.name.clone(),
             note => format!("{} ({note})", parameter.name),
         })
         .collect();

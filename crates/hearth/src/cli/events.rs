@@ -108,7 +108,8 @@ async fn show(global: &Global, client: &Client, id: &str) -> Result<(), Failure>
         return output::document(&answer);
     }
     let event = &answer["events"][0];
-    let names = ["id", "functionArn", "state", "acceptedAt", "dueAt", "reason", "destination", "detail", "retryOf"];
+    let names =
+        ["id", "functionArn", "state", "acceptedAt", "dueAt", "reason", "destination", "detail", "retryOf", "origin"];
     for name in names {
         if let Some(value) = event[name].as_str() {
             output::line(&format!("{name:<12} {value}"))?;

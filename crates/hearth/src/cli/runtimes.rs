@@ -15,19 +15,20 @@ pub enum RuntimesCommand {
     /// List the runtimes that can run here
     #[default]
     List,
-    /// Make a runtime of a container image, such as AWS's base images, in place of the host's own
+    /// Make a runtime of Debian's packages or of a container image, in place of the host's own
     Add {
-        /// Its name, such as python3.12
+        /// Its name, such as python3.13
         runtime: String,
-        /// HOST/NAME:TAG, HOST/NAME@sha256:DIGEST, or oci:FOLDER[:TAG] for an OCI layout folder
-        image: String,
+        /// debian or debian:SUITE; an image, such as AWS's base images: HOST/NAME:TAG, HOST/NAME@sha256:DIGEST, or
+        /// oci:FOLDER[:TAG] for an OCI layout folder
+        from: String,
     },
-    /// Make runtimes anew of what the names of their images mean now
+    /// Make runtimes anew of what the names that they were added by mean now
     Update {
         /// Only this one
         runtime: Option<String>,
     },
-    /// Let a runtime be what it is without its image
+    /// Let a runtime be what it is without what it was added from
     Remove {
         /// Its name
         runtime: String,
@@ -37,8 +38,8 @@ pub enum RuntimesCommand {
 pub async fn run(global: &Global, client: &Client, command: RuntimesCommand) -> Result<(), Failure> {
     match command {
         RuntimesCommand::List => list(global, client).await,
-        RuntimesCommand::Add { runtime, image } => {
-            let body = json!({ "runtime": runtime, "image": absolute(image)? }).to_string();
+        RuntimesCommand::Add { runtime, from } => {
+            let body = json!({ "runtime": runtime, "from": absolute(from)? }).to_string();
             let made = change(client, Method::POST, "/_hearth/v1/runtimes", body.into()).await?;
             say(global, &[made])
         }
@@ -65,18 +66,17 @@ async fn list(global: &Global, client: &Client) -> Result<(), Failure> {
     }
     let rows = document["runtimes"].as_array().into_iter().flatten().map(|runtime| {
         let text = |name: &str| runtime[name].as_str().unwrap_or("-").to_owned();
-        let version = runtime["image"].as_str().map_or_else(|| text("version"), str::to_owned);
-        [text("runtime"), version, text("source")]
+        [text("runtime"), text("version"), text("source"), text("from")]
     });
-    output::table(["RUNTIME", "VERSION", "SOURCE"], rows)
+    output::table(["RUNTIME", "VERSION", "SOURCE", "FROM"], rows)
 }
 
-/// Runtimes that are made of images.
+/// Runtimes that were added.
 async fn added(client: &Client) -> Result<Vec<String>, Failure> {
     let document: Value = client.get("/_hearth/v1/runtimes").await?.json()?;
     let all = document["runtimes"].as_array().into_iter().flatten();
-    let of_images = all.filter(|runtime| runtime["source"] == "oci");
-    Ok(of_images.filter_map(|runtime| runtime["runtime"].as_str().map(str::to_owned)).collect())
+    let added = all.filter(|runtime| runtime.get("from").is_some());
+    Ok(added.filter_map(|runtime| runtime["runtime"].as_str().map(str::to_owned)).collect())
 }
 
 fn say(global: &Global, made: &[Value]) -> Result<(), Failure> {
@@ -85,25 +85,27 @@ fn say(global: &Global, made: &[Value]) -> Result<(), Failure> {
     }
     for runtime in made {
         let text = |name: &str| runtime[name].as_str().unwrap_or_default();
-        output::line(&format!("{} is {} (sha256:{})", text("runtime"), text("image"), text("digest")))?;
+        let version = Some(text("version")).filter(|version| !version.is_empty());
+        let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+        output::line(&format!("{} is {}{version} (sha256:{})", text("runtime"), text("from"), text("digest")))?;
     }
     Ok(())
 }
 
 /// The server has a working directory of its own.
-fn absolute(image: String) -> Result<String, Failure> {
-    match image.strip_prefix("oci:") {
+fn absolute(from: String) -> Result<String, Failure> {
+    match from.strip_prefix("oci:") {
         Some(folder) if !folder.starts_with('/') => {
             let place = std::path::absolute(folder)?;
             Ok(format!("oci:{}", place.to_string_lossy()))
         }
-        _ => Ok(image),
+        _ => Ok(from),
     }
 }
 
 /// Follows a change to its end; answers the runtime as it is then.
 async fn change(client: &Client, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
-    let progress = output::Progress::begin("fetching the image");
+    let progress = output::Progress::begin("fetching");
     let mut pieces = client.send_and_stream(method, path, body).await?;
     let mut pending = BytesMut::new();
     while let Some(piece) = pieces.next().await {
@@ -120,9 +122,9 @@ async fn change(client: &Client, method: Method, path: &str, body: Bytes) -> Res
             }
             let count = |name: &str| line["progress"][name].as_u64().unwrap_or_default();
             progress.say(format!(
-                "fetching the image: {} of {} layers, {} of {} MB",
-                count("layers"),
-                count("layersTotal"),
+                "fetching: {} of {} parts, {} of {} MB",
+                count("parts"),
+                count("partsTotal"),
                 count("sizeBytes") >> 20,
                 count("sizeBytesTotal") >> 20
             ));

@@ -17,25 +17,35 @@ use hearth_frontend::{
     Code, EventsRequest, Lines, LogsRequest, NetworkRequest, Operator, OperatorError, RuntimeChange,
 };
 use hearth_images::Images;
+use hearth_logs::CloudWatch;
+use hearth_mappings::Mappings;
+use hearth_model::Guard;
 use hearth_observe::Logs;
+use hearth_schedules::Schedules;
 use serde_json::Value;
 use tokio::sync::{OnceCell, watch};
 
 use super::probe::Probe;
 use crate::{doctor, documents};
 use hearth_sandbox::{Driver, Isolation};
+use hearth_worker::Worker;
 
 pub struct ServerOperator {
     pub images: Images,
     pub control: Control,
     pub events: Events,
+    pub mappings: Option<Mappings>,
+    pub schedules: Option<Schedules>,
+    pub guard: Arc<Guard>,
     pub logs: Logs,
+    pub cloudwatch: CloudWatch,
     pub isolation: Isolation,
     /// How this server runs, as it was before it gave up privileges.
     pub way: &'static str,
     pub probe: Probe,
     pub driver: Arc<dyn Driver>,
     pub egress: Egress,
+    pub worker: Worker,
     /// What was found when it was first asked: a host stays what it is.
     pub doctor: OnceCell<Value>,
     /// Becomes true when the server ends: whoever follows a log is let go.
@@ -74,11 +84,27 @@ impl Operator for ServerOperator {
     }
 
     fn metrics(&self) -> String {
-        metrics::text(&self.events.counted())
+        metrics::text(&metrics::Rooms {
+            events: self.events.counted(),
+            loops: self.guard.counted(),
+            iterator_ages: self.mappings.as_ref().map(Mappings::ages).unwrap_or_default(),
+            mappings: self.mappings.as_ref().map(Mappings::counted).unwrap_or_default(),
+            schedules: self.schedules.as_ref().map(Schedules::counted).unwrap_or_default(),
+            dropped: self.logs.dropped(),
+            filters: self.cloudwatch.counted(),
+            cold: self.worker.cold_starts(),
+        })
     }
 
     async fn network(&self, request: NetworkRequest) -> Result<Value, OperatorError> {
         network::answer(self, request).await
+    }
+
+    async fn invocation(&self, account: &str, request_id: &str) -> Option<Value> {
+        let explained = self.worker.explain(request_id)?;
+        // Of others, nobody is told.
+        (explained.function.account.as_str() == account).then_some(())?;
+        serde_json::to_value(documents::explanation(explained)).ok()
     }
 
     async fn code(&self, token: &str) -> Result<Code, OperatorError> {

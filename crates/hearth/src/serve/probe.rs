@@ -43,7 +43,7 @@ impl Probe {
 
     async fn make_sandbox(&self) -> Result<(), String> {
         let runtime = Runtime::parse("provided.al2023").map_err(|e| e.to_string())?;
-        let tree = self.materials.runtime(runtime).await.map_err(|e| e.to_string())?;
+        let tree = self.materials.runtime(runtime, None).await.map_err(|e| e.to_string())?;
         let class = Class { root: tree.root.clone(), ephemeral_storage: Memory::mib(512), listeners: Vec::new() };
         self.driver.prepare(class).await.map(drop).map_err(|e| e.to_string())
     }

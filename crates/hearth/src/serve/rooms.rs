@@ -13,7 +13,8 @@ use hearth_frontend::{Frontend, Services};
 use hearth_identity::{Identity, Verifier};
 use hearth_images::{Closed, Images};
 use hearth_logs::{CloudWatch, Destinations};
-use hearth_model::{BoxFuture, Clock, Functions, Quotas, SystemClock};
+use hearth_mappings::{Mappings, Streams, Tags};
+use hearth_model::{BoxFuture, Clock, Functions, Guard, Quotas, SystemClock};
 use hearth_objects::Objects;
 use hearth_observe::Logs;
 use hearth_placement::Placement;
@@ -21,13 +22,16 @@ use hearth_queues::Queues;
 use hearth_sandbox::launcher::{Launcher, Started};
 use hearth_sandbox::process::{self, ProcessDriver};
 use hearth_sandbox::{Driver, Isolation, Unavailable};
+use hearth_schedules::Schedules;
 use hearth_store::{Blobs, DataDir, Records};
+use hearth_wire_lambda::TagsApi;
 use hearth_worker::{Endpoint, EndpointIdentity, Meminfo, Pools, Worker};
 use tokio::sync::{OnceCell, watch};
 
 use super::courier::{self, Buckets, Buses, Courier, Destination, Publisher, Topics};
 use super::dependents::Kept;
 use super::failed;
+use super::kinesis::Kinesis;
 use super::operator::ServerOperator;
 use super::probe::Probe;
 use super::store::Store;
@@ -80,6 +84,8 @@ pub struct Rooms {
     pub worker: Worker,
     pub placement: Placement,
     pub events: Events,
+    pub mappings: Option<Mappings>,
+    pub schedules: Option<Schedules>,
     pub frontend: Frontend,
 }
 
@@ -120,6 +126,7 @@ impl Rooms {
             records: records.clone(),
             packages: Arc::new(images.clone()),
             images: Arc::new(images.clone()),
+            runtimes: Arc::new(images.clone()),
             blobs: blobs.clone(),
             stored: buckets,
             dependents: dependents.clone(),
@@ -127,8 +134,13 @@ impl Rooms {
             identity: identity.clone(),
             shared,
         };
-        let config = hearth_control::Config { quotas: quotas(settings), check_roles: settings.iam_check_roles };
+        let config = hearth_control::Config {
+            quotas: quotas(settings),
+            check_roles: settings.iam_check_roles,
+            idle_timeout: settings.functions_idle_timeout,
+        };
         let control = Control::open(config, ports).await.map_err(|e| failed("open the functions")(&e))?;
+        images.used_by(Arc::new(control.clone()));
         let frontend = Frontend::new(hearth_frontend::Config::default());
         let inside = Arc::new(Inside(RwLock::new(Some(frontend.clone()))));
         let egress = Egress::new(hearth_egress::Config {
@@ -142,7 +154,7 @@ impl Rooms {
                 ..hearth_worker::Config::default()
             },
             hearth_worker::Ports {
-                driver: Arc::new(pools.clone()),
+                pools: pools.clone(),
                 materials: Arc::new(images.clone()),
                 logs: logs.clone(),
                 clock: clock.clone(),
@@ -152,11 +164,14 @@ impl Rooms {
             },
         );
         let functions: Arc<dyn Functions> = Arc::new(control.clone());
+        let guard = Arc::new(Guard::new(settings.guard_all_loops));
+        let couriers = Arc::new(courier(settings, objects.as_ref(), queues.as_ref(), &clock));
         let ports = hearth_events::Ports {
-            queue,
-            records,
+            queue: queue.clone(),
+            records: records.clone(),
             functions: functions.clone(),
-            couriers: Arc::new(courier(settings, objects.as_ref(), queues.as_ref(), &clock)),
+            couriers: couriers.clone(),
+            guard: guard.clone(),
             clock: clock.clone(),
         };
         let events = Events::open(events(settings), ports).await.map_err(|e| failed("open the events")(&e))?;
@@ -165,30 +180,69 @@ impl Rooms {
             worker: worker.clone(),
             functions: functions.clone(),
             events: Arc::new(events.clone()),
+            guard: guard.clone(),
             clock: clock.clone(),
         };
         let placement = Placement::new(placement(settings), ports);
         control.provisioned_by(Arc::new(placement.clone()));
-        let destinations = Destinations { functions, invoke: Arc::new(placement.clone()) };
+        let schedules = match &queues {
+            Some(queues) => {
+                let targets = hearth_schedules::Local {
+                    functions: functions.clone(),
+                    events: Arc::new(events.clone()),
+                    queues: queues.clone(),
+                };
+                let ports = hearth_schedules::Ports {
+                    records: records.clone(),
+                    queue,
+                    targets: Arc::new(targets),
+                    roles: settings.iam_check_roles.then(|| identity.clone()),
+                    clock: clock.clone(),
+                    uuids: Arc::new(uuid::Uuid::new_v4),
+                };
+                let config = hearth_schedules::Config::new(settings.events_retention);
+                Some(Schedules::open(config, ports).await.map_err(|e| failed("open the schedules")(&e))?)
+            }
+            None => None,
+        };
+        let mappings = match &queues {
+            Some(queues) => {
+                let (functions, queues) = (functions.clone(), queues.clone());
+                let (guard, clock) = (guard.clone(), clock.clone());
+                let streams = settings.endpoints_kinesis.clone();
+                let streams = streams.map(|endpoint| Kinesis::new(endpoint, clock.clone()));
+                let streams = streams.map(|kinesis| Arc::new(kinesis) as Arc<dyn Streams>);
+                let ports = hearth_mappings::Ports { records, functions, queues, streams, couriers, guard, clock };
+                Some(Mappings::open(ports).await.map_err(|e| failed("open the event source mappings")(&e))?)
+            }
+            None => None,
+        };
+        let destinations = Destinations { functions, events: Arc::new(events.clone()) };
         let cloudwatch = CloudWatch::new(logs.clone(), destinations, clock.clone());
         let operator = ServerOperator {
             images: images.clone(),
             control: control.clone(),
             events: events.clone(),
+            mappings: mappings.clone(),
+            schedules: schedules.clone(),
+            guard,
             logs: logs.clone(),
+            cloudwatch: cloudwatch.clone(),
             isolation: settings.isolation,
             way: host.way,
             probe: Probe::new(driver.clone(), Arc::new(images.clone())),
             driver: driver.clone(),
             egress,
+            worker: worker.clone(),
             doctor: OnceCell::new(),
             ended,
         };
         frontend.open(Services {
-            lambda: lambda(&control, &placement, (!is_shared).then_some(&events)),
+            lambda: lambda(&control, &placement, (!is_shared).then_some(&events), mappings.as_ref()),
             iam: identity.iam(),
             sts: identity.sts(),
             logs: cloudwatch.service(),
+            scheduler: schedules.as_ref().map(Schedules::service),
             sqs: queues.as_ref().map(Queues::service),
             sessions: identity.sessions().clone(),
             control: control.clone(),
@@ -213,6 +267,8 @@ impl Rooms {
             worker,
             placement,
             events,
+            mappings,
+            schedules,
             frontend,
         })
     }
@@ -258,6 +314,10 @@ async fn images(
         substitute: settings.runtimes_substitute,
         fetch: settings.runtimes_fetch,
         registry_credentials: settings.registries_credentials.clone(),
+        debian: hearth_images::DebianSettings {
+            mirrors: settings.runtimes_debian_mirrors.clone(),
+            keyring: settings.runtimes_debian_keyring.clone(),
+        },
     };
     let opened = Images::open(config, hearth_images::Ports { blobs, records }).await;
     opened.map_err(|e| failed("make the runtimes ready")(&e))
@@ -315,14 +375,25 @@ fn events(settings: &Settings) -> hearth_events::Config {
     }
 }
 
-/// Event-invoke configurations are not followed yet where other servers write them, and refused there.
-fn lambda(control: &Control, placement: &Placement, events: Option<&Events>) -> hearth_wire_lambda::Service {
+/// Event-invoke configurations are not followed yet where other servers write them, and refused there; so are mappings,
+/// whose queues are not there.
+fn lambda(
+    control: &Control,
+    placement: &Placement,
+    events: Option<&Events>,
+    mappings: Option<&Mappings>,
+) -> hearth_wire_lambda::Service {
     let own = Arc::new(control.clone());
+    let tags: Arc<dyn TagsApi> = match mappings {
+        Some(mappings) => Arc::new(Tags::new(mappings.clone(), own.clone())),
+        None => own.clone(),
+    };
     hearth_wire_lambda::Service {
         account: Some(own.clone()),
         aliases: Some(own.clone()),
         code: Some(own.clone()),
         code_signing: Some(own.clone()),
+        event_source_mappings: mappings.map(|mappings| Arc::new(mappings.clone()) as _),
         event_invoke_configs: events.map(|events| Arc::new(events.clone()) as _),
         functions: Some(own.clone()),
         function_urls: Some(own.clone()),
@@ -333,7 +404,7 @@ fn lambda(control: &Control, placement: &Placement, events: Option<&Events>) -> 
         recursion: Some(own.clone()),
         reserved_concurrency: Some(own.clone()),
         runtime_management: Some(own.clone()),
-        tags: Some(own.clone()),
+        tags: Some(tags),
         versions: Some(own),
         ..hearth_wire_lambda::Service::default()
     }

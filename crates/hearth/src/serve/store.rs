@@ -7,7 +7,7 @@ use hearth_model::{Clock, StoredPackages};
 use hearth_objects::Objects;
 use hearth_store::{
     Blobs, Company, DataDir, Feed, Files, Keyring, Leases, Postgres, PostgresUrl, Queue, Records, SealedBlobs,
-    SealedFeed, SealedQueue, SealedRecords, Sqlite, SqliteQueue,
+    SealedFeed, SealedQueue, SealedRecords, SharedBlobs, Sqlite, SqliteQueue,
 };
 
 use super::failed;
@@ -95,9 +95,11 @@ impl Store {
         let queue = queue(folder, &keys)?;
         let feed: Arc<dyn Feed> = Arc::new(SealedFeed::new(Arc::new(database), keys));
         let leases = Leases::new(records.clone(), clock.clone());
+        let blobs = SharedBlobs::new(records.clone(), packages, clock.clone(), leases.clone());
+        let packages = Arc::new(blobs.clone());
         tracing::info!(database = %url, bucket = %bucket.bucket, "records and packages are shared with other servers");
         let buckets = other_buckets(settings.endpoints_s3.as_ref().unwrap_or(&bucket.endpoint), clock);
-        let shared = Some(Shared { feed, leases });
+        let shared = Some(Shared { feed, leases, blobs });
         Ok(Store { records, queue, packages, buckets, shared, objects: None })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Default, OTHER_VARIABLES, Settings, TABLE, UNBUILT, file, flag_of, keys, nearest, variable_of};
+use super::{Default, OTHER_VARIABLES, Settings, TABLE, file, flag_of, keys, nearest, variable_of};
 
 /// Where the file is looked for when nobody names one.
 const FILES: [&str; 2] = ["hearth.toml", "/etc/hearth/hearth.toml"];
@@ -116,8 +116,6 @@ pub enum SettingsError {
     File { path: String, reason: String },
     #[error("{path}: unknown setting {key}; the nearest is {nearest}")]
     UnknownKey { path: String, key: String, nearest: &'static str },
-    #[error("{origin}: the setting {key} is not built yet")]
-    Unbuilt { origin: String, key: &'static str },
     #[error("{origin}: {text:?} {reason} (setting {key})")]
     BadValue { origin: String, key: &'static str, text: String, reason: String },
     #[error("the setting {key} has no default here: {reason}")]
@@ -155,9 +153,6 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, SettingsError> {
     let warnings = take_variables(sources.variables, &mut given)?;
     for (key, text) in sources.flags {
         let origin = format!("--{}", flag_of(key));
-        if UNBUILT.contains(&key) {
-            return Err(SettingsError::Unbuilt { origin, key });
-        }
         given.insert(key, Given { origin, text });
     }
     let settings = build(&sources.host, &given)?;
@@ -219,9 +214,6 @@ fn known(path: &str, key: &str) -> Result<&'static str, SettingsError> {
     if let Some(setting) = TABLE.iter().find(|setting| setting.key == key) {
         return Ok(setting.key);
     }
-    if let Some(key) = UNBUILT.iter().find(|unbuilt| **unbuilt == key) {
-        return Err(SettingsError::Unbuilt { origin: path.to_owned(), key });
-    }
     let nearest = nearest(key, keys()).unwrap_or_default();
     Err(SettingsError::UnknownKey { path: path.to_owned(), key: key.to_owned(), nearest })
 }
@@ -235,12 +227,6 @@ fn take_variables(
         let origin = setting.variable();
         if let Some(text) = variables.get(&origin) {
             given.insert(setting.key, Given { origin, text });
-        }
-    }
-    for key in UNBUILT {
-        let origin = variable_of(key);
-        if variables.get(&origin).is_some() {
-            return Err(SettingsError::Unbuilt { origin, key });
         }
     }
     let others = OTHER_VARIABLES.iter().map(|name| (*name).to_owned());

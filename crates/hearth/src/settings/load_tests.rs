@@ -67,14 +67,6 @@ fn an_unknown_key_names_the_nearest() {
 }
 
 #[test]
-fn a_key_without_effect_is_refused_by_name_in_every_spelling() {
-    let expect = "the setting guard.all_loops is not built yet";
-    assert!(refusal("[guard]\nall_loops = true", &[], &[]).ends_with(expect));
-    assert!(refusal("", &[("HEARTH_GUARD_ALL_LOOPS", "true")], &[]).ends_with(expect));
-    assert!(refusal("", &[], &[("guard.all_loops", "true")]).ends_with(expect));
-}
-
-#[test]
 fn a_bad_value_names_where_it_came_from() {
     assert_eq!(
         refusal("", &[("HEARTH_ENVIRONMENTS_WAIT", "soon")], &[]),

@@ -1,12 +1,12 @@
 //! Texts that are values of settings: addresses, durations, sizes, ranges, choices.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use hearth_egress::rules::Entry;
 use hearth_model::Secret;
 use hearth_sandbox::Isolation;
 use hearth_store::PostgresUrl;
@@ -195,7 +195,7 @@ impl Value for LocalSecret {
     }
 }
 
-impl Value for Vec<Entry> {
+impl<T: FromStr<Err: Display>> Value for Vec<T> {
     const KIND: &'static str = "LIST";
 
     fn parse(text: &str) -> Result<Self, String> {

@@ -1,6 +1,6 @@
 //! Layers: tars, which are hostile. One is unpacked by itself into `files`; what it takes away from the layers beneath
 //! it is written down in `notes`, for the process that lays layers over one another (`stack`). Outside of tests this runs
-//! in a process of its own (`unpacker`), whose root the folder is.
+//! in a process of its own (`unpacker`), whose root the folder is. The files of Debian's packages are layers too.
 //!
 //! Owners, set-user-id, set-group-id and sticky bits, extended attributes and access lists are dropped (decision 10:
 //! everything is readable for all). Devices are refused; those below `dev` are left out, where a sandbox has its own.
@@ -16,12 +16,14 @@ use std::time::{Duration, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 use hearth_model::Packing;
+use lzma_rust2::XzReader;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use tar::{Archive, EntryType};
 
 use super::notes::Notes;
 use super::path;
+use crate::debian::deb::{self, Packed};
 
 /// Most entries of a layer. What is remembered of them stays within the process's memory.
 const ENTRIES_MAX: u64 = 1_000_000;
@@ -29,6 +31,8 @@ const ENTRIES_MAX: u64 = 1_000_000;
 const NAMES_MAX: usize = 32 << 20;
 /// Most folders below one another. What walks over trees does it folder in folder.
 const DEPTH_MAX: usize = 200;
+/// Memory that unpacking xz may take, KiB: its largest preset needs 65 MiB.
+const XZ_MEMORY_MAX: u32 = 256 << 10;
 /// Where the files are, and what else is to be known.
 pub const FILES: &str = "files";
 pub const NOTES: &str = "notes";
@@ -39,19 +43,19 @@ const RESERVED: &[u8] = b".wh..wh.";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("a layer has more than {ENTRIES_MAX} entries, or their names are too long")]
+    #[error("it has more than {ENTRIES_MAX} entries, or their names are too long")]
     TooManyEntries,
-    #[error("the entry {0:?} of a layer lies below more than {DEPTH_MAX} folders")]
+    #[error("the entry {0:?} lies below more than {DEPTH_MAX} folders")]
     TooDeep(String),
-    #[error("the entry {0:?} of a layer leads out of it")]
+    #[error("the entry {0:?} leads out of it")]
     Outside(String),
-    #[error("the entry {0:?} of a layer is there twice, as a folder and as something else")]
+    #[error("the entry {0:?} is there twice, as a folder and as something else")]
     Conflict(String),
-    #[error("the entry {0:?} of a layer is a device, a pipe or of a kind that is not known")]
+    #[error("the entry {0:?} is a device, a pipe or of a kind that is not known")]
     Special(String),
     #[error("its files are larger than {limit} bytes")]
     TooLarge { limit: u64 },
-    #[error("a layer is damaged: {0}")]
+    #[error("it is damaged: {0}")]
     Damaged(io::Error),
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -60,17 +64,46 @@ pub enum Error {
 /// Unpacks into an empty folder; answers the sum of the files' sizes. What fails leaves a part behind, for the caller to
 /// remove.
 pub fn unpack(packed: impl Read, packing: Packing, folder: BorrowedFd<'_>, limit: u64) -> Result<u64, Error> {
-    match packing {
-        Packing::Plain => untar(packed, folder, limit),
-        Packing::Gzip => untar(MultiGzDecoder::new(packed), folder, limit),
-        Packing::Zstd => {
-            let plain = ruzstd::decoding::StreamingDecoder::new(packed);
-            untar(plain.map_err(|e| Error::Damaged(io::Error::other(e.to_string())))?, folder, limit)
-        }
-    }
+    let packed_as = match packing {
+        Packing::Plain => Packed::Plain,
+        Packing::Gzip => Packed::Gzip,
+        Packing::Zstd => Packed::Zstd,
+    };
+    untar(plain(packed, packed_as)?, folder, limit, Paths::AsTheyAre)
 }
 
-fn untar(tar: impl Read, folder: BorrowedFd<'_>, limit: u64) -> Result<u64, Error> {
+/// The same with the files of one of Debian's packages.
+pub fn unpack_package(package: impl Read, folder: BorrowedFd<'_>, limit: u64) -> Result<u64, Error> {
+    let (packed_as, files) = deb::files(package)?;
+    untar(plain(files, packed_as)?, folder, limit, Paths::BelowUsr)
+}
+
+/// What was packed, as it is read.
+pub fn plain<'a>(packed: impl Read + 'a, packed_as: Packed) -> Result<Box<dyn Read + 'a>, Error> {
+    Ok(match packed_as {
+        Packed::Plain => Box::new(packed),
+        Packed::Gzip => Box::new(MultiGzDecoder::new(packed)),
+        Packed::Xz => Box::new(XzReader::new_mem_limit(packed, true, XZ_MEMORY_MAX)),
+        Packed::Zstd => {
+            let plain = ruzstd::decoding::StreamingDecoder::new(packed);
+            Box::new(plain.map_err(|e| Error::Damaged(io::Error::other(e.to_string())))?)
+        }
+    })
+}
+
+/// Where entries lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Paths {
+    AsTheyAre,
+    /// What packages put into `/bin`, `/lib` and their like lies below `/usr`, where links lead to, as Debian has it since
+    /// its version 12 for every system.
+    BelowUsr,
+}
+
+/// Folders of the root that are links into `/usr`.
+pub const MERGED: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
+
+fn untar(tar: impl Read, folder: BorrowedFd<'_>, limit: u64, paths: Paths) -> Result<u64, Error> {
     rustix::fs::mkdirat(folder, FILES, Mode::RWXU).map_err(io::Error::from)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let files = rustix::fs::openat2(folder, FILES, flags, Mode::empty(), ResolveFlags::BENEATH);
@@ -83,6 +116,7 @@ fn untar(tar: impl Read, folder: BorrowedFd<'_>, limit: u64) -> Result<u64, Erro
         remembered: 0,
         total: 0,
         limit,
+        paths,
     };
     let mut archive = Archive::new(tar);
     let mut entries = 0;
@@ -114,14 +148,27 @@ struct Layer {
     remembered: usize,
     total: u64,
     limit: u64,
+    paths: Paths,
 }
 
 impl Layer {
+    /// Where a path of an entry lies.
+    fn place(&self, path: PathBuf) -> PathBuf {
+        let first = path.components().next().and_then(|first| first.as_os_str().to_str());
+        let moves = self.paths == Paths::BelowUsr && first.is_some_and(|first| MERGED.contains(&first));
+        if moves { Path::new("usr").join(path) } else { path }
+    }
+
     fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<(), Error> {
         let name = entry.path_bytes().into_owned();
         let outside = || Error::Outside(shown(&name));
-        let path = path::inside(&name).ok_or_else(outside)?;
+        let named = path::inside(&name).ok_or_else(outside)?;
+        let path = self.place(named.clone());
         let kind = entry.header().entry_type();
+        if path != named && kind.is_symlink() && named.components().count() == 1 {
+            // Such a link is there.
+            return Ok(());
+        }
         let Some(last) = path.file_name() else {
             // The root itself.
             return if kind.is_dir() { Ok(()) } else { Err(outside()) };
@@ -159,7 +206,8 @@ impl Layer {
             }
             EntryType::Link => {
                 let target = entry.link_name_bytes().and_then(|target| path::inside(&target));
-                self.hard_link(&above, &path, &target.ok_or_else(outside)?)
+                let target = self.place(target.ok_or_else(outside)?);
+                self.hard_link(&above, &path, &target)
             }
             _ => Err(Error::Special(shown(&name))),
         }

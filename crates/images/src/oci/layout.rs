@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use hearth_model::CodeHash;
 
-use super::intake::Intake;
 use super::manifest::{self, DOCUMENT_MAX, Described, Document};
-use super::source::{Fault, digest_of};
+use super::source::digest_of;
+use crate::fault::Fault;
+use crate::intake::Intake;
 
 /// What is read at once of a blob, bytes.
 const PIECE: usize = 256 * 1024;

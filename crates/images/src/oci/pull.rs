@@ -4,22 +4,21 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use hearth_model::{Architecture, CodeHash, Image, ImageError, ImageLayer};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use super::layer::NOTES;
 use super::manifest::{self, Document, Manifest, choose};
 use super::name::Name;
 use super::notes::Notes;
-use super::progress::Progress;
 use super::registry::Registries;
-use super::source::{Fault, Source};
+use super::source::Source;
 use super::stack::stack;
+use crate::fault::Fault;
+use crate::gather;
+use crate::progress::Progress;
 use crate::trees::{Tree, Trees};
 use crate::unpacker::{self, What};
 
@@ -27,8 +26,6 @@ use crate::unpacker::{self, What};
 const IMAGE_MAX: u64 = 10 << 30;
 /// Layers of one image that are fetched and unpacked at one time.
 const AT_ONCE: usize = 3;
-/// How long one layer may take to come, however often it breaks off.
-const LAYER_TIME_MAX: Duration = Duration::from_secs(3600);
 /// Counts up when the same layers become another tree.
 const EDITION: &str = "1";
 /// Nested indexes that are followed.
@@ -38,7 +35,7 @@ const INDEXES_MAX: usize = 2;
 pub async fn resolve(registries: &Registries, uri: &str, architecture: Architecture) -> Result<Image, ImageError> {
     let name = Name::parse(uri)?;
     let resolved = async {
-        let source = Source::of(&name, registries)?;
+        let source = Source::of(&name, registries);
         let (mut bytes, mut digest) = source.named(&name).await?;
         for _ in 0..=INDEXES_MAX {
             match manifest::parse(&bytes).map_err(Fault::Unsupported)? {
@@ -88,8 +85,6 @@ pub fn pull(trees: &Trees, registries: &Registries, image: &Image, progress: &Pr
 enum Failure {
     Fault(Fault),
     TooLarge,
-    /// Another layer could not be had.
-    CalledOff,
 }
 
 impl From<io::Error> for Failure {
@@ -110,7 +105,6 @@ impl Failure {
         match self {
             Failure::Fault(fault) => fault.of(uri),
             Failure::TooLarge => ImageError::TooLarge { uri: uri.to_owned(), limit: IMAGE_MAX },
-            Failure::CalledOff => Fault::Unavailable("it was called off".to_owned()).of(uri),
         }
     }
 }
@@ -118,34 +112,10 @@ impl Failure {
 /// Every layer's own tree, in order.
 fn fetch(trees: &Trees, registries: &Registries, image: &Image, progress: &Progress) -> Result<Vec<Tree>, Failure> {
     let name = Name::parse(&image.uri).map_err(|e| Fault::Unsupported(e.to_string()))?;
-    let source = Source::of(&name, registries)?;
-    let (at_once, handle, total) = (Semaphore::new(AT_ONCE), Handle::current(), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        let mut fetching = Vec::new();
-        for layer in &image.layers {
-            let (source, at_once, total, handle) = (&source, &at_once, &total, handle.clone());
-            fetching.push(scope.spawn(move || {
-                // A thread's own: those that wait hold nothing else.
-                let _turn = handle.block_on(at_once.acquire()).map_err(|_| Failure::CalledOff)?;
-                let tree = one(trees, source, layer, progress, &handle).and_then(|tree| within(tree, total));
-                if tree.is_err() {
-                    // The others are for nothing then.
-                    at_once.close();
-                }
-                tree
-            }));
-        }
-        let ended = fetching.into_iter().map(|thread| {
-            let lost = || Failure::Fault(Fault::Unavailable("a layer's thread ended".to_owned()));
-            thread.join().unwrap_or_else(|_| Err(lost()))
-        });
-        let (mut layers, mut failures) = (Vec::new(), Vec::new());
-        for layer in ended {
-            layer.map_or_else(|failure| failures.push(failure), |layer| layers.push(layer));
-        }
-        // One that failed by itself says why.
-        failures.sort_by_key(|failure| matches!(failure, Failure::CalledOff));
-        failures.into_iter().next().map_or(Ok(layers), Err)
+    let source = Source::of(&name, registries);
+    let (handle, total) = (Handle::current(), AtomicU64::new(0));
+    gather::each(&image.layers, AT_ONCE, |layer| {
+        one(trees, &source, layer, progress, &handle).and_then(|tree| within(tree, &total))
     })
 }
 
@@ -170,8 +140,7 @@ fn one(
         let blob = folder.join("blob");
         let file = File::options().read(true).write(true).create_new(true).open(&blob)?;
         let came = |bytes| progress.came(bytes);
-        let late = |_| Fault::Unavailable(format!("a layer did not come within {} s", LAYER_TIME_MAX.as_secs()));
-        handle.block_on(async { timeout(LAYER_TIME_MAX, source.layer(layer, &file, &came)).await.map_err(late)? })?;
+        handle.block_on(source.layer(layer, &file, &came))?;
         // Who unpacks sees the folder alone, and its input as a descriptor.
         fs::remove_file(&blob)?;
         unpack(layer, &file, folder)
@@ -179,7 +148,7 @@ fn one(
     if !is_new {
         progress.came(layer.size);
     }
-    progress.layer_is_there();
+    progress.part_is_there();
     Ok(tree)
 }
 
@@ -187,7 +156,7 @@ fn unpack(layer: &ImageLayer, packed: &File, folder: &Path) -> Result<(), Failur
     let unpacked = unpacker::read(What::Layer(layer.packing), packed, &File::open(folder)?, IMAGE_MAX);
     unpacked.map(drop).map_err(|error| match error {
         unpacker::Error::TooLarge { .. } => Failure::TooLarge,
-        unpacker::Error::Refused(reason) => Fault::Unsupported(reason).into(),
+        unpacker::Error::Refused(reason) => Fault::Unsupported(format!("a layer of it: {reason}")).into(),
         unpacker::Error::Io(reason) => Fault::Unavailable(reason).into(),
     })
 }

@@ -1,66 +1,32 @@
 //! Where the blobs of an image come from: a registry or a folder. Nothing that comes is believed before its digest is.
 
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use hearth_model::{CodeHash, ImageError, ImageLayer};
+use hearth_model::{CodeHash, ImageLayer};
 use sha2::{Digest, Sha256};
 
-use super::intake::Intake;
 use super::layout::Layout;
 use super::manifest::DOCUMENT_MAX;
 use super::name::{Name, Which};
 use super::registry::{Registries, Repository};
+use crate::fault::Fault;
+use crate::intake::Intake;
 
 pub enum Source {
     Layout(Layout),
     Registry(Box<Repository>),
 }
 
-/// What went wrong, before it is known which image it was for.
-#[derive(Debug)]
-pub enum Fault {
-    Missing,
-    Denied(String),
-    Damaged(String),
-    Unsupported(String),
-    Unavailable(String),
-}
-
-impl Fault {
-    pub fn of(self, uri: &str) -> ImageError {
-        let uri = uri.to_owned();
-        match self {
-            Fault::Missing => ImageError::Missing { uri },
-            Fault::Denied(reason) => ImageError::Denied { uri, reason },
-            Fault::Damaged(reason) => ImageError::Damaged { uri, reason },
-            Fault::Unsupported(reason) => ImageError::Unsupported { uri, reason },
-            Fault::Unavailable(reason) => ImageError::Unavailable { uri, reason },
-        }
-    }
-}
-
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        Fault::Unavailable(match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                format!("the disk of the cache folder is full ({error})")
-            }
-            _ => error.to_string(),
-        })
-    }
-}
-
 impl Source {
-    pub fn of(name: &Name, registries: &Registries) -> Result<Self, Fault> {
-        Ok(match name {
+    pub fn of(name: &Name, registries: &Registries) -> Self {
+        match name {
             Name::Layout { folder, .. } => Source::Layout(Layout { folder: PathBuf::from(folder) }),
             Name::Registry { host, repository, .. } => {
-                Source::Registry(Box::new(registries.repository(host, repository)?))
+                Source::Registry(Box::new(registries.repository(host, repository)))
             }
-        })
+        }
     }
 
     /// The manifest or index that a name means, and its digest.

@@ -92,6 +92,12 @@ fn one(cursor: &mut Cursor<'_>, depth: usize) -> Result<Expression, PatternError
     Ok(Expression::Compare(selector, comparison, value))
 }
 
+/// A text that is a selector and nothing else.
+pub fn whole_selector(said: &str) -> Option<Selector> {
+    let mut cursor = Cursor { rest: said, regexes: 0 };
+    selector(&mut cursor).ok().filter(|_| cursor.rest.is_empty())
+}
+
 fn selector(cursor: &mut Cursor<'_>) -> Result<Selector, PatternError> {
     cursor.skip_space();
     let whole = cursor.rest;
@@ -146,7 +152,12 @@ fn bracket(cursor: &mut Cursor<'_>) -> Result<Step, PatternError> {
 
 impl Expression {
     pub fn is_match(&self, message: &[u8]) -> bool {
-        read(message).is_some_and(|json| self.holds(&json))
+        self.matched(message).is_some()
+    }
+
+    /// A message that it matches, as JSON.
+    pub fn matched(&self, message: &[u8]) -> Option<Json> {
+        read(message).filter(|json| self.holds(json))
     }
 
     fn holds(&self, json: &Json) -> bool {
@@ -198,6 +209,15 @@ fn read(message: &[u8]) -> Option<Json> {
 impl Selector {
     fn any(&self, json: &Json, wanted: &dyn Fn(&Json) -> bool) -> bool {
         any_of(&self.steps, json, wanted)
+    }
+
+    /// A text or a number.
+    pub fn text(&self, json: &Json) -> Option<String> {
+        match self.first(json)? {
+            Json::String(text) => Some(text.clone()),
+            Json::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
     }
 
     fn first<'a>(&self, json: &'a Json) -> Option<&'a Json> {

@@ -83,14 +83,27 @@ fn name<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, PatternError> {
 
 impl Fields {
     pub fn is_match(&self, message: &[u8]) -> bool {
-        self.placed(message).is_some_and(|placed| placed.into_iter().all(|(field, word)| field.holds(word)))
+        self.matched(message).is_some()
+    }
+
+    /// The fields' words in a message that it matches, in the order of the fields.
+    pub fn matched<'a>(&'a self, message: &'a [u8]) -> Option<Vec<&'a [u8]>> {
+        let placed = self.placed(message)?;
+        let holds = placed.iter().all(|(field, word)| field.holds(word));
+        holds.then(|| placed.into_iter().map(|(_, word)| word).collect())
+    }
+
+    /// Which field `$name` is.
+    pub fn place(&self, said: &str) -> Option<usize> {
+        let name = said.strip_prefix('$')?;
+        let mut fields = self.before.iter().chain(self.after.iter().flatten());
+        fields.position(|field| field.bare_name() == name)
     }
 
     pub fn extract(&self, message: &[u8]) -> BTreeMap<String, String> {
         let placed = self.placed(message).unwrap_or_default();
         let value = |(field, word): (&Field, &[u8])| {
-            let name = field.name.strip_prefix('$').unwrap_or(&field.name);
-            (format!("${name}"), String::from_utf8_lossy(word).into_owned())
+            (format!("${}", field.bare_name()), String::from_utf8_lossy(word).into_owned())
         };
         placed.into_iter().map(value).collect()
     }
@@ -111,6 +124,10 @@ impl Fields {
 }
 
 impl Field {
+    fn bare_name(&self) -> &str {
+        self.name.strip_prefix('$').unwrap_or(&self.name)
+    }
+
     fn holds(&self, word: &[u8]) -> bool {
         let number = std::str::from_utf8(word).ok().and_then(|text| text.parse().ok());
         let holds = |(comparison, value): &(Comparison, Value)| value.compare(*comparison, word, number);

@@ -1,4 +1,4 @@
-//! Buckets: a name in an account and region, with versioning and tags.
+//! Buckets: a name of an account, in one region, with versioning and tags.
 
 use hearth_store::Expect;
 use s3s::dto::*;
@@ -6,13 +6,13 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::{Handlers, owner, tags, time};
 use crate::error;
-use crate::record::{BUCKET, BucketRecord, OBJECT, Owner, Versioning};
+use crate::record::{BUCKET, BucketName, BucketRecord, OBJECT, Owner, Versioning};
 use crate::refuse;
-use crate::state::{Found, delete, parse, put};
+use crate::state::{delete, put};
 
 /// The region whose requests need not name it.
 const DEFAULT_REGION: &str = "us-east-1";
-/// Buckets of an account and region (AWS's quota).
+/// Buckets of an account (AWS's quota).
 const BUCKETS_MAX: usize = 10_000;
 const LIST_MAX: usize = 10_000;
 
@@ -27,22 +27,20 @@ impl Handlers {
                 .ok_or_else(|| error::invalid("Argument max-buckets must be an integer between 1 and 10000"))?,
         };
         let prefix = input.prefix.clone().unwrap_or_default();
-        let mut records = self.state.list(&owner, BUCKET, input.continuation_token, BUCKETS_MAX).await?;
-        records.retain(|record| record.id.starts_with(&prefix));
-        let more = records.len() > most;
-        records.truncate(most);
-        let buckets = records.iter().map(|record| {
-            let Found { value: BucketRecord { created_ms, .. }, .. } = parse(record)?;
-            Ok(Bucket {
-                name: Some(record.id.clone()),
-                creation_date: Some(time(created_ms)),
-                bucket_region: Some(owner.region.to_string()),
-            })
+        let mut names = self.state.names(&owner, input.continuation_token, BUCKETS_MAX).await?;
+        let is_meant = |region: &str| input.bucket_region.as_ref().is_none_or(|wanted| wanted == region);
+        names.retain(|(name, bucket)| name.starts_with(&prefix) && is_meant(&bucket.region));
+        let more = names.len() > most;
+        names.truncate(most);
+        let buckets = names.iter().map(|(name, bucket)| Bucket {
+            name: Some(name.clone()),
+            creation_date: Some(time(bucket.created_ms)),
+            bucket_region: Some(bucket.region.clone()),
         });
         Ok(S3Response::new(ListBucketsOutput {
-            buckets: Some(buckets.collect::<S3Result<_>>()?),
+            buckets: Some(buckets.collect()),
             owner: Some(who(&owner)),
-            continuation_token: records.last().filter(|_| more).map(|record| record.id.clone()),
+            continuation_token: names.last().filter(|_| more).map(|(name, _)| name.clone()),
             prefix: input.prefix,
         }))
     }
@@ -86,12 +84,17 @@ impl Handlers {
             let first = owner.region.as_str() == DEFAULT_REGION;
             return if first { Ok(S3Response::new(answer)) } else { Err(error::already_owned()) };
         }
-        if self.state.list(&owner, BUCKET, None, BUCKETS_MAX).await?.len() >= BUCKETS_MAX {
+        if self.state.home(&owner, &input.bucket).await?.is_some() {
+            return Err(error::already_owned());
+        }
+        if self.state.names(&owner, None, BUCKETS_MAX).await?.len() >= BUCKETS_MAX {
             let message = "You have attempted to create more buckets than allowed";
             return Err(S3Error::with_message(S3ErrorCode::TooManyBuckets, message));
         }
         let record = BucketRecord { created_ms: self.now_ms(), versioning: Versioning::Never, tags: Vec::new() };
-        self.state.commit(vec![put(place, Expect::Absent, &record)?]).await?;
+        let name = BucketName { region: owner.region.to_string(), created_ms: record.created_ms };
+        let named = put(owner.name_key(&input.bucket), Expect::Absent, &name)?;
+        self.state.commit(vec![put(place, Expect::Absent, &record)?, named]).await?;
         Ok(S3Response::new(answer))
     }
 
@@ -118,6 +121,11 @@ impl Handlers {
             return Err(error::not_empty());
         }
         let (mut writes, blobs) = self.end_of_all(&owner, &input.bucket).await?;
+        let name = owner.name_key(&input.bucket);
+        // Of two buckets that were made before names were their account's, one has it.
+        if self.state.home(&owner, &input.bucket).await?.is_some_and(|home| home == owner) {
+            writes.push(delete(name, Expect::Anything));
+        }
         writes.push(delete(owner.key(BUCKET, input.bucket), found.expect()));
         self.state.commit(writes).await?;
         self.state.discard(blobs).await;
@@ -130,8 +138,9 @@ impl Handlers {
     ) -> S3Result<S3Response<GetBucketLocationOutput>> {
         let (owner, input) = (owner(&request)?, request.input);
         refuse::owner(input.expected_bucket_owner.as_deref(), &owner.account)?;
-        self.state.bucket(&owner, &input.bucket).await?;
-        let elsewhere = Some(owner.region.to_string()).filter(|region| region != DEFAULT_REGION);
+        // It is asked where a bucket is by those who do not know, whatever their region.
+        let home = self.state.home(&owner, &input.bucket).await?.ok_or_else(error::no_bucket)?;
+        let elsewhere = Some(home.region.to_string()).filter(|region| region != DEFAULT_REGION);
         let location_constraint = elsewhere.map(BucketLocationConstraint::from);
         Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
     }

@@ -33,7 +33,7 @@ impl Handlers {
         refuse_copy(&input)?;
         let source = source("CopyObject", input.copy_source)?;
         self.state.bucket(&owner, &input.bucket).await?;
-        let found = find(&self.state, &owner, &source.bucket, &source.key, source.version.as_deref()).await?;
+        let (from, found) = self.source(&owner, &source).await?;
         let reading = Reading {
             matches: input.copy_source_if_match,
             none_match: input.copy_source_if_none_match,
@@ -66,7 +66,7 @@ impl Handlers {
             true => tags::of_header(input.tagging.as_deref())?,
         };
         let algorithm = input.checksum_algorithm.as_ref().and_then(|asked| Algorithm::parse(asked.as_str()));
-        let taken = self.copied(&owner, &found, algorithm).await?;
+        let taken = self.copied(&from, &found, algorithm).await?;
         let etag = hex(&taken.md5);
         let content = Describing { headers, tags, storage_class: class }.content(&taken, etag.clone());
         let version_id = self.place(owner, input.bucket, input.key, content, (None, None)).await?;
@@ -81,6 +81,13 @@ impl Handlers {
             version_id,
             ..CopyObjectOutput::default()
         }))
+    }
+
+    /// What is to be copied, which may be in any region, and where that is.
+    async fn source(&self, owner: &record::Owner, source: &Source) -> S3Result<(record::Owner, Located)> {
+        let from = self.state.home(owner, &source.bucket).await?.unwrap_or_else(|| owner.clone());
+        let found = find(&self.state, &from, &source.bucket, &source.key, source.version.as_deref()).await?;
+        Ok((from, found))
     }
 
     /// The content as one blob: the bytes of an object that came whole are shared.
@@ -127,7 +134,7 @@ impl Handlers {
         let number = part_number(input.part_number)?;
         let upload = self.uploading(owner, &input.bucket, &input.key, &input.upload_id).await?;
         let source = source("UploadPartCopy", input.copy_source)?;
-        let found = find(&self.state, owner, &source.bucket, &source.key, source.version.as_deref()).await?;
+        let (from, found) = self.source(owner, &source).await?;
         let reading = Reading {
             matches: input.copy_source_if_match,
             none_match: input.copy_source_if_none_match,
@@ -140,7 +147,7 @@ impl Handlers {
             return Err(error::too_large());
         }
         let algorithm = upload.value.algorithm.unwrap_or(Algorithm::Crc64Nvme);
-        let taken = self.read_over(owner, &found, range, algorithm).await?;
+        let taken = self.read_over(&from, &found, range, algorithm).await?;
         let part = Part { bucket: input.bucket, key: input.key, upload: input.upload_id, number };
         let record = self.keep_part(owner.clone(), part, taken).await?;
         let result = CopyPartResult {

@@ -37,7 +37,7 @@ const SCHEMA: &str = "
 ";
 
 /// What the owner of a group has set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GroupSettings {
     pub retention_days: Option<u32>,
@@ -46,6 +46,7 @@ pub struct GroupSettings {
     pub protected: bool,
     pub tags: BTreeMap<String, String>,
     pub subscriptions: Vec<Subscription>,
+    pub metric_filters: Vec<MetricFilter>,
 }
 
 /// Events of a group that somebody is sent.
@@ -55,6 +56,25 @@ pub struct Subscription {
     pub pattern: String,
     pub destination: String,
     pub distribution: Option<String>,
+    /// Milliseconds since 1970.
+    pub created: i64,
+}
+
+/// Events of a group that make values of a metric.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetricFilter {
+    pub name: String,
+    pub pattern: String,
+    pub namespace: String,
+    pub metric: String,
+    /// A number, or where one stands in an event.
+    pub value: String,
+    /// Of a minute with events of which none matches.
+    pub default: Option<f64>,
+    /// Names, and where their values stand in an event.
+    pub dimensions: BTreeMap<String, String>,
+    pub unit: Option<String>,
     /// Milliseconds since 1970.
     pub created: i64,
 }
@@ -183,10 +203,12 @@ pub(super) fn groups(
     Ok(found)
 }
 
-/// Every group that somebody is subscribed to.
-pub(super) fn subscribed(connection: &Connection) -> rusqlite::Result<Vec<Group>> {
-    let mut select =
-        connection.prepare(&format!("{GROUP} WHERE json_array_length(settings, '$.subscriptions') > 0"))?;
+/// Every group that has filters.
+pub(super) fn filtered(connection: &Connection) -> rusqlite::Result<Vec<Group>> {
+    let mut select = connection.prepare(&format!(
+        "{GROUP} WHERE json_array_length(settings, '$.subscriptions') > 0
+         OR json_array_length(settings, '$.metric_filters') > 0"
+    ))?;
     select.query_map([], read_group)?.collect()
 }
 

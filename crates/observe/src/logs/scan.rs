@@ -17,8 +17,13 @@ use super::{LogsError, Stored, days, failed, time};
 
 /// Text that one page may hold, bytes.
 const PAGE_MAX: usize = 1 << 20;
-/// Text that is looked through for one page, bytes: some hundred milliseconds. A page that ends for it may be empty.
-const SCANNED_MAX: u64 = 256 << 20;
+/// Text that is looked through for one page, bytes: some hundred milliseconds. A page that ends for it may be empty. Where
+/// there is more of one moment, a page goes on to the next, so that there is an end.
+const SCANNED_MAX: u64 = if cfg!(test) { 16 << 20 } else { 256 << 20 };
+/// What a found event costs beside its text, bytes.
+const EVENT_COST: usize = 64;
+/// Text of events that are found and may yet have some before them, bytes. Of more, those stay that a page can hold.
+const PENDING_MAX: usize = 16 * PAGE_MAX;
 
 /// Where an event stands among those of its group: by its time, then by when it was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +96,8 @@ pub(super) fn scan(
     let mut page = Page::default();
     let mut found = Found::new(scan);
     let mut day = None;
-    blocks(folder, catalogue, scan, &mut |block| {
+    let mut names = Names::new(catalogue);
+    blocks(folder, catalogue, scan, &mut names, &mut |block, _| {
         // Events of one day have no part in another's file.
         if day.replace(block::day(block.begins)).is_some_and(|before| before != block::day(block.begins)) {
             found.settle(None);
@@ -100,8 +106,9 @@ pub(super) fn scan(
         if found.is_full() {
             return ControlFlow::Break(());
         }
-        if page.scanned_bytes > SCANNED_MAX {
-            page.next = Some(found.settled(block.begins));
+        let reached = found.settled(block.begins);
+        if page.scanned_bytes > SCANNED_MAX && scan.is_beyond(reached) {
+            page.next = Some(reached);
             return ControlFlow::Break(());
         }
         page.scanned_bytes += block.data.len() as u64;
@@ -117,12 +124,11 @@ pub(super) fn scan(
     if page.next.is_none() && !found.is_full() {
         found.settle(None);
     }
-    let mut names = Names::new(catalogue);
     let (taken, next) = found.finish();
     page.next = next.or(page.next);
     for (stream, entry) in taken {
         let (at, ingested) = (time(entry.at), time(entry.ingested));
-        let stream = names.get(stream)?;
+        let stream = names.get(stream)?.unwrap_or_default();
         page.events.push(Stored { number: entry.number, at, ingested, stream, message: entry.message });
     }
     if let Way::Before(_) = scan.way {
@@ -140,27 +146,18 @@ pub(super) fn each(
     visit: &mut dyn FnMut(&Candidate<'_>, &Arc<str>) -> ControlFlow<()>,
 ) -> Result<Scanned, LogsError> {
     let mut scanned = Scanned::default();
-    let mut names = Names::new(catalogue);
-    let mut failed = None;
-    blocks(folder, catalogue, scan, &mut |block| {
-        let name = match names.get(block.stream) {
-            Ok(name) => name,
-            Err(error) => {
-                failed = Some(error);
-                return ControlFlow::Break(());
-            }
-        };
+    blocks(folder, catalogue, scan, &mut Names::new(catalogue), &mut |block, name| {
         scanned.bytes += block.data.len() as u64;
         for entry in block::unpack(block.begins, block.data) {
             scanned.events += 1;
             let candidate = candidate(block.stream, &entry);
             if scan.covers(candidate.position) {
-                visit(&candidate, &name)?;
+                visit(&candidate, name)?;
             }
         }
         ControlFlow::Continue(())
     })?;
-    failed.map_or(Ok(scanned), Err)
+    Ok(scanned)
 }
 
 /// What was looked at.
@@ -181,12 +178,14 @@ fn candidate<'a>(stream: StreamId, entry: &Entry<&'a [u8]>) -> Candidate<'a> {
     Candidate { stream, position, ingested: entry.ingested, message: entry.message }
 }
 
-/// Blocks that may hold events of the range, by when they begin, the way that is gone.
+/// Blocks that may hold events of the range, by when they begin, the way that is gone, with their streams' names. Those of
+/// streams that were deleted are not there any more, even where the disk still has them.
 fn blocks(
     folder: &Path,
     catalogue: &Connection,
     scan: &Scan,
-    visit: &mut dyn FnMut(Block<'_>) -> ControlFlow<()>,
+    names: &mut Names<'_>,
+    visit: &mut dyn FnMut(Block<'_>, &Arc<str>) -> ControlFlow<()>,
 ) -> Result<(), LogsError> {
     let (from, to) = scan.range();
     if from >= to {
@@ -218,9 +217,10 @@ fn blocks(
             if !wanted {
                 continue;
             }
+            let Some(name) = names.get(stream)? else { continue };
             let data = row.get_ref(2).map_err(failed)?.as_blob().map_err(failed)?;
             let block = Block { stream, begins: row.get(1).map_err(failed)?, data };
-            if visit(block).is_break() {
+            if visit(block, &name).is_break() {
                 return Ok(());
             }
         }
@@ -239,18 +239,22 @@ impl Scan {
     }
 
     fn covers(&self, position: Position) -> bool {
-        let beyond = match self.way {
+        self.is_beyond(position) && (self.from..self.to).contains(&position.at)
+    }
+
+    /// Whether this lies on the way from where the page begins.
+    fn is_beyond(&self, position: Position) -> bool {
+        match self.way {
             Way::After(start) => position > start,
             Way::Before(start) => position < start,
-        };
-        beyond && (self.from..self.to).contains(&position.at)
+        }
     }
 }
 
-/// Names of streams, each looked up once.
+/// Names of streams, each looked up once; none of a stream that was deleted.
 struct Names<'a> {
     catalogue: &'a Connection,
-    known: HashMap<StreamId, Arc<str>>,
+    known: HashMap<StreamId, Option<Arc<str>>>,
 }
 
 impl<'a> Names<'a> {
@@ -258,12 +262,11 @@ impl<'a> Names<'a> {
         Names { catalogue, known: HashMap::new() }
     }
 
-    fn get(&mut self, stream: StreamId) -> Result<Arc<str>, LogsError> {
+    fn get(&mut self, stream: StreamId) -> Result<Option<Arc<str>>, LogsError> {
         if let Some(name) = self.known.get(&stream) {
             return Ok(name.clone());
         }
-        let name = catalogue::stream_name(self.catalogue, stream).map_err(failed)?.unwrap_or_default();
-        let name: Arc<str> = name.into();
+        let name: Option<Arc<str>> = catalogue::stream_name(self.catalogue, stream).map_err(failed)?.map(Arc::from);
         self.known.insert(stream, name.clone());
         Ok(name)
     }
@@ -275,6 +278,7 @@ struct Found<'a> {
     settled: Vec<(StreamId, Entry)>,
     bytes: usize,
     pending: Vec<(StreamId, Entry)>,
+    pending_bytes: usize,
     /// Time of the pending event that comes first, the way that is gone.
     nearest: Option<i64>,
     /// There are more events than the page takes.
@@ -283,7 +287,7 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     fn new(scan: &'a Scan) -> Self {
-        Found { scan, settled: Vec::new(), bytes: 0, pending: Vec::new(), nearest: None, over: false }
+        Found { scan, settled: Vec::new(), bytes: 0, pending: Vec::new(), pending_bytes: 0, nearest: None, over: false }
     }
 
     fn push(&mut self, stream: StreamId, entry: &Entry<&[u8]>) {
@@ -291,6 +295,34 @@ impl<'a> Found<'a> {
         let nearest = self.nearest.get_or_insert(at);
         *nearest = if let Way::After(_) = self.scan.way { at.min(*nearest) } else { at.max(*nearest) };
         self.pending.push((stream, Entry { number, at, ingested, message: Bytes::copy_from_slice(message) }));
+        self.pending_bytes += message.len() + EVENT_COST;
+        if self.pending_bytes > PENDING_MAX {
+            self.trim();
+        }
+    }
+
+    /// Keeps what comes first and fills a page; the next page finds the rest.
+    fn trim(&mut self) {
+        self.sort();
+        let (mut kept, mut bytes) = (0, 0);
+        for (_, entry) in &self.pending {
+            if kept > self.scan.limit || (bytes > PAGE_MAX && kept > 1) {
+                break;
+            }
+            kept += 1;
+            bytes += entry.message.len();
+        }
+        self.pending.truncate(kept);
+        self.pending_bytes = bytes + kept * EVENT_COST;
+    }
+
+    fn sort(&mut self) {
+        let position = |entry: &Entry| Position { at: entry.at, number: entry.number };
+        let way = self.scan.way;
+        self.pending.sort_unstable_by(|(_, one), (_, other)| match way {
+            Way::After(_) => position(one).cmp(&position(other)),
+            Way::Before(_) => position(other).cmp(&position(one)),
+        });
     }
 
     /// Settles what no block that begins at `begins` or beyond can come before; without one, all.
@@ -303,14 +335,10 @@ impl<'a> Found<'a> {
         if !self.nearest.is_some_and(final_now) {
             return;
         }
-        let position = |entry: &Entry| Position { at: entry.at, number: entry.number };
-        let order = |one: &Position, other: &Position| match self.scan.way {
-            Way::After(_) => one.cmp(other),
-            Way::Before(_) => other.cmp(one),
-        };
-        self.pending.sort_unstable_by(|(_, one), (_, other)| order(&position(one), &position(other)));
+        self.sort();
         let end = self.pending.partition_point(|(_, entry)| final_now(entry.at));
         for (stream, entry) in self.pending.drain(..end) {
+            self.pending_bytes = self.pending_bytes.saturating_sub(entry.message.len() + EVENT_COST);
             self.bytes += entry.message.len();
             if self.settled.len() == self.scan.limit || (self.bytes > PAGE_MAX && !self.settled.is_empty()) {
                 self.over = true;

@@ -309,6 +309,37 @@ async fn numbers_go_on_after_a_restart() {
 }
 
 #[tokio::test]
+async fn more_than_a_page_looks_through_of_one_moment_has_an_end_and_is_read_whole() {
+    let fixture = Fixture::new();
+    let long = "x".repeat(100_000);
+    // All of one millisecond, in many blocks; twice as much as is gathered for a page.
+    for i in 0..340 {
+        fixture.say("/a", &stream(), &[&format!("{i:03}{long}")]);
+    }
+    let id = fixture.logs.group(&group("/a")).await.unwrap().unwrap().id;
+    for (way, kept) in
+        [(Way::After(Position::FIRST), 340), (Way::Before(Position::LAST), 340), (Way::After(Position::FIRST), 1)]
+    {
+        let (mut way, mut found, mut pages) = (way, Vec::new(), 0);
+        loop {
+            let scan = Scan { group: id, streams: Streams::All, from: 0, to: i64::MAX, way, limit: 100 };
+            let wanted = move |event: &Candidate<'_>| kept == 340 || event.message.starts_with(b"339");
+            let page = fixture.logs.scan(scan, wanted).await.unwrap();
+            let texts = page.events.iter().map(|event| String::from_utf8_lossy(&event.message[..3]).into_owned());
+            match way {
+                Way::After(_) => found.extend(texts),
+                Way::Before(_) => found.splice(0..0, texts.collect::<Vec<_>>()).for_each(drop),
+            }
+            pages += 1;
+            assert!(pages < 100, "there is no end");
+            let Some(next) = page.next else { break };
+            way = if let Way::After(_) = way { Way::After(next) } else { Way::Before(next) };
+        }
+        assert_eq!(found, (340 - kept..340).map(|i| format!("{i:03}")).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
 async fn streams_know_their_first_and_last_event() {
     let fixture = Fixture::new();
     for (day, name) in [(3, "03"), (1, "01"), (2, "02"), (4, "01")] {

@@ -37,9 +37,8 @@ fn a_report() -> Report {
     }
 }
 
-#[test]
-fn init_is_told_as_aws_tells_it() {
-    let start = InitStart {
+fn an_init_start() -> InitStart {
+    InitStart {
         initialization: Initialization::OnDemand,
         phase: InitPhase::Init,
         runtime_version: Some(RuntimeVersion { name: "python:3.11.2".to_owned(), arn: "arn".to_owned() }),
@@ -48,7 +47,15 @@ fn init_is_told_as_aws_tells_it() {
         function_arn: "arn:f".to_owned(),
         instance: "s".to_owned(),
         memory: Memory::mib(128),
-    };
+    }
+}
+
+#[test]
+fn init_is_told_as_aws_tells_it() {
+    let start = an_init_start();
+    let of_an_image = InitStart { runtime_version: None, ..start.clone() };
+    let record = r#"{"initializationType":"on-demand","phase":"init","functionName":"f","functionVersion":"$LATEST","functionArn":"arn:f","instanceId":"s","instanceMaxMemory":134217728}"#;
+    assert_eq!(telemetry(&PlatformRecord::InitStart(of_an_image)), expected("platform.initStart", record));
     let record = r#"{"initializationType":"on-demand","phase":"init","runtimeVersion":"python:3.11.2","runtimeVersionArn":"arn","functionName":"f","functionVersion":"$LATEST","functionArn":"arn:f","instanceId":"s","instanceMaxMemory":134217728}"#;
     assert_eq!(telemetry(&PlatformRecord::InitStart(start)), expected("platform.initStart", record));
     let error_type = Some(ErrorType::RUNTIME_EXIT);
@@ -208,7 +215,17 @@ fn the_platforms_lines_have_levels() {
         status,
         error_type: None,
     };
+    let init = |initialization, status| {
+        let (duration, phase, error_type) = (Duration::ZERO, InitPhase::Init, None);
+        PlatformRecord::InitReport(InitReport { initialization, duration, phase, status, error_type })
+    };
+    let of_an_image = InitStart { runtime_version: None, ..an_init_start() };
     for (record, least) in [
+        (PlatformRecord::InitStart(an_init_start()), LogLevel::Info),
+        (PlatformRecord::InitStart(of_an_image), LogLevel::Debug),
+        (init(Initialization::OnDemand, Status::Success), LogLevel::Debug),
+        (init(Initialization::Provisioned, Status::Success), LogLevel::Info),
+        (init(Initialization::Provisioned, Status::Error), LogLevel::Warn),
         (start, LogLevel::Info),
         (report(Status::Success), LogLevel::Info),
         (report(Status::Timeout), LogLevel::Warn),

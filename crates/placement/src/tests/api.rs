@@ -63,7 +63,7 @@ async fn headers_travel_to_the_runtime_and_back() {
     let seen = String::from_utf8(answer.payload.to_vec()).unwrap();
     let parts: Vec<&str> = seen.split('|').collect();
     assert!(parts[0].starts_with("Root=1-67891233-abcdef012345678912345678;Parent="), "{seen}");
-    assert!(parts[0].ends_with(";Sampled=1"), "{seen}");
+    assert!(parts[0].contains(";Sampled=1;Lineage=1:") && parts[0].ends_with(":0"), "{seen}");
     assert_eq!(parts[1..], ["{\"custom\":{}}", "text/x-test"]);
     let back = cx.take_answer_headers();
     let trace = "Root=1-67891233-abcdef012345678912345678;Sampled=1".to_owned();
@@ -219,7 +219,7 @@ async fn what_cannot_run_says_why() {
 async fn an_alias_with_weights_runs_each_version_as_often_as_it_says() {
     let world = World::new(config());
     let (primary, additional) = (world.functions.published("f", 1), world.functions.published("f", 2));
-    let target = |weight| Target { primary: primary.clone(), additional: Some((additional.clone(), weight)) };
+    let target = |weight| Target { primary: Ok(primary.clone()), additional: Some((Ok(additional.clone()), weight)) };
     for (weight, expected) in [(0.0, "1"), (1.0, "2")] {
         world.functions.alias("f", "live", target(weight));
         for _ in 0..20 {
@@ -227,13 +227,29 @@ async fn an_alias_with_weights_runs_each_version_as_often_as_it_says() {
             assert_eq!(answer.executed_version.as_deref(), Some(expected));
         }
     }
-    world.functions.alias("f", "live", target(0.5));
-    let mut seen = std::collections::BTreeSet::new();
-    // Missing one of two by chance: once in 2^99.
-    for _ in 0..100 {
-        seen.extend(invoke(&world, asks("f:live", "\"who\"")).await.unwrap().executed_version);
+    const DRAWS: u32 = 10_000;
+    // The value that chi-square with one degree of freedom passes by chance once in a million times.
+    const CHI_SQUARE_MAX: f64 = 23.93;
+    for weight in [0.02, 0.25, 0.5, 0.9] {
+        world.functions.alias("f", "live", target(weight));
+        let (mut additional, mut changes, mut last) = (0, 0, None);
+        for _ in 0..DRAWS {
+            let version = invoke(&world, asks("f:live", "1")).await.unwrap().executed_version;
+            additional += u32::from(version.as_deref() == Some("2"));
+            changes += u32::from(last.as_ref().is_some_and(|last| *last != version));
+            last = Some(version);
+        }
+        let chi_square = |seen: u32, draws: u32, chance: f64| {
+            let expected = f64::from(draws) * chance;
+            (f64::from(seen) - expected).powi(2) / (expected * (1.0 - chance))
+        };
+        let found = chi_square(additional, DRAWS, weight);
+        assert!(found < CHI_SQUARE_MAX, "{weight}: {additional} of {DRAWS}, chi-square {found}");
+        // Each is drawn anew: a call runs another version than the one before it as often as two draws differ. Calls that share
+        // a draw make the variance at most twice as large.
+        let found = chi_square(changes, DRAWS - 1, 2.0 * weight * (1.0 - weight)) / 2.0;
+        assert!(found < CHI_SQUARE_MAX, "{weight}: {changes} changes, chi-square {found}");
     }
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["1", "2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

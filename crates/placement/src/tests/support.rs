@@ -19,7 +19,7 @@ use hearth_observe::Logs;
 use hearth_sandbox::{
     Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Tunnel, Usage,
 };
-use hearth_worker::{Endpoint, EndpointIdentity, Ports, Worker};
+use hearth_worker::{Endpoint, EndpointIdentity, Meminfo, Pools, Ports, Worker};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
@@ -65,7 +65,7 @@ impl World {
         });
         let clock = Arc::new(Hand { start: Instant::now(), ahead: Mutex::default() });
         let ports = Ports {
-            driver: Arc::new(Double(host.clone())),
+            pools: Pools::new(0, Arc::new(Double(host.clone())), Arc::new(SystemClock), Arc::new(Meminfo)),
             materials: Arc::new(Double(host.clone())),
             logs: Logs::open(&folder.path().join("logs"), log_config).unwrap(),
             clock: Arc::new(SystemClock),
@@ -76,7 +76,13 @@ impl World {
         let worker = Worker::new(hearth_worker::Config::default(), ports);
         let functions = Arc::new(Catalog::default());
         let events = Arc::new(Accepted::default());
-        let ports = crate::Ports { worker, functions: functions.clone(), events: events.clone(), clock: clock.clone() };
+        let ports = crate::Ports {
+            worker,
+            functions: functions.clone(),
+            events: events.clone(),
+            guard: Arc::default(),
+            clock: clock.clone(),
+        };
         let placement = Placement::new(config, ports);
         World { placement, functions, events, clock, host, _folder: folder }
     }
@@ -156,8 +162,12 @@ impl Catalog {
 
     /// Keeps so many environments of a version, and of no other.
     pub fn provision(&self, function: &Arc<FunctionVersion>, count: u32, decision: &str) {
-        let provision = Provision { function: function.clone(), count, decision: decision.to_owned() };
-        *self.provisions.lock().unwrap() = vec![provision];
+        self.provision_of(function, count, decision, true);
+    }
+
+    pub fn provision_of(&self, function: &Arc<FunctionVersion>, count: u32, decision: &str, is_awake: bool) {
+        let (function, decision) = (function.clone(), decision.to_owned());
+        *self.provisions.lock().unwrap() = vec![Provision { function, count, is_awake, decision }];
     }
 
     pub fn reserve(&self, name: &str, count: u32) {
@@ -173,7 +183,7 @@ impl Functions for Catalog {
             return self.aliases.lock().unwrap().get(&key).cloned().ok_or_else(not_found);
         }
         let found = self.functions.lock().unwrap().get(&arn.name).cloned();
-        found.map(|primary| Target { primary, additional: None }).ok_or_else(not_found)
+        found.map(|found| Target { primary: Ok(found), additional: None }).ok_or_else(not_found)
     }
 
     fn reservation(&self, key: &VersionKey) -> Reservation {
@@ -204,6 +214,7 @@ fn function(name: &str, memory: u32, generation: u64) -> FunctionVersion {
         key: VersionKey { account, region, name, version: Version::Latest, generation },
         program: Program::Zip(ZipProgram {
             runtime: Runtime::parse("provided.al2023").unwrap(),
+            runtime_version: None,
             handler: "h".to_owned(),
             code: CodeHash([0; 32]),
             layers: Vec::new(),
@@ -218,6 +229,7 @@ fn function(name: &str, memory: u32, generation: u64) -> FunctionVersion {
         json_logs: None,
         role: "arn:aws:iam::000000000000:role/r".to_owned(),
         dead_letters: None,
+        last_used: None,
     }
 }
 
@@ -276,7 +288,11 @@ impl Materials for Double {
         Box::pin(async { Ok(None) })
     }
 
-    fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
+    fn runtime(
+        &self,
+        runtime: Runtime,
+        _: Option<CodeHash>,
+    ) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
         let tree = RuntimeTree {
             runtime,
             root: Arc::new(Root { skeleton: "/".into(), binds: Vec::new(), whole: false }),
@@ -284,6 +300,7 @@ impl Materials for Double {
             variables: Vec::new(),
             version: "provided:al2023".to_owned(),
             version_digest: "0".to_owned(),
+            replaced: Default::default(),
         };
         let missing = runtime.as_str() == "dotnet8";
         Box::pin(async move { if missing { Err(MaterialsError::RuntimeMissing(runtime)) } else { Ok(Arc::new(tree)) } })
@@ -306,6 +323,10 @@ impl Driver for Double {
         Box::pin(async move { Ok(Box::new(Place(host)) as Box<dyn Prepared>) })
     }
 
+    fn starts_ahead(&self) -> bool {
+        false
+    }
+
     fn leads_out(&self) -> bool {
         false
     }
@@ -326,6 +347,10 @@ impl Driver for Double {
 struct Place(Arc<Host>);
 
 impl Prepared for Place {
+    fn spawn(&self, _: Command) -> BoxFuture<'_, Result<Process, Error>> {
+        Box::pin(std::future::ready(Err(Error::Gone)))
+    }
+
     fn bind(self: Box<Self>, _: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
         self.0.sandboxes.fetch_add(1, Ordering::SeqCst);
         let lost = self.0.losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();

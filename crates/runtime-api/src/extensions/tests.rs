@@ -72,6 +72,13 @@ fn events_are_those_that_an_extension_of_its_kind_can_have() {
 }
 
 #[test]
+fn a_name_that_is_too_long_is_one_name() {
+    let mut all = Extensions::new(&[]);
+    all.register(&"n".repeat(300), &[], id(1)).unwrap();
+    assert_eq!(all.register(&"n".repeat(300), &[], id(2)), Err(Refused::NameTaken));
+}
+
+#[test]
 fn nobody_registers_twice_late_or_as_the_eleventh() {
     let mut all = Extensions::new(&["a".to_owned()]);
     all.register("a", &both(), id(0)).unwrap();

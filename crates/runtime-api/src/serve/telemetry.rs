@@ -5,9 +5,10 @@ use http::StatusCode;
 use http::request::Parts;
 use hyper::body::Incoming;
 
-use super::{Door, Unsubscribed};
+use super::Door;
 use crate::posted;
 use crate::reply::{self, Reply};
+use crate::subscriptions::Unsubscribed;
 use crate::telemetry::{Api, Subscription};
 
 /// Bytes of a subscription.

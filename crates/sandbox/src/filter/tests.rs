@@ -234,6 +234,20 @@ fn the_page_of_system_calls_is_the_table() {
     assert!(committed == page, "docs/system-calls.md is not the table: run this test with HEARTH_UPDATE_DOCS=1");
 }
 
+#[test]
+fn the_page_on_security_counts_right() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/security.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let instructions = Filter::of(Architecture::X86_64).length().div_ceil(100) * 100;
+    let instructions =
+        format!("One program of at most {},{:03} instructions", instructions / 1000, instructions % 1000);
+    let of_packages = format!("no capability, {} system calls", crate::errand::ALLOWED.len());
+    let of_functions = format!("an allow-list of at most {ALLOWED_MAX} system calls");
+    for count in [instructions, of_packages, of_functions] {
+        assert!(page.contains(&count), "docs/security.md does not say {count:?}");
+    }
+}
+
 fn page() -> String {
     let count = |architecture: Architecture| {
         CALLS.iter().filter(|call| allowed(call) && architecture.number(call).is_some()).count()

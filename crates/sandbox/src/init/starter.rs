@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 use super::Confinement;
 use super::command::Command;
 use crate::cgroup::PROCESSES_MAX;
-use crate::driver::LOG_FD;
+use crate::driver::{LOG_FD, TOLD_FD};
 use crate::layers::{Layer, stands};
 use crate::packet::{self, Packet, Writer};
 use crate::privilege;
@@ -65,7 +65,7 @@ impl Starter {
         }
     }
 
-    /// `given`: the command in a memory file, the output, perhaps the pipe for log records.
+    /// `given`: the descriptors of a SPAWN.
     pub fn tell(&self, purpose: Purpose, given: &[OwnedFd]) -> io::Result<()> {
         let given: Vec<_> = given.iter().map(AsFd::as_fd).collect();
         Writer::new(purpose as u8).send(self.socket.as_fd(), &given, SendFlags::empty())
@@ -103,6 +103,9 @@ fn run(told: &OwnedFd, proc: OwnedFd, confinement: &Confinement<'_>) -> io::Erro
         rustix::stdio::dup2_stderr(&output)?;
         if let Ok(log) = packet.descriptor() {
             sys::inherit_as(&log, LOG_FD)?;
+        }
+        if let Ok(told) = packet.descriptor() {
+            sys::inherit_as(&told, TOLD_FD)?;
         }
         rustix::process::chdir(&*command.directory)?;
         Ok((command, packet.kind == Purpose::Try as u8))

@@ -13,10 +13,9 @@ use rustix::fs::MemfdFlags;
 use super::{Confined, open_path, step, version_4, write_address};
 use crate::bare::Places;
 use crate::descendants;
-use crate::driver::{Command, Error, Exit, Identity, Prepared, Process, Sandbox, Signal, Usage};
+use crate::driver::{Command, Error, Identity, Prepared, Process, Sandbox, Signal, Usage};
 use crate::init::{part, request};
 use crate::isolation::Isolation;
-use crate::scratch::Place;
 use crate::tunnel::Tunnel;
 use crate::walls::Walls;
 
@@ -26,6 +25,15 @@ pub(super) struct PreparedProcess {
 }
 
 impl Prepared for PreparedProcess {
+    fn spawn(&self, command: Command) -> BoxFuture<'_, Result<Process, Error>> {
+        Box::pin(async move {
+            if !self.confined.shared.standing.namespaces {
+                return Err(step("start a process ahead of need")(io::ErrorKind::Unsupported.into()));
+            }
+            self.confined.start(request::SPAWN, command, Some(&Walls::inside())).await
+        })
+    }
+
     fn bind(self: Box<Self>, identity: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
         Box::pin(async move { Ok(Box::new(self.attach(identity).await?) as Box<dyn Sandbox>) })
     }
@@ -103,25 +111,7 @@ pub(super) struct ProcessSandbox {
 impl ProcessSandbox {
     pub async fn start(&self, kind: u8, command: Command) -> Result<Process, Error> {
         let (command, walls) = self.place(command)?;
-        let written = write_command(&command, walls.as_ref()).map_err(step("write the command"))?;
-        let descriptors: Vec<_> = [written.as_fd(), command.output.as_fd()]
-            .into_iter()
-            .chain(command.log.as_ref().map(AsFd::as_fd))
-            .collect();
-        let started = self.confined.control.ask(kind, &descriptors, |packet| packet).await;
-        let pid = match started {
-            Ok(answer) => answer.value,
-            Err(Error::Step { step, source }) if step == "execute" => {
-                return Err(Error::Exec { program: command.program, source });
-            }
-            Err(error) => return Err(error),
-        };
-        let event = self.confined.control.event(pid);
-        let exit = async move {
-            let [code, signal] = event.await.map_err(|_| Error::Gone)?;
-            Ok(if signal == 0 { Exit::Code(code.cast_signed()) } else { Exit::Signal(signal.cast_signed()) })
-        };
-        Ok(Process { id: pid, exit: Box::pin(exit) })
+        self.confined.start(kind, command, walls.as_ref()).await
     }
 
     fn take_listener(&self, address: SocketAddr) -> Option<TcpListener> {
@@ -135,7 +125,7 @@ impl ProcessSandbox {
         if self.confined.shared.standing.namespaces {
             return Ok((command, Some(Walls::inside())));
         }
-        let Place::Folder(scratch, _) = &self.confined.remains()?.place else { return Err(Error::Gone) };
+        let scratch = self.confined.remains()?.scratch.as_ref().ok_or(Error::Gone)?;
         let places = Places { root: self.confined.root.clone(), code: self.code.clone(), scratch: scratch.clone() };
         let ports = lock(&self.ports).clone();
         let walls = (self.confined.shared.isolation == Isolation::Landlock).then(|| places.walls(ports));
@@ -240,7 +230,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// As `init` reads it: directory, program, arguments, environment, walls; each text and list with its length before it.
-fn write_command(command: &Command, walls: Option<&Walls>) -> io::Result<OwnedFd> {
+pub(super) fn write_command(command: &Command, walls: Option<&Walls>) -> io::Result<OwnedFd> {
     let mut bytes = Vec::with_capacity(4096);
     let text = |bytes: &mut Vec<u8>, text: &str| {
         bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());

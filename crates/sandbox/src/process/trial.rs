@@ -69,6 +69,7 @@ async fn begin(
         working_directory: "/var/task".to_owned(),
         output: writer.into(),
         log: None,
+        told: None,
     };
     let process = sandbox.start(request::TRY, command).await?;
     Ok((reader.into(), process))

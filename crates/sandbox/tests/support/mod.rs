@@ -231,6 +231,7 @@ pub fn command(program: &str, arguments: &[&str], output: OwnedFd) -> Command {
         working_directory: "/var/task".to_owned(),
         output,
         log: None,
+        told: None,
     }
 }
 

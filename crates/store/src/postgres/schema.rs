@@ -7,7 +7,7 @@ use crate::RecordsError;
 
 /// What brings the stored format from one version to the next; a database without Hearth is of version 0. What is here was
 /// shipped and never changes.
-const STEPS: &[&str] = &[include_str!("records.sql"), include_str!("changes.sql")];
+const STEPS: &[&str] = &[include_str!("records.sql"), include_str!("changes.sql"), include_str!("blobs.sql")];
 /// Servers that start at once take turns.
 const TURN: i64 = 0x6865_6172_7468_0001;
 

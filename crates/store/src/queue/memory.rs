@@ -53,6 +53,14 @@ impl All {
                 let message = self.held(&receipt)?;
                 (message.state, message.note) = (State::Waiting(due), note);
             }
+            Change::Rewrite { receipt, body } => {
+                let message = self.held(&receipt)?;
+                message.size = body.len() as u64;
+                let number = message.number;
+                if let Some((_, former)) = self.messages.get_mut(&number) {
+                    *former = body;
+                }
+            }
             Change::Rest { receipt, state, note } => {
                 let message = self.held(&receipt)?;
                 (message.state, message.note) = (State::Resting(state.to_owned()), note);

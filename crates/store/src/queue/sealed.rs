@@ -76,6 +76,9 @@ impl SealedQueue {
             Change::Return { note, receipt, due } => {
                 Change::Return { note: note_of(&receipt, &note).await?, receipt, due }
             }
+            Change::Rewrite { receipt, body } => {
+                Change::Rewrite { body: self.seal(&receipt.queue, &receipt.id, BODY, &body).await?, receipt }
+            }
             Change::Rest { note, receipt, state } => {
                 Change::Rest { note: note_of(&receipt, &note).await?, receipt, state }
             }

@@ -274,6 +274,17 @@ fn apply(connection: &Connection, change: Change) -> rusqlite::Result<Result<(),
             "UPDATE messages SET held = 0, due = ?3, note = ?4 WHERE id = ?1 AND turns = ?2 AND held = 1",
             params![receipt.id, receipt.turn, signed(due), note.as_ref()],
         ),
+        Change::Rewrite { receipt, body } => {
+            let held = "UPDATE messages SET size = ?3 WHERE id = ?1 AND turns = ?2 AND held = 1 RETURNING number";
+            let number = connection
+                .prepare_cached(held)?
+                .query_row(params![receipt.id, receipt.turn, signed(body.len() as u64)], |row| row.get::<_, i64>(0))
+                .optional()?;
+            let Some(number) = number else { return Ok(Err(QueueError::Stale(receipt.id))) };
+            let rewrite = "UPDATE bodies SET body = ?2 WHERE number = ?1";
+            connection.prepare_cached(rewrite)?.execute(params![number, body.as_ref()])?;
+            Ok(Ok(()))
+        }
         Change::Rest { receipt, state, note } => end(
             connection,
             &receipt,
@@ -430,13 +441,17 @@ fn taken_in_line(connection: &Connection, take: &Take) -> rusqlite::Result<Taken
 fn held(connection: &Connection, take: &Take, numbers: Vec<i64>) -> rusqlite::Result<Vec<(Message, Bytes)>> {
     let mut messages = Vec::with_capacity(numbers.len());
     for number in numbers {
+        // One statement a message: `COLUMNS`, of a queue that is known, and the body.
         let hold =
-            "UPDATE messages SET held = 1, due = ?, turns = turns + 1, first = COALESCE(first, ?) WHERE number = ?";
-        connection.prepare_cached(hold)?.execute(params![signed(take.until), signed(take.now), number])?;
-        let read = format!("SELECT {COLUMNS} FROM messages m JOIN queues q USING (queue) WHERE m.number = ?");
-        let mut message = connection.prepare_cached(&read)?.query_row([number], |row| message(row, take.queue.kind))?;
+            "UPDATE messages SET held = 1, due = ?, turns = turns + 1, first = COALESCE(first, ?) WHERE number = ?
+                    RETURNING '', '', id, number, sent, due, held, turns, state, note, size, first, line,
+                        (SELECT body FROM bodies WHERE bodies.number = messages.number)";
+        let values = params![signed(take.until), signed(take.now), number];
+        let (mut message, body) = connection
+            .prepare_cached(hold)?
+            .query_row(values, |row| Ok((message(row, take.queue.kind)?, Bytes::from(row.get::<_, Vec<u8>>(13)?))))?;
         message.queue = take.queue.clone();
-        messages.push((message, body(connection, number)?));
+        messages.push((message, body));
     }
     Ok(messages)
 }

@@ -50,14 +50,6 @@ pub trait FiltersApi: Send + Sync + 'static {
         Err(Error::not_supported("logs:DeleteSubscriptionFilter"))
     }
 
-    async fn describe_metric_filters(
-        &self,
-        _cx: &Context,
-        _input: DescribeMetricFiltersRequest,
-    ) -> Result<DescribeMetricFiltersResponse, Error> {
-        Err(Error::not_supported("logs:DescribeMetricFilters"))
-    }
-
     async fn describe_subscription_filters(
         &self,
         _cx: &Context,
@@ -68,14 +60,6 @@ pub trait FiltersApi: Send + Sync + 'static {
 
     async fn put_subscription_filter(&self, _cx: &Context, _input: PutSubscriptionFilterRequest) -> Result<(), Error> {
         Err(Error::not_supported("logs:PutSubscriptionFilter"))
-    }
-
-    async fn test_metric_filter(
-        &self,
-        _cx: &Context,
-        _input: TestMetricFilterRequest,
-    ) -> Result<TestMetricFilterResponse, Error> {
-        Err(Error::not_supported("logs:TestMetricFilter"))
     }
 }
 
@@ -123,6 +107,37 @@ pub trait GroupsApi: Send + Sync + 'static {
 
     async fn put_retention_policy(&self, _cx: &Context, _input: PutRetentionPolicyRequest) -> Result<(), Error> {
         Err(Error::not_supported("logs:PutRetentionPolicy"))
+    }
+}
+
+/// Operations of the group `metric_filters`.
+#[async_trait]
+pub trait MetricFiltersApi: Send + Sync + 'static {
+    /// The operations that this implementation has.
+    fn coverage(&self) -> &'static [Coverage];
+
+    async fn delete_metric_filter(&self, _cx: &Context, _input: DeleteMetricFilterRequest) -> Result<(), Error> {
+        Err(Error::not_supported("logs:DeleteMetricFilter"))
+    }
+
+    async fn describe_metric_filters(
+        &self,
+        _cx: &Context,
+        _input: DescribeMetricFiltersRequest,
+    ) -> Result<DescribeMetricFiltersResponse, Error> {
+        Err(Error::not_supported("logs:DescribeMetricFilters"))
+    }
+
+    async fn put_metric_filter(&self, _cx: &Context, _input: PutMetricFilterRequest) -> Result<(), Error> {
+        Err(Error::not_supported("logs:PutMetricFilter"))
+    }
+
+    async fn test_metric_filter(
+        &self,
+        _cx: &Context,
+        _input: TestMetricFilterRequest,
+    ) -> Result<TestMetricFilterResponse, Error> {
+        Err(Error::not_supported("logs:TestMetricFilter"))
     }
 }
 
@@ -244,6 +259,7 @@ pub struct Service {
     pub events: Option<Arc<dyn EventsApi>>,
     pub filters: Option<Arc<dyn FiltersApi>>,
     pub groups: Option<Arc<dyn GroupsApi>>,
+    pub metric_filters: Option<Arc<dyn MetricFiltersApi>>,
     pub queries: Option<Arc<dyn QueriesApi>>,
     pub streams: Option<Arc<dyn StreamsApi>>,
     pub tail: Option<Arc<dyn TailApi>>,
@@ -258,6 +274,7 @@ impl Service {
             "events" => self.events.as_ref()?.coverage(),
             "filters" => self.filters.as_ref()?.coverage(),
             "groups" => self.groups.as_ref()?.coverage(),
+            "metric_filters" => self.metric_filters.as_ref()?.coverage(),
             "queries" => self.queries.as_ref()?.coverage(),
             "streams" => self.streams.as_ref()?.coverage(),
             "tail" => self.tail.as_ref()?.coverage(),
@@ -306,11 +323,6 @@ impl Service {
                 api.delete_subscription_filter(cx, input).await?;
                 Ok(aws_json::acknowledge())
             }
-            Operation::DescribeMetricFilters => {
-                let api = self.filters.as_ref().ok_or_else(refused)?;
-                let input: DescribeMetricFiltersRequest = decode(shape, body, INVALID, cx)?;
-                Ok(encode(&api.describe_metric_filters(cx, input).await?))
-            }
             Operation::DescribeSubscriptionFilters => {
                 let api = self.filters.as_ref().ok_or_else(refused)?;
                 let input: DescribeSubscriptionFiltersRequest = decode(shape, body, INVALID, cx)?;
@@ -321,11 +333,6 @@ impl Service {
                 let input: PutSubscriptionFilterRequest = decode(shape, body, INVALID, cx)?;
                 api.put_subscription_filter(cx, input).await?;
                 Ok(aws_json::acknowledge())
-            }
-            Operation::TestMetricFilter => {
-                let api = self.filters.as_ref().ok_or_else(refused)?;
-                let input: TestMetricFilterRequest = decode(shape, body, INVALID, cx)?;
-                Ok(encode(&api.test_metric_filter(cx, input).await?))
             }
             Operation::CreateLogGroup => {
                 let api = self.groups.as_ref().ok_or_else(refused)?;
@@ -366,6 +373,28 @@ impl Service {
                 let input: PutRetentionPolicyRequest = decode(shape, body, INVALID, cx)?;
                 api.put_retention_policy(cx, input).await?;
                 Ok(aws_json::acknowledge())
+            }
+            Operation::DeleteMetricFilter => {
+                let api = self.metric_filters.as_ref().ok_or_else(refused)?;
+                let input: DeleteMetricFilterRequest = decode(shape, body, INVALID, cx)?;
+                api.delete_metric_filter(cx, input).await?;
+                Ok(aws_json::acknowledge())
+            }
+            Operation::DescribeMetricFilters => {
+                let api = self.metric_filters.as_ref().ok_or_else(refused)?;
+                let input: DescribeMetricFiltersRequest = decode(shape, body, INVALID, cx)?;
+                Ok(encode(&api.describe_metric_filters(cx, input).await?))
+            }
+            Operation::PutMetricFilter => {
+                let api = self.metric_filters.as_ref().ok_or_else(refused)?;
+                let input: PutMetricFilterRequest = decode(shape, body, INVALID, cx)?;
+                api.put_metric_filter(cx, input).await?;
+                Ok(aws_json::acknowledge())
+            }
+            Operation::TestMetricFilter => {
+                let api = self.metric_filters.as_ref().ok_or_else(refused)?;
+                let input: TestMetricFilterRequest = decode(shape, body, INVALID, cx)?;
+                Ok(encode(&api.test_metric_filter(cx, input).await?))
             }
             Operation::DescribeQueries => {
                 let api = self.queries.as_ref().ok_or_else(refused)?;

@@ -11,6 +11,7 @@ pub enum Operation {
     CreateLogStream,
     DeleteLogGroup,
     DeleteLogStream,
+    DeleteMetricFilter,
     DeleteRetentionPolicy,
     DeleteSubscriptionFilter,
     DescribeLogGroups,
@@ -27,6 +28,7 @@ pub enum Operation {
     ListTagsLogGroup,
     PutLogEvents,
     PutLogGroupDeletionProtection,
+    PutMetricFilter,
     PutRetentionPolicy,
     PutSubscriptionFilter,
     StartLiveTail,
@@ -49,7 +51,7 @@ pub struct Info {
 }
 
 /// By the order of [`Operation`].
-pub static OPERATIONS: [Info; 30] = [
+pub static OPERATIONS: [Info; 32] = [
     Info {
         operation: Operation::CreateLogGroup,
         name: "CreateLogGroup",
@@ -73,6 +75,12 @@ pub static OPERATIONS: [Info; 30] = [
         name: "DeleteLogStream",
         group: "streams",
         input: Some(&shapes::DELETE_LOG_STREAM_REQUEST),
+    },
+    Info {
+        operation: Operation::DeleteMetricFilter,
+        name: "DeleteMetricFilter",
+        group: "metric_filters",
+        input: Some(&shapes::DELETE_METRIC_FILTER_REQUEST),
     },
     Info {
         operation: Operation::DeleteRetentionPolicy,
@@ -101,7 +109,7 @@ pub static OPERATIONS: [Info; 30] = [
     Info {
         operation: Operation::DescribeMetricFilters,
         name: "DescribeMetricFilters",
-        group: "filters",
+        group: "metric_filters",
         input: Some(&shapes::DESCRIBE_METRIC_FILTERS_REQUEST),
     },
     Info {
@@ -171,6 +179,12 @@ pub static OPERATIONS: [Info; 30] = [
         input: Some(&shapes::PUT_LOG_GROUP_DELETION_PROTECTION_REQUEST),
     },
     Info {
+        operation: Operation::PutMetricFilter,
+        name: "PutMetricFilter",
+        group: "metric_filters",
+        input: Some(&shapes::PUT_METRIC_FILTER_REQUEST),
+    },
+    Info {
         operation: Operation::PutRetentionPolicy,
         name: "PutRetentionPolicy",
         group: "groups",
@@ -215,7 +229,7 @@ pub static OPERATIONS: [Info; 30] = [
     Info {
         operation: Operation::TestMetricFilter,
         name: "TestMetricFilter",
-        group: "filters",
+        group: "metric_filters",
         input: Some(&shapes::TEST_METRIC_FILTER_REQUEST),
     },
     Info {
@@ -233,7 +247,7 @@ pub static OPERATIONS: [Info; 30] = [
 ];
 
 /// Operations of the service that refuse by name.
-pub static REFUSED: [&str; 88] = [
+pub static REFUSED: [&str; 86] = [
     "AssociateKmsKey",
     "AssociateSourceToS3TableIntegration",
     "CancelExportTask",
@@ -255,7 +269,6 @@ pub static REFUSED: [&str; 88] = [
     "DeleteIntegration",
     "DeleteLogAnomalyDetector",
     "DeleteLookupTable",
-    "DeleteMetricFilter",
     "DeleteQueryDefinition",
     "DeleteResourcePolicy",
     "DeleteScheduledQuery",
@@ -310,7 +323,6 @@ pub static REFUSED: [&str; 88] = [
     "PutDestinationPolicy",
     "PutIndexPolicy",
     "PutIntegration",
-    "PutMetricFilter",
     "PutQueryDefinition",
     "PutResourcePolicy",
     "PutStorageTierPolicy",

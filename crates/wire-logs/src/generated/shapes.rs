@@ -66,6 +66,8 @@ pub static DATA_SOURCE_TYPE: Shape =
 
 pub static DAYS: Shape = Shape { name: "Days", kind: Kind::Integer { min: None, max: None } };
 
+pub static DEFAULT_VALUE: Shape = Shape { name: "DefaultValue", kind: Kind::Double { min: None, max: None } };
+
 pub static DELETE_LOG_GROUP_REQUEST: Shape = Shape {
     name: "DeleteLogGroupRequest",
     kind: Kind::Structure {
@@ -79,6 +81,16 @@ pub static DELETE_LOG_STREAM_REQUEST: Shape = Shape {
         members: &[
             Member { name: "logGroupName", location: Location::Body, required: true, shape: &LOG_GROUP_NAME },
             Member { name: "logStreamName", location: Location::Body, required: true, shape: &LOG_STREAM_NAME },
+        ],
+    },
+};
+
+pub static DELETE_METRIC_FILTER_REQUEST: Shape = Shape {
+    name: "DeleteMetricFilterRequest",
+    kind: Kind::Structure {
+        members: &[
+            Member { name: "logGroupName", location: Location::Body, required: true, shape: &LOG_GROUP_NAME },
+            Member { name: "filterName", location: Location::Body, required: true, shape: &FILTER_NAME },
         ],
     },
 };
@@ -211,6 +223,17 @@ pub static DESCRIBE_SUBSCRIPTION_FILTERS_REQUEST: Shape = Shape {
 
 pub static DESTINATION_ARN: Shape =
     Shape { name: "DestinationArn", kind: Kind::String { pattern: None, min: Some(1), max: None, values: &[] } };
+
+pub static DIMENSIONS: Shape = Shape {
+    name: "Dimensions",
+    kind: Kind::Map { key: &DIMENSIONS_KEY, value: &DIMENSIONS_VALUE, min: None, max: None },
+};
+
+pub static DIMENSIONS_KEY: Shape =
+    Shape { name: "DimensionsKey", kind: Kind::String { pattern: None, min: None, max: Some(255), values: &[] } };
+
+pub static DIMENSIONS_VALUE: Shape =
+    Shape { name: "DimensionsValue", kind: Kind::String { pattern: None, min: None, max: Some(255), values: &[] } };
 
 pub static DISTRIBUTION: Shape = Shape {
     name: "Distribution",
@@ -510,6 +533,28 @@ pub static METRIC_NAMESPACE: Shape = Shape {
     kind: Kind::String { pattern: Some("[^:*$]*"), min: None, max: Some(255), values: &[] },
 };
 
+pub static METRIC_TRANSFORMATION: Shape = Shape {
+    name: "MetricTransformation",
+    kind: Kind::Structure {
+        members: &[
+            Member { name: "metricName", location: Location::Body, required: true, shape: &METRIC_NAME },
+            Member { name: "metricNamespace", location: Location::Body, required: true, shape: &METRIC_NAMESPACE },
+            Member { name: "metricValue", location: Location::Body, required: true, shape: &METRIC_VALUE },
+            Member { name: "defaultValue", location: Location::Body, required: false, shape: &DEFAULT_VALUE },
+            Member { name: "dimensions", location: Location::Body, required: false, shape: &DIMENSIONS },
+            Member { name: "unit", location: Location::Body, required: false, shape: &STANDARD_UNIT },
+        ],
+    },
+};
+
+pub static METRIC_TRANSFORMATIONS: Shape = Shape {
+    name: "MetricTransformations",
+    kind: Kind::List { member: &METRIC_TRANSFORMATION, min: Some(1), max: Some(1) },
+};
+
+pub static METRIC_VALUE: Shape =
+    Shape { name: "MetricValue", kind: Kind::String { pattern: None, min: None, max: Some(100), values: &[] } };
+
 pub static NEXT_TOKEN: Shape =
     Shape { name: "NextToken", kind: Kind::String { pattern: None, min: Some(1), max: None, values: &[] } };
 
@@ -546,6 +591,41 @@ pub static PUT_LOG_GROUP_DELETION_PROTECTION_REQUEST: Shape = Shape {
                 location: Location::Body,
                 required: true,
                 shape: &DELETION_PROTECTION_ENABLED,
+            },
+        ],
+    },
+};
+
+pub static PUT_METRIC_FILTER_REQUEST: Shape = Shape {
+    name: "PutMetricFilterRequest",
+    kind: Kind::Structure {
+        members: &[
+            Member { name: "logGroupName", location: Location::Body, required: true, shape: &LOG_GROUP_NAME },
+            Member { name: "filterName", location: Location::Body, required: true, shape: &FILTER_NAME },
+            Member { name: "filterPattern", location: Location::Body, required: true, shape: &FILTER_PATTERN },
+            Member {
+                name: "metricTransformations",
+                location: Location::Body,
+                required: true,
+                shape: &METRIC_TRANSFORMATIONS,
+            },
+            Member {
+                name: "applyOnTransformedLogs",
+                location: Location::Body,
+                required: false,
+                shape: &APPLY_ON_TRANSFORMED_LOGS,
+            },
+            Member {
+                name: "fieldSelectionCriteria",
+                location: Location::Body,
+                required: false,
+                shape: &FIELD_SELECTION_CRITERIA,
+            },
+            Member {
+                name: "emitSystemFieldDimensions",
+                location: Location::Body,
+                required: false,
+                shape: &EMIT_SYSTEM_FIELDS,
             },
         ],
     },
@@ -614,6 +694,44 @@ pub static ROLE_ARN: Shape =
 
 pub static SEQUENCE_TOKEN: Shape =
     Shape { name: "SequenceToken", kind: Kind::String { pattern: None, min: Some(1), max: None, values: &[] } };
+
+pub static STANDARD_UNIT: Shape = Shape {
+    name: "StandardUnit",
+    kind: Kind::String {
+        pattern: None,
+        min: None,
+        max: None,
+        values: &[
+            "Seconds",
+            "Microseconds",
+            "Milliseconds",
+            "Bytes",
+            "Kilobytes",
+            "Megabytes",
+            "Gigabytes",
+            "Terabytes",
+            "Bits",
+            "Kilobits",
+            "Megabits",
+            "Gigabits",
+            "Terabits",
+            "Percent",
+            "Count",
+            "Bytes/Second",
+            "Kilobytes/Second",
+            "Megabytes/Second",
+            "Gigabytes/Second",
+            "Terabytes/Second",
+            "Bits/Second",
+            "Kilobits/Second",
+            "Megabits/Second",
+            "Gigabits/Second",
+            "Terabits/Second",
+            "Count/Second",
+            "None",
+        ],
+    },
+};
 
 pub static START_FROM_HEAD: Shape = Shape { name: "StartFromHead", kind: Kind::Boolean };
 

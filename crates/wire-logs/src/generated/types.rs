@@ -50,6 +50,14 @@ pub struct DeleteLogStreamRequest {
 }
 
 #[derive(Clone, Default, serde::Deserialize)]
+pub struct DeleteMetricFilterRequest {
+    #[serde(rename = "logGroupName", default)]
+    pub log_group_name: Option<String>,
+    #[serde(rename = "filterName", default)]
+    pub filter_name: Option<String>,
+}
+
+#[derive(Clone, Default, serde::Deserialize)]
 pub struct DeleteRetentionPolicyRequest {
     #[serde(rename = "logGroupName", default)]
     pub log_group_name: Option<String>,
@@ -513,19 +521,19 @@ pub struct MetricFilterMatchRecord {
     pub extracted_values: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Clone, Default, serde::Serialize)]
+#[derive(Clone, Default, serde::Deserialize, serde::Serialize)]
 pub struct MetricTransformation {
-    #[serde(rename = "metricName", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "metricName", default, skip_serializing_if = "Option::is_none")]
     pub metric_name: Option<String>,
-    #[serde(rename = "metricNamespace", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "metricNamespace", default, skip_serializing_if = "Option::is_none")]
     pub metric_namespace: Option<String>,
-    #[serde(rename = "metricValue", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "metricValue", default, skip_serializing_if = "Option::is_none")]
     pub metric_value: Option<String>,
-    #[serde(rename = "defaultValue", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "defaultValue", default, skip_serializing_if = "Option::is_none")]
     pub default_value: Option<f64>,
-    #[serde(rename = "dimensions", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "dimensions", default, skip_serializing_if = "Option::is_none")]
     pub dimensions: Option<BTreeMap<String, String>>,
-    #[serde(rename = "unit", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "unit", default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
 }
 
@@ -569,6 +577,24 @@ pub struct PutLogGroupDeletionProtectionRequest {
     pub log_group_identifier: Option<String>,
     #[serde(rename = "deletionProtectionEnabled", default)]
     pub deletion_protection_enabled: Option<bool>,
+}
+
+#[derive(Clone, Default, serde::Deserialize)]
+pub struct PutMetricFilterRequest {
+    #[serde(rename = "logGroupName", default)]
+    pub log_group_name: Option<String>,
+    #[serde(rename = "filterName", default)]
+    pub filter_name: Option<String>,
+    #[serde(rename = "filterPattern", default)]
+    pub filter_pattern: Option<String>,
+    #[serde(rename = "metricTransformations", default)]
+    pub metric_transformations: Option<Vec<MetricTransformation>>,
+    #[serde(rename = "applyOnTransformedLogs", default)]
+    pub apply_on_transformed_logs: Option<bool>,
+    #[serde(rename = "fieldSelectionCriteria", default)]
+    pub field_selection_criteria: Option<String>,
+    #[serde(rename = "emitSystemFieldDimensions", default)]
+    pub emit_system_field_dimensions: Option<Vec<String>>,
 }
 
 #[derive(Clone, Default, serde::Deserialize)]

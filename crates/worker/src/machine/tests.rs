@@ -176,6 +176,37 @@ fn init_inside_an_invocation_counts_to_its_time_and_is_no_init_duration() {
 }
 
 #[test]
+fn init_inside_an_invocation_that_crashes_is_tried_again_until_the_time_is_over() {
+    let mut bench = Bench::down();
+    assert_eq!(bench.tell(Input::Invoke), [Effect::Start(InitPhase::Invoke)]);
+    let ended = |ms| init_ended(ms, InitPhase::Invoke, Status::Error, Some(ErrorType::RUNTIME_EXIT));
+    for crash in 1..=CRASHES_MAX {
+        let crashed = bench.after(20).tell(Input::Crashed(ErrorType::RUNTIME_EXIT));
+        assert_eq!(crashed, [ended(20), FAILURE_RESET]);
+        let again: &[Effect] = if crash < CRASHES_MAX { &[Effect::Start(InitPhase::Invoke)] } else { &[] };
+        assert_eq!(bench.after(10).tell(Input::ResetDone), again);
+    }
+    let over = bench.after(3_000).tell(Input::Tick);
+    assert_eq!(over, [SAMPLE, Effect::TimedOut, finish(Status::Timeout, None, 3_000, None), Effect::Idle]);
+    assert_eq!(bench.tell(Input::Invoke), [Effect::Start(InitPhase::Invoke)]);
+    // Once it runs, a crash is an exit like any other.
+    bench.tell(Input::Ready);
+    let crashed = bench.after(5).tell(Input::Crashed(ErrorType::RUNTIME_EXIT));
+    assert!(crashed.starts_with(&[Effect::Fail]) && crashed.contains(&FAILURE_RESET), "{crashed:?}");
+}
+
+#[test]
+fn time_that_is_over_while_a_crash_is_cleared_away_waits_for_that() {
+    let mut bench = Bench::down();
+    bench.tell(Input::Invoke);
+    bench.after(2_990).tell(Input::Crashed(ErrorType::RUNTIME_EXIT));
+    let over = bench.after(20).tell(Input::Tick);
+    assert_eq!(over, [SAMPLE, Effect::TimedOut, finish(Status::Timeout, None, 3_000, None)]);
+    assert_eq!(bench.tell(Input::ResetDone), [Effect::Idle]);
+    assert!(bench.machine.accepts());
+}
+
+#[test]
 fn the_runtime_starts_when_the_extensions_have_registered_and_init_counts_from_before() {
     let mut bench = Bench::new();
     assert_eq!(bench.tell(Input::Registered), [], "nothing has been started");
@@ -248,10 +279,26 @@ fn memory_is_sampled_at_ends_and_in_between_but_not_for_every_short_call() {
     assert_eq!(bench.after(1).tell(Input::Tick), [Effect::Sample { end: false }]);
     assert_eq!(bench.after(50).tell(Input::Tick), [Effect::Sample { end: false }]);
     bench.tell(Input::Answered(None));
-    assert!(!bench.after(9).tell(Input::Ready).contains(&SAMPLE), "9 ms old is fresh");
+    assert!(bench.after(9).tell(Input::Ready).contains(&SAMPLE), "a long one may have taken much since");
+    for _ in 0..7 {
+        bench.tell(Input::Invoke);
+        bench.tell(Input::Answered(None));
+        assert!(!bench.after(7).tell(Input::Ready).contains(&SAMPLE), "short, and sampled within 50 ms");
+    }
     bench.tell(Input::Invoke);
     bench.tell(Input::Answered(None));
     assert!(bench.after(1).tell(Input::Ready).contains(&SAMPLE));
+    bench.tell(Input::Invoke);
+    bench.tell(Input::Answered(None));
+    assert!(bench.after(10).tell(Input::Ready).contains(&SAMPLE), "not short");
+}
+
+#[test]
+fn a_program_that_crashes_while_idle_is_started_again_by_the_next_call() {
+    let mut bench = Bench::invoking();
+    bench.tell(Input::Answered(None));
+    bench.tell(Input::Ready);
+    assert_eq!(bench.tell(Input::Crashed(ErrorType::RUNTIME_EXIT)), [FAILURE_RESET]);
 }
 
 fn input() -> impl Strategy<Value = Input> {
@@ -264,6 +311,7 @@ fn input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Answered(Some(ErrorType::FUNCTION_UNKNOWN))),
         1 => Just(Input::Failed(ErrorType::RUNTIME_UNKNOWN)),
         1 => Just(Input::Exited(ErrorType::RUNTIME_EXIT)),
+        1 => Just(Input::Crashed(ErrorType::RUNTIME_EXIT)),
         3 => Just(Input::ResetDone),
         4 => Just(Input::Tick),
     ]

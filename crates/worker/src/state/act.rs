@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hearth_model::{ErrorType, InitReport, InvokeError, Memory, Outcome, PlatformRecord, Report, Status};
+use hearth_model::{ErrorType, InitPhase, InitReport, InvokeError, Memory, Outcome, PlatformRecord, Report, Status};
 use hearth_runtime_api::{Event, Protocol};
 use hearth_sandbox::{Exit, Sandbox};
 
@@ -15,7 +15,13 @@ impl State {
     pub(super) fn act(&mut self, shared: &Shared, effect: Effect) {
         match effect {
             Effect::Start(phase) => {
+                if self.notes.steps.runtime.is_some() {
+                    self.notes.steps = self.notes.steps.again(shared.clock.now());
+                }
                 self.init_begins(phase);
+                if let (InitPhase::Invoke, Some(call)) = (phase, &mut self.call) {
+                    call.init_since.get_or_insert(shared.clock.now());
+                }
                 self.work = Some(Work::Start);
             }
             Effect::StartRuntime => self.work = Some(Work::StartRuntime),
@@ -76,7 +82,7 @@ impl State {
 
     /// Max Memory Used is the highest sample since the environment began: anonymous, shared and kernel memory, not page
     /// cache. Samples are taken at the end of init, every 50 ms while init or an invocation runs, and at the end of an
-    /// invocation unless the last one is younger than 10 ms.
+    /// invocation unless it took less than 10 ms and the last sample is younger than 50 ms.
     fn sample(&mut self, end: bool) {
         let Some(Ok(usage)) = self.sandbox.as_ref().map(|sandbox| sandbox.usage()) else { return };
         self.memory_peak = self.memory_peak.max(usage.memory);
@@ -143,7 +149,9 @@ impl State {
             tracing::error!("an event was to be given to a runtime that is not ready");
             return;
         }
-        self.invocation_begins(shared.clock.now());
+        let now = shared.clock.now();
+        self.notes.delivered = Some(now);
+        self.invocation_begins(now);
         self.attached.invoke(&event);
         if let Some(parked) = self.parked.take() {
             // When that connection is gone the runtime asks again and gets it then.
@@ -157,6 +165,7 @@ impl State {
         self.begin(shared);
         let unknown = || Cause::platform(ErrorType::SANDBOX_FAILURE, "The execution environment failed");
         let cause = self.cause.take().unwrap_or_else(unknown);
+        self.ends_before_it_was_delivered();
         self.runtime_done(shared, cause.status(), Some(cause.error_type()));
         let Some(call) = &mut self.call else { return };
         if let Cause::Platform { error_type, message } = &cause {
@@ -173,6 +182,7 @@ impl State {
     fn time_out(&mut self, shared: &Shared) {
         self.drain();
         self.begin(shared);
+        self.ends_before_it_was_delivered();
         self.runtime_done(shared, Status::Timeout, None);
         let Some(call) = &mut self.call else { return };
         let timeout = shared.function.timeout;
@@ -193,6 +203,12 @@ impl State {
         self.drain();
         let overhead = self.overhead(shared);
         let Some(call) = self.call.take() else { return };
+        if call.cold {
+            let explanation = self.notes.cold(call.request_id.clone(), shared.function.arn());
+            shared.cold_starts.add(self.notes.steps.origin, explanation);
+        } else {
+            self.notes.warm(&call.request_id, shared.clock.now());
+        }
         let memory_size = shared.function.memory;
         let report = Report {
             request_id: call.request_id.clone(),

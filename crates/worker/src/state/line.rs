@@ -54,6 +54,9 @@ impl Runtime for Line {
         if let Asked::Ready = asked {
             state.runtime_asked(&self.shared);
             state.attached.protocol.close();
+            if state.notes.steps.ready.is_none() {
+                state.notes.steps.ready = Some(self.shared.clock.now());
+            }
             if state.attached.protocol.are_ready() {
                 self.shared.step(state, Input::Ready);
             }
@@ -64,8 +67,10 @@ impl Runtime for Line {
     fn respond(&self, id: &str, content_type: &str) -> Result<Option<StreamWriter>, Refusal> {
         let mut state = self.state()?;
         state.protocol.may_answer(id, RESPONSE)?;
+        let now = self.shared.clock.now();
+        state.notes.first_byte.get_or_insert(now);
         if state.log.wants_times() {
-            state.timeline.responds(self.shared.clock.now());
+            state.timeline.responds(now);
         }
         let writer = state.call.as_mut().and_then(|call| call.stream(content_type));
         if writer.is_some() {
@@ -158,15 +163,10 @@ impl Runtime for Line {
 
     fn subscribe(&self, extension: Uuid, subscription: Subscription) -> Result<(), Unsubscribed> {
         let mut state = self.state_of_extensions().map_err(Unsubscribed::Refused)?;
-        let name = state.attached.protocol.name(extension).map_err(Unsubscribed::Refused)?.to_owned();
         let (logs, sources) = (subscription.api == Api::Logs, subscription.sources.clone());
-        let Some(sandbox) = state.sandbox.clone() else { return Err(Unsubscribed::Closed) };
-        if !sandbox.dials() {
-            return Err(Unsubscribed::Unsupported);
-        }
-        if !state.log.telemetry.subscribe(extension, subscription, &sandbox, &self.shared.clock) {
-            return Err(Unsubscribed::Closed);
-        }
+        let State { log, attached, sandbox, .. } = &mut *state;
+        let (telemetry, clock) = (&mut log.telemetry, &self.shared.clock);
+        let name = telemetry.subscribe(&attached.protocol, extension, subscription, sandbox.as_ref(), clock)?;
         state.log.platform(&PlatformRecord::Subscription { name, logs, sources });
         Ok(())
     }

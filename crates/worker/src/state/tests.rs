@@ -55,6 +55,7 @@ fn function() -> FunctionVersion {
         key: VersionKey { account, region, name, version: Version::Latest, generation: 1 },
         program: Program::Zip(ZipProgram {
             runtime: Identifier::parse("provided.al2023").unwrap(),
+            runtime_version: None,
             handler: String::new(),
             code: CodeHash([0; 32]),
             layers: Vec::new(),
@@ -69,6 +70,7 @@ fn function() -> FunctionVersion {
         json_logs: None,
         role: String::new(),
         dead_letters: None,
+        last_used: None,
     }
 }
 
@@ -94,8 +96,8 @@ impl Bench {
         let config = Config::default();
         let sessions = Sessions::new([1; 32], clock.clone());
         let credentials = sessions.of_function(&function.key.account, &function.role, &function.key.name);
-        let start = Start { function, initialization: Initialization::OnDemand, events: told.clone() };
-        let shared = Arc::new(Shared::new(id, start, clock.clone(), credentials, log, &config));
+        let start = Start { function, initialization: Initialization::OnDemand, asked: None, events: told.clone() };
+        let shared = Arc::new(Shared::new(id, start, clock.clone(), credentials, log, &config, ColdStarts::default()));
         let line = shared.line(&[]);
         Bench { shared, clock, told, line, calls: Vec::new(), parked: Vec::new() }
     }

@@ -60,6 +60,13 @@ impl State {
         }
     }
 
+    /// Init within the invocation came to nothing: the runtime is done with both.
+    pub(super) fn ends_before_it_was_delivered(&mut self) {
+        if self.timeline.delivered.is_none() {
+            self.timeline.delivered = self.call.as_ref().and_then(|call| call.init_since);
+        }
+    }
+
     /// The runtime asked for its next event.
     pub(super) fn runtime_asked(&mut self, shared: &Shared) {
         if !self.log.wants_times() {
@@ -95,7 +102,8 @@ impl State {
 
     /// What extensions did after the runtime was done.
     pub(super) fn overhead(&self, shared: &Shared) -> Option<Span> {
-        let done = self.timeline.runtime_done.filter(|_| !self.attached.protocol.is_empty())?;
+        let was_delivered = self.call.as_ref().is_some_and(|call| call.invocation.is_none());
+        let done = self.timeline.runtime_done.filter(|_| was_delivered && !self.attached.protocol.is_empty())?;
         Some(span(shared, "extensionOverhead", done, shared.clock.now()))
     }
 }

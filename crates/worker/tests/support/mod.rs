@@ -25,7 +25,9 @@ use hearth_observe::{Logs, Position, Query};
 use hearth_sandbox::{
     Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Tunnel, Usage,
 };
-use hearth_worker::{Config, Endpoint, EndpointIdentity, Environment, EnvironmentEvents, Ports, Start, Worker};
+use hearth_worker::{
+    Config, Endpoint, EndpointIdentity, Environment, EnvironmentEvents, Meminfo, Pools, Ports, Start, Worker,
+};
 use tokio::sync::mpsc;
 
 /// What a function in a test is made of: a client of the Runtime API with nothing else.
@@ -123,7 +125,7 @@ impl World {
         let logs = Logs::open(&folder.path().join("logs"), config).unwrap();
         let host = Arc::new(Host::new(folder.path(), root));
         let ports = Ports {
-            driver: driver(&host),
+            pools: Pools::new(0, driver(&host), Arc::new(SystemClock), Arc::new(Meminfo)),
             materials: Arc::new(Double(host.clone())),
             logs: logs.clone(),
             clock: Arc::new(SystemClock),
@@ -188,7 +190,7 @@ impl World {
     pub fn start(&mut self) -> Environment {
         let function = std::mem::replace(&mut self.function, function());
         let (function, events) = (Arc::new(function), self.events.clone());
-        self.worker.start(Start { function, initialization: Initialization::OnDemand, events })
+        self.worker.start(Start { function, initialization: Initialization::OnDemand, asked: None, events })
     }
 
     pub async fn wait_idle(&mut self) {
@@ -230,6 +232,7 @@ fn function() -> FunctionVersion {
         key: VersionKey { account, region, name, version: Version::Latest, generation: 1 },
         program: Program::Zip(ZipProgram {
             runtime: Runtime::parse("provided.al2023").unwrap(),
+            runtime_version: None,
             handler: "h".to_owned(),
             code: CodeHash([0; 32]),
             layers: Vec::new(),
@@ -244,6 +247,7 @@ fn function() -> FunctionVersion {
         json_logs: None,
         role: "arn:aws:iam::000000000000:role/r".to_owned(),
         dead_letters: None,
+        last_used: None,
     }
 }
 
@@ -355,7 +359,11 @@ impl Materials for Double {
         Box::pin(async move { Ok(tree.path.exists().then_some(tree)) })
     }
 
-    fn runtime(&self, runtime: Runtime) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
+    fn runtime(
+        &self,
+        runtime: Runtime,
+        _: Option<CodeHash>,
+    ) -> BoxFuture<'_, Result<Arc<RuntimeTree>, MaterialsError>> {
         let missing = self.0.runtime_missing.load(Ordering::Relaxed);
         let tree = RuntimeTree {
             runtime,
@@ -364,6 +372,7 @@ impl Materials for Double {
             variables: Vec::new(),
             version: "provided:al2023".to_owned(),
             version_digest: "0".to_owned(),
+            replaced: Default::default(),
         };
         Box::pin(async move { if missing { Err(MaterialsError::RuntimeMissing(runtime)) } else { Ok(Arc::new(tree)) } })
     }
@@ -401,6 +410,10 @@ impl Driver for Double {
         Box::pin(async move { Ok(Box::new(Place { host }) as Box<dyn Prepared>) })
     }
 
+    fn starts_ahead(&self) -> bool {
+        false
+    }
+
     fn leads_out(&self) -> bool {
         false
     }
@@ -423,6 +436,10 @@ struct Place {
 }
 
 impl Prepared for Place {
+    fn spawn(&self, _: Command) -> BoxFuture<'_, Result<Process, Error>> {
+        Box::pin(std::future::ready(Err(Error::Gone)))
+    }
+
     fn bind(self: Box<Self>, identity: Identity) -> BoxFuture<'static, Result<Box<dyn Sandbox>, Error>> {
         self.host.sandboxes.fetch_add(1, Ordering::Relaxed);
         let sandbox = Unconfined {

@@ -127,7 +127,9 @@ impl Generator {
         }
         text.push_str("_ => return None,\n};\ncoverage.iter().find(|coverage| coverage.operation == info.name)\n}\n\n");
         self.call(&mut text)?;
-        Ok(text)
+        // Some services answer everything with a structure.
+        let answers_nothing = text.matches("Nothing").count() > 1;
+        Ok(if answers_nothing || !self.is_rest() { text } else { text.replacen("{Nothing, ", "{", 1) })
     }
 
     fn call(&self, text: &mut String) -> Result<()> {

@@ -6,6 +6,7 @@ pub const SERVICES: &[Service] = &[
     Service { name: "lambda", version: "2015-03-31", protocol: Protocol::RestJson, whole: true, groups: LAMBDA },
     Service { name: "logs", version: "2014-03-28", protocol: LOGS_JSON, whole: false, groups: LOGS },
     Service { name: "iam", version: "2010-05-08", protocol: Protocol::Query, whole: false, groups: IAM },
+    Service { name: "scheduler", version: "2021-06-30", protocol: Protocol::RestJson, whole: true, groups: SCHEDULER },
     Service { name: "sqs", version: "2012-11-05", protocol: SQS_JSON, whole: true, groups: SQS },
     Service { name: "sts", version: "2011-06-15", protocol: Protocol::Query, whole: false, groups: STS },
 ];
@@ -66,15 +67,22 @@ const IAM: &[(&str, &[&str])] = &[
 #[rustfmt::skip]
 const LOGS: &[(&str, &[&str])] = &[
     ("events", &["FilterLogEvents", "GetLogEvents", "PutLogEvents"]),
-    ("filters", &["DeleteSubscriptionFilter", "DescribeMetricFilters", "DescribeSubscriptionFilters",
-        "PutSubscriptionFilter", "TestMetricFilter"]),
+    ("filters", &["DeleteSubscriptionFilter", "DescribeSubscriptionFilters", "PutSubscriptionFilter"]),
     ("groups", &["CreateLogGroup", "DeleteLogGroup", "DeleteRetentionPolicy", "DescribeLogGroups", "ListLogGroups",
         "PutLogGroupDeletionProtection", "PutRetentionPolicy"]),
+    ("metric_filters", &["DeleteMetricFilter", "DescribeMetricFilters", "PutMetricFilter", "TestMetricFilter"]),
     ("queries", &["DescribeQueries", "GetLogRecord", "GetQueryResults", "StartQuery", "StopQuery"]),
     ("streams", &["CreateLogStream", "DeleteLogStream", "DescribeLogStreams"]),
     ("tail", &["StartLiveTail"]),
     ("tags", &["ListTagsForResource", "ListTagsLogGroup", "TagLogGroup", "TagResource", "UntagLogGroup",
         "UntagResource"]),
+];
+
+#[rustfmt::skip]
+const SCHEDULER: &[(&str, &[&str])] = &[
+    ("groups", &["CreateScheduleGroup", "DeleteScheduleGroup", "GetScheduleGroup", "ListScheduleGroups"]),
+    ("schedules", &["CreateSchedule", "DeleteSchedule", "GetSchedule", "ListSchedules", "UpdateSchedule"]),
+    ("tags", &["ListTagsForResource", "TagResource", "UntagResource"]),
 ];
 
 #[rustfmt::skip]

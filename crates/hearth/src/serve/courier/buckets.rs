@@ -27,10 +27,14 @@ impl Destination for Buckets {
 impl Buckets {
     /// In the function's account.
     async fn put(&self, delivery: Delivery) -> Result<(), String> {
-        let Parcel::Record { json, function_name, request_id, at, .. } = delivery.parcel else {
-            return Err("Hearth does not support dead letters to S3".to_owned());
+        let (json, folder, request_id, at) = match delivery.parcel {
+            Parcel::Record { json, function_name, request_id, at, .. } => {
+                (json, format!("async/{function_name}"), request_id, at)
+            }
+            Parcel::Batch { json, records, folder, request_id, at } => (with(&json, &records), folder, request_id, at),
+            Parcel::DeadLetter { .. } => return Err("Hearth does not support dead letters to S3".to_owned()),
         };
-        let key = key(&function_name, &request_id, at);
+        let key = key(&folder, &request_id, at);
         let path = format!("/{}/{}", delivery.target.resource, utf8_percent_encode(&key, PATH));
         let request = Request::put(path)
             .header(header::HOST, "localhost")
@@ -50,11 +54,17 @@ impl Buckets {
     }
 }
 
+/// The record, an object, with the whole batch as its last member (recorded).
+fn with(json: &[u8], records: &[u8]) -> Bytes {
+    let json = json.strip_suffix(b"}").unwrap_or(json);
+    [json, b",\"payload\":{\"Records\":[", records, b"]}}"].concat().into()
+}
+
 /// Recorded, but for the last part, which is random there: the event's id makes a second delivery the same object.
-fn key(function: &str, request_id: &str, at: u64) -> String {
+fn key(folder: &str, request_id: &str, at: u64) -> String {
     let at = i64::try_from(at).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok()).unwrap_or_default();
     let moment = at.strftime("%Y/%m/%d/%Y-%m-%dT%H.%M.%S");
-    format!("aws/lambda/async/{function}/{moment}-{request_id}")
+    format!("aws/lambda/{folder}/{moment}-{request_id}")
 }
 
 #[cfg(test)]
@@ -63,7 +73,7 @@ mod tests {
 
     #[test]
     fn objects_are_named_as_recorded() {
-        let key = key("f", "5b3c4f6e-0000-4000-8000-000000000001", 1_769_860_800_123);
+        let key = key("async/f", "5b3c4f6e-0000-4000-8000-000000000001", 1_769_860_800_123);
         assert_eq!(key, "aws/lambda/async/f/2026/01/31/2026-01-31T12.00.00-5b3c4f6e-0000-4000-8000-000000000001");
     }
 }

@@ -52,7 +52,7 @@ impl Topics {
 impl Buses {
     async fn put_event(&self, delivery: Delivery) -> Result<(), String> {
         let Some(entry) = event(&delivery) else {
-            return Err("Hearth does not support dead letters to EventBridge".to_owned());
+            return Err("Hearth does not support this to EventBridge".to_owned());
         };
         let (target, entry) = (Some("AWSEvents.PutEvents"), entry.to_string());
         let said = self.0.ask("events", "application/x-amz-json-1.1", target, entry.into(), &delivery).await?;
@@ -111,7 +111,7 @@ fn message(delivery: &Delivery) -> String {
     ];
     let text;
     match &delivery.parcel {
-        Parcel::Record { json, .. } => {
+        Parcel::Record { json, .. } | Parcel::Batch { json, .. } => {
             text = String::from_utf8_lossy(json);
             form.push(("Message".to_owned(), &text));
         }

@@ -20,7 +20,7 @@ impl Queues {
         let arn = format!("arn:aws:iam::{}:root", delivery.account);
         let sender = Sender::Role { account: &delivery.account, arn: &arn };
         let (body, attributes) = match delivery.parcel {
-            Parcel::Record { json, .. } => (json, Vec::new()),
+            Parcel::Record { json, .. } | Parcel::Batch { json, .. } => (json, Vec::new()),
             // Recorded names and types (spec 5.6).
             Parcel::DeadLetter { body, request_id, error_code, error_message } => {
                 let attribute = |name, kind, value| Attribute { name, kind, value };

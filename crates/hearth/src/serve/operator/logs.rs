@@ -31,9 +31,9 @@ struct Line<'a> {
 
 pub async fn answer(operator: &ServerOperator, request: LogsRequest) -> Result<Lines, OperatorError> {
     let arn = function(&request.account, &request.region, &request.function)?;
-    let found = operator.control.find(&arn).ok();
+    let found = operator.control.known(&arn).ok();
     let group = match &found {
-        Some(target) => target.primary.log_group.clone(),
+        Some(function) => function.log_group.clone(),
         // Deleted functions keep their log; its name was the usual one, most likely.
         None => LogGroup {
             account: arn.account.clone(),

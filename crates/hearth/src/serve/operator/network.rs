@@ -15,7 +15,7 @@ pub async fn answer(operator: &ServerOperator, request: NetworkRequest) -> Resul
     let NetworkRequest { account, region, function, to } = request;
     let arn = asked::function(&account, &region, &function)?;
     let refused = |status, code, message| OperatorError { status, code, message };
-    if operator.control.find(&arn).is_err() {
+    if operator.control.known(&arn).is_err() {
         return Err(refused(404, "NotFound", format!("no function {}", arn.name)));
     }
     let (host, port) = place(&to).ok_or_else(|| {

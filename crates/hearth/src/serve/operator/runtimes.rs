@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_frontend::{Lines, OperatorError, RuntimeChange};
-use hearth_images::{Images, InstalledRuntime, Progress, RuntimeError};
+use hearth_images::{Fault, Images, InstalledRuntime, Progress, RuntimeError};
 use hearth_model::{ImageError, Runtime};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -58,7 +58,7 @@ async fn make(
     progress: Arc<Progress>,
 ) -> Result<Option<InstalledRuntime>, RuntimeError> {
     match change {
-        RuntimeChange::Add { image, .. } => images.add(runtime, image, progress).await.map(Some),
+        RuntimeChange::Add { from, .. } => images.add(runtime, from, progress).await.map(Some),
         RuntimeChange::Update { .. } => images.update(runtime, progress).await.map(Some),
         RuntimeChange::Remove { .. } => images.remove(runtime).await.map(|()| None),
     }
@@ -67,7 +67,7 @@ async fn make(
 fn shown(progress: &Progress) -> Value {
     let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
     json!({ "progress": {
-        "layers": count(&progress.layers), "layersTotal": count(&progress.layers_total),
+        "parts": count(&progress.parts), "partsTotal": count(&progress.parts_total),
         "sizeBytes": count(&progress.bytes), "sizeBytesTotal": count(&progress.bytes_total),
     }})
 }
@@ -82,6 +82,13 @@ fn code(error: &RuntimeError) -> &'static str {
         RuntimeError::Image(ImageError::Denied { .. }) => "AccessDenied",
         RuntimeError::Image(ImageError::Unavailable { .. }) => "Unavailable",
         RuntimeError::Image(_) | RuntimeError::NoBootstrap { .. } => "BadImage",
+        RuntimeError::Packages { fault, .. } => match fault {
+            Fault::Missing => "NotFound",
+            Fault::Denied(_) => "AccessDenied",
+            Fault::Unavailable(_) => "Unavailable",
+            Fault::Damaged(_) | Fault::Unsupported(_) => "BadPackages",
+        },
+        RuntimeError::InUse { .. } => "InUse",
         RuntimeError::OtherHost | RuntimeError::Records(_) => "Internal",
     }
 }
