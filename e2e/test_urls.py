@@ -601,3 +601,80 @@ def test_a_request_before_a_hostile_one_is_answered(counted):
     answer = raw(counted, (good + bad + good).encode())
     assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200", b"400"], answer
     assert int(counted.request().text) == counted.ran + 2
+
+
+PATIENCE = 2
+
+
+def slowly(address, said, more, deadline):
+    """Says so much, and `more` bit by bit until the connection ends: what was answered. Fails if it does not end."""
+    with socket.create_connection(address) as connection:
+        connection.sendall(said)
+        connection.settimeout(PATIENCE / 20)
+        answer = b""
+        while time.monotonic() < deadline:
+            try:
+                if more:
+                    connection.send(more)
+                piece = connection.recv(65536)
+            except TimeoutError:
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                return answer
+            if not piece:
+                return answer
+            answer += piece
+    raise AssertionError(f"not let go after {said[:40]}, then {more}: {answer}")
+
+
+def test_slow_clients_are_let_go_and_others_are_served(start):
+    server = start(HEARTH_CLIENTS_TIMEOUT=f"{PATIENCE}s")
+    client = make_client(server)
+    counted = create(client, Functions(client).make(python("global count; count += 1; return count", "count = 0")))
+    head = f"POST /_hearth/v1/url/{counted.id}/ HTTP/1.1\r\nHost: {counted.parts.netloc}\r\n".encode()
+    invoke = b"POST /2015-03-31/functions/none/invocations HTTP/1.1\r\nHost: localhost\r\n"
+    kinds = {
+        "nothing": (b"", b""),
+        "half a head": (head, b""),
+        "a head without end": (head, b"x: y\r\n"),
+        "a body that does not come": (head + b"Content-Length: 100000\r\n\r\n", b""),
+        "a body bit by bit": (head + b"Content-Length: 100000\r\n\r\n", b"x"),
+        "chunks bit by bit": (head + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        "the body of a call": (invoke + b"Content-Length: 100000\r\n\r\n", b"x"),
+        "HTTP/2, and nothing": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""),
+    }
+    address, each = ("127.0.0.1", server.port), 25
+    deadline = time.monotonic() + 20 * PATIENCE
+    with concurrent.futures.ThreadPoolExecutor(each * len(kinds)) as pool:
+        slow = {kind: [pool.submit(slowly, address, *said, deadline) for _ in range(each)] for kind, said in kinds.items()}
+        calls = 0
+        while calls < 20 or not all(one.done() for of_kind in slow.values() for one in of_kind):
+            calls += 1
+            assert counted.request().text == str(calls)
+        answers = {kind: {one.result()[:12] for one in of_kind} for kind, of_kind in slow.items()}
+    too_slow = {b"HTTP/1.1 408"}
+    for kind in ("a body that does not come", "a body bit by bit", "chunks bit by bit", "the body of a call"):
+        assert answers[kind] == too_slow, kind
+    for kind in ("nothing", "half a head", "a head without end"):
+        assert answers[kind] <= {b""} | too_slow, kind
+    assert counted.request().text == str(calls + 1)
+
+
+def test_who_does_not_read_an_answer_is_let_go(start):
+    server = start(HEARTH_CLIENTS_TIMEOUT=f"{PATIENCE}s")
+    client = make_client(server)
+    size = 6_000_000
+    large = create(client, Functions(client).make(python(f"return 'x' * {size}")))
+    with socket.socket() as connection:
+        # Less than what the kernel would take from the server for a client that does not read.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(f"GET /_hearth/v1/url/{large.id}/ HTTP/1.1\r\nHost: {large.parts.netloc}\r\n\r\n".encode())
+        time.sleep(3 * PATIENCE)
+        connection.settimeout(20)
+        read = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := connection.recv(1 << 20):
+                read += len(piece)
+    assert 0 < read < size
+    assert len(large.request().body) == size

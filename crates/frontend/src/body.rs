@@ -105,8 +105,7 @@ impl http_body::Body for Body {
     }
 }
 
-/// How long a client may take for a body before its rate counts, and how many bytes a second it must send then.
-const GRACE: Duration = Duration::from_secs(60);
+/// Bytes of a body that a client must send a second once its patience is over.
 const RATE_MIN: u64 = 16 * 1024;
 pub const TOO_SLOW: &str = "The request came too slowly.";
 
@@ -118,24 +117,25 @@ pub enum ReadError {
     TooSlow,
 }
 
-/// Whether a client is held to a rate: a function that is frozen is silent for as long as that.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    Limited,
-    Endless,
+/// A request's body, which its client is still sending.
+pub struct Arriving {
+    pub body: Incoming,
+    /// How long the client may take before its rate counts. `None` inside: a function that is frozen is silent for as
+    /// long as that.
+    pub patience: Option<Duration>,
 }
 
 /// The whole body. One piece is the common case and is not copied.
-pub async fn read(mut body: Incoming, limit: usize, patience: Patience) -> Result<Bytes, ReadError> {
+pub async fn read(Arriving { mut body, patience }: Arriving, limit: usize) -> Result<Bytes, ReadError> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let mut total = 0;
     let begin = Instant::now();
     loop {
         let frame = match patience {
-            Patience::Endless => body.frame().await,
-            Patience::Limited => {
-                let until = begin + GRACE + Duration::from_secs(total as u64 / RATE_MIN);
+            None => body.frame().await,
+            Some(patience) => {
+                let until = begin + patience + Duration::from_secs(total as u64 / RATE_MIN);
                 timeout_at(until, body.frame()).await.map_err(|_| ReadError::TooSlow)?
             }
         };

@@ -3,7 +3,6 @@
 use http::header::{AUTHORIZATION, CONNECTION, HOST};
 use http::request;
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use hearth_identity::{Caller, Identified, IdentifyError, Presented, identify};
 use hearth_model::SYNC_PAYLOAD_MAX;
@@ -14,7 +13,7 @@ use hearth_wire::{Context, Error, MessageKey, Reply, ReplyBody, RoleSession};
 use hearth_wire_lambda::{Info, Operation};
 
 use crate::absent;
-use crate::body::{self, Body, ReadError};
+use crate::body::{self, Arriving, Body, ReadError};
 use crate::door::{self, Inside, Peer, Services};
 use crate::guard;
 use crate::operator::{self, LogsRequest};
@@ -38,7 +37,7 @@ pub async fn answer(
     services: &Services,
     inside: Option<&Inside>,
     peer: Peer,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Response<Body> {
     let request_id = uuid::Uuid::new_v4().to_string();
     let (mut head, body) = request.into_parts();
@@ -100,11 +99,11 @@ fn one_host(head: &mut request::Parts) -> Result<(), TwoHosts> {
 }
 
 /// What Hearth itself is to do otherwise: nothing for functions, whoever they say they are.
-async fn change(services: &Services, inside: Option<&Inside>, head: &request::Parts, body: Incoming) -> Response<Body> {
+async fn change(services: &Services, inside: Option<&Inside>, head: &request::Parts, body: Arriving) -> Response<Body> {
     if inside.is_some() {
         return operator::refused(403, "AccessDenied", "Functions change nothing here.");
     }
-    match body::read(body, operator::CHANGE_MAX, body::Patience::Limited).await {
+    match body::read(body, operator::CHANGE_MAX).await {
         Ok(body) => operator::change(&services.operator, &head.method, head.uri.path(), &body).await,
         Err(_) => operator::refused(400, "BadRequest", "The request is too long, or not whole."),
     }
@@ -164,7 +163,7 @@ async fn serve(
     inside: Option<&Inside>,
     caller: &Caller,
     head: &request::Parts,
-    body: Incoming,
+    body: Arriving,
     request_id: &str,
 ) -> Reply {
     let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default());
@@ -211,10 +210,10 @@ async fn answer_s3(
     services: &Services,
     inside: Option<&Inside>,
     caller: &Caller,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     request_id: &str,
 ) -> Response<Body> {
-    let _room = door::room(inside, request.body(), S3_ROOM).await;
+    let _room = door::room(inside, &request.body().body, S3_ROOM).await;
     let Some(objects) = &services.objects else {
         let what = "s3 where servers share their records: use the S3 that keeps their packages";
         return render(Error::not_supported(what).rest_xml(request_id));
@@ -226,7 +225,7 @@ async fn answer_s3(
         is_signed: caller.service.is_some(),
         origin,
     };
-    objects.answer(&caller, request, request_id).await.map(Body::Objects)
+    objects.answer(&caller, request.map(|arriving| arriving.body), request_id).await.map(Body::Objects)
 }
 
 async fn answer_query(
@@ -234,7 +233,7 @@ async fn answer_query(
     inside: Option<&Inside>,
     caller: &Caller,
     head: &request::Parts,
-    body: Incoming,
+    body: Arriving,
     request_id: &str,
 ) -> Reply {
     let (form, room) = match head.method {
@@ -275,7 +274,7 @@ async fn answer_sqs(
     inside: Option<&Inside>,
     caller: &Caller,
     head: &request::Parts,
-    body: Incoming,
+    body: Arriving,
     request_id: &str,
 ) -> Reply {
     let (body, room) = match door::read(inside, body, SQS_MAX).await {
@@ -340,7 +339,7 @@ async fn answer_logs(
     inside: Option<&Inside>,
     caller: &Caller,
     head: &request::Parts,
-    body: Incoming,
+    body: Arriving,
     request_id: &str,
 ) -> Reply {
     let (body, _room) = match door::read(inside, body, LOGS_MAX).await {
@@ -361,7 +360,7 @@ async fn answer_scheduler(
     inside: Option<&Inside>,
     caller: &Caller,
     head: &request::Parts,
-    body: Incoming,
+    body: Arriving,
     request_id: &str,
 ) -> Reply {
     let Some(scheduler) = services.scheduler.clone() else {
@@ -444,7 +443,7 @@ async fn answer_lambda(
     caller: &Caller,
     head: &request::Parts,
     (info, labels): (&'static Info, hearth_wire::route::Labels),
-    body: Incoming,
+    body: Arriving,
     request_id: &str,
 ) -> Reply {
     let (limit, name) = match info.operation {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hearth_control::Control;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -27,7 +27,7 @@ use hearth_model::{Bucket, Clock, Invoke};
 use hearth_tls::{Accepted, Certificate};
 use hearth_worker::{Endpoint, EndpointIdentity};
 
-use crate::body::{self, Body, Patience, ReadError};
+use crate::body::{self, Arriving, Body, ReadError};
 use crate::dispatch;
 use crate::framing::Watched;
 use crate::operator::Operator;
@@ -37,13 +37,14 @@ use crate::stalled::Flowing;
 pub struct Config {
     /// Connections of the server's own door at a time.
     pub connections_max: usize,
-    /// How long a client may take to send a request's head, or stay silent between requests.
-    pub head_timeout: Duration,
+    /// How long a client may be silent between requests, take to send a request's head, take for a body before its rate
+    /// counts, and leave its answer unread.
+    pub client_timeout: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { connections_max: 8192, head_timeout: Duration::from_secs(60) }
+        Config { connections_max: 8192, client_timeout: Duration::from_secs(60) }
     }
 }
 
@@ -70,8 +71,6 @@ const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nC
                        Connection: close\r\n\r\nThis port speaks HTTPS only: use https://.\n";
 /// Requests of one connection of HTTP/2 at a time.
 const STREAMS_MAX: u32 = 200;
-/// How long a client may leave its answer unread.
-const UNREAD_MAX: Duration = Duration::from_secs(60);
 /// How often a silent client of HTTP/2 is asked whether it is there, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -181,7 +180,7 @@ impl Frontend {
                     tracing::debug!(%error, "a connection ended");
                 }
             }
-            () = heard.nothing_for(self.inner.config.head_timeout) => {}
+            () = heard.nothing_for(self.inner.config.client_timeout) => {}
         }
     }
 
@@ -198,21 +197,20 @@ impl Frontend {
     {
         let inner = self.inner.clone();
         // A frozen function is silent for as long as it is frozen.
-        let is_outside = inside.is_none();
-        let head_timeout = if is_outside { inner.config.head_timeout } else { FROZEN_MAX };
+        let patience = inside.is_none().then_some(inner.config.client_timeout);
         let mut builder = auto::Builder::new(TokioExecutor::new());
         let mut http1 = builder.http1();
         http1
             .max_buf_size(HEAD_MAX)
             .max_headers(HEADERS_MAX)
             .timer(TokioTimer::new())
-            .header_read_timeout(head_timeout);
+            .header_read_timeout(patience.unwrap_or(FROZEN_MAX));
         let mut http2 = builder.http2();
         http2.max_header_list_size(HEAD_MAX as u32).max_concurrent_streams(STREAMS_MAX).timer(TokioTimer::new());
-        if is_outside {
+        if patience.is_some() {
             http2.keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_TIMEOUT);
         }
-        let service = service_fn(move |request| {
+        let service = service_fn(move |request: Request<Incoming>| {
             heard.request();
             let (inner, inside) = (inner.clone(), inside.clone());
             async move {
@@ -221,13 +219,14 @@ impl Frontend {
                         if let Some(inside) = &inside {
                             inside.turn().await;
                         }
+                        let request = request.map(|body| Arriving { body, patience });
                         dispatch::answer(services, inside.as_deref(), peer, request).await
                     }
                     None => not_ready(),
                 })
             }
         });
-        let writer = Flowing::new(writer, is_outside.then_some(UNREAD_MAX));
+        let writer = Flowing::new(writer, patience);
         builder.serve_connection(TokioIo::new(tokio::io::join(Watched::new(reader), writer)), service).into_owned()
     }
 }
@@ -283,10 +282,9 @@ impl Heard {
 pub type Room = Option<OwnedSemaphorePermit>;
 
 /// The whole body of a request, and its room.
-pub async fn read(inside: Option<&Inside>, body: Incoming, limit: usize) -> Result<(Bytes, Room), ReadError> {
-    let room = room(inside, &body, limit).await;
-    let patience = if inside.is_some() { Patience::Endless } else { Patience::Limited };
-    Ok((body::read(body, limit, patience).await?, room))
+pub async fn read(inside: Option<&Inside>, body: Arriving, limit: usize) -> Result<(Bytes, Room), ReadError> {
+    let room = room(inside, &body.body, limit).await;
+    Ok((body::read(body, limit).await?, room))
 }
 
 /// Room for a body. One that does not say how long it is may be as long as it can be.

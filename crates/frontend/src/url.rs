@@ -27,11 +27,10 @@ use hearth_policy::Facts;
 use hearth_wire::sigv4::Head;
 use http::header::{CONNECTION, CONTENT_TYPE, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, request};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::body::{self, Answering, Body, ReadError};
+use crate::body::{self, Answering, Arriving, Body, ReadError};
 use crate::door::{self, Inside, Peer, Services};
 use crate::guard;
 use answer::{Answer, Malformed, Prelude, WITH_PRELUDE};
@@ -71,7 +70,7 @@ enum Refusal {
     Internal,
 }
 
-pub async fn answer(services: &Services, inside: Option<&Inside>, asked: Asked<'_>, body: Incoming) -> Response<Body> {
+pub async fn answer(services: &Services, inside: Option<&Inside>, asked: Asked<'_>, body: Arriving) -> Response<Body> {
     if let Some(text) = guard::foreign_host(&asked.head.headers) {
         return json_answer(StatusCode::FORBIDDEN, "AccessDeniedException", &json!({"Message": text}));
     }
@@ -103,7 +102,7 @@ async fn called(
     inside: Option<&Inside>,
     url: &FunctionUrl,
     asked: &Asked<'_>,
-    body: Incoming,
+    body: Arriving,
 ) -> Result<Response<Body>, Refusal> {
     let head = asked.head;
     if !METHODS.contains(&head.method) {

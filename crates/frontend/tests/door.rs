@@ -8,13 +8,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// Long enough for a busy host, short enough to wait for.
-const HEAD_TIMEOUT: Duration = Duration::from_millis(300);
+const CLIENT_TIMEOUT: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn door(head_timeout: Duration) -> (std::net::SocketAddr, JoinHandle<()>) {
+async fn door(client_timeout: Duration) -> (std::net::SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let frontend = Frontend::new(Config { head_timeout, ..Config::default() });
+    let frontend = Frontend::new(Config { client_timeout, ..Config::default() });
     (address, tokio::spawn(async move { frontend.serve(listener, None, std::future::pending()).await }))
 }
 
@@ -29,7 +29,7 @@ async fn until_the_end(mut stream: TcpStream) -> Vec<u8> {
 
 #[tokio::test]
 async fn who_says_nothing_or_not_enough_is_let_go() {
-    let (address, door) = door(HEAD_TIMEOUT).await;
+    let (address, door) = door(CLIENT_TIMEOUT).await;
     for said in
         ["", "P", "PRI * HT", "GET / HT", "GET / HTTP/1.1\r\nhost: localhost\r\nx", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
     {
@@ -43,7 +43,7 @@ async fn who_says_nothing_or_not_enough_is_let_go() {
 
 #[tokio::test]
 async fn a_head_that_comes_a_byte_at_a_time_has_no_longer_than_any_other() {
-    let (address, door) = door(HEAD_TIMEOUT).await;
+    let (address, door) = door(CLIENT_TIMEOUT).await;
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut reading, mut writing) = stream.into_split();
     let slow = tokio::spawn(async move {
@@ -52,7 +52,7 @@ async fn a_head_that_comes_a_byte_at_a_time_has_no_longer_than_any_other() {
             if writing.write_all(&[byte]).await.is_err() {
                 return;
             }
-            tokio::time::sleep(HEAD_TIMEOUT / 20).await;
+            tokio::time::sleep(CLIENT_TIMEOUT / 20).await;
         }
     });
     let mut answer = Vec::new();
@@ -64,7 +64,7 @@ async fn a_head_that_comes_a_byte_at_a_time_has_no_longer_than_any_other() {
 
 #[tokio::test]
 async fn a_connection_that_is_used_is_kept_and_then_let_go() {
-    let (address, door) = door(HEAD_TIMEOUT).await;
+    let (address, door) = door(CLIENT_TIMEOUT).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     for _ in 0..3 {
         stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();

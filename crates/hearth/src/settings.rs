@@ -21,7 +21,7 @@ use hearth_store::PostgresUrl;
 pub use document::help_of_flag;
 pub use load::{Host, Loaded, ProcessVariables, Sources, load};
 pub use nearest::nearest;
-pub use value::{LocalSecret, LogFormat, LogLevel, S3Bucket, ServiceEndpoint, Size, UidRange, Value};
+pub use value::{LocalSecret, LogFormat, LogLevel, Patience, S3Bucket, ServiceEndpoint, Size, UidRange, Value};
 
 /// One row of the table.
 pub struct Setting {
@@ -119,6 +119,8 @@ settings! {
     }, "Runtimes and unpacked code. Shared by data folders; safe to delete while no server runs.";
     isolation: Isolation = "isolation", Default::Text("process"),
         "How functions are confined. `process`: namespaces, control groups, seccomp and Landlock. `landlock`: the weakest tier, for hosts where no namespace can be made: seccomp and Landlock. `none`: not at all. The last two add `Isolation: NAME` to every REPORT.";
+    clients_timeout: Patience = "clients.timeout", Default::Text("60s"),
+        "How long a client may be silent between requests, take to send a request's head, take for a body before it must come at 16 KiB a second, and leave an answer unread. Then its connection ends. Clients inside environments have no such limit.";
     shutdown_drain: Duration = "shutdown.drain", Default::Text("30s"),
         "How long running invocations may go on after the server was told to end.";
     account_concurrent_executions: u32 = "account.concurrent_executions", Default::Text("1000"),

@@ -141,7 +141,10 @@ impl Rooms {
         };
         let control = Control::open(config, ports).await.map_err(|e| failed("open the functions")(&e))?;
         images.used_by(Arc::new(control.clone()));
-        let frontend = Frontend::new(hearth_frontend::Config::default());
+        let frontend = Frontend::new(hearth_frontend::Config {
+            client_timeout: settings.clients_timeout.0,
+            ..hearth_frontend::Config::default()
+        });
         let inside = Arc::new(Inside(RwLock::new(Some(frontend.clone()))));
         let egress = Egress::new(hearth_egress::Config {
             allow: settings.egress_allow.clone(),

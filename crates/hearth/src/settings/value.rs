@@ -247,6 +247,21 @@ impl Value for Duration {
     }
 }
 
+/// How long somebody is waited for: a second or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience(pub Duration);
+
+impl Value for Patience {
+    const KIND: &'static str = Duration::KIND;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match Duration::parse(text)? {
+            short if short < Duration::from_secs(1) => Err("is shorter than a second".to_owned()),
+            patience => Ok(Patience(patience)),
+        }
+    }
+}
+
 impl Value for Size {
     const KIND: &'static str = "SIZE";
 
@@ -300,6 +315,7 @@ mod tests {
         assert_eq!(Size::parse("80530636800"), Ok(Size(80_530_636_800)));
         for bad in ["", "5", "s", "-1s", "1.5s", "1 s", "10min", "99999999999999999999s", "9999999d"] {
             assert!(Duration::parse(bad).is_err(), "{bad:?}");
+            assert!(Patience::parse(bad).is_err(), "{bad:?}");
         }
         for bad in ["", "MiB", "1MB", "1mib", "-1", "99999999999TiB"] {
             assert!(Size::parse(bad).is_err(), "{bad:?}");
