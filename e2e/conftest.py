@@ -19,7 +19,7 @@ from hearth import BINARY, Server, environment, eventually, held
 from packages import zipped
 from runtimes import TABLE
 
-pytest_plugins = ["counted"]
+pytest_plugins = ["counted", "unsteady"]
 ROLE = "arn:aws:iam::000000000000:role/hearth"
 accounts = itertools.count(100000000001)
 

@@ -329,7 +329,7 @@ def timed_out(answer, seconds):
     assert answer.payload["errorMessage"].endswith(f"Task timed out after {seconds}.00 seconds")
 
 
-@pytest.mark.parametrize("what, memory", [("fork_bomb", 256), ("log_flood", 1769), ("deaf", 256)])
+@pytest.mark.parametrize("what, memory", [("fork_bomb", 1024), ("log_flood", 1769), ("deaf", 256)])
 def test_what_does_not_end_is_ended(ordeal, what, memory):
     timed_out(ordeal(what, Timeout=4, MemorySize=memory), 4)
 
