@@ -7,7 +7,7 @@ use hearth_wire::Error;
 use hearth_wire_lambda::errors::invalid_parameter_value_exception as invalid;
 use hearth_wire_lambda::types;
 
-use crate::record::{JsonLogging, Logging};
+use crate::record::{JsonLogging, Kept, Logging};
 
 /// Variables that functions cannot set (spec 3.2).
 const RESERVED: &[&str] = &[
@@ -61,6 +61,14 @@ pub fn snap_start(runtime: Runtime, given: Option<&types::SnapStart>) -> Result<
     let wanted = given.and_then(|given| given.apply_on.as_deref()) == Some("PublishedVersions");
     if wanted && !runtime.has_snap_start() {
         return Err(invalid(format!("{runtime} is not supported for SnapStart enabled functions.")));
+    }
+    Ok(())
+}
+
+/// Tenants share no snapshot.
+pub fn tenancy(kept: &Kept) -> Result<(), Error> {
+    if kept.tenancy_config.is_some() && kept.is_snapped() {
+        return Err(invalid("SnapStart is not supported for functions with tenancy configuration."));
     }
     Ok(())
 }

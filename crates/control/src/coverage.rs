@@ -32,7 +32,6 @@ pub const COVERAGE: &[Coverage] = &[
             TRACING,
             FILE_SYSTEMS,
             SNAP_START,
-            kept("TenancyConfig", "no tenant can be named when it is called"),
             kept("Code.S3ObjectStorageMode", REFERRED),
             kept("Code.SourceKMSKeyArn", KEYS),
             PUBLISH_TO,

@@ -184,6 +184,7 @@ impl Parameters {
         if let Content::Zip(zip) = &new.content {
             check::snap_start(zip.runtime, kept.snap_start.as_ref())?;
         }
+        check::tenancy(&kept)?;
         new.kept = Some(Box::new(kept)).filter(|kept| **kept != Kept::default());
         Ok(new)
     }

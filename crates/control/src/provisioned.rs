@@ -266,6 +266,9 @@ fn covered(function: &Function, qualifier: &str) -> Result<(), Error> {
 /// Whether it can be provisioned: it means one published version, which nothing else provisions.
 fn coverable(function: &Function, qualifier: &str) -> Result<(), Error> {
     covered(function, qualifier)?;
+    if function.record.intent.is_per_tenant() {
+        return Err(invalid("Provisioned Concurrency is not supported for functions with tenancy configuration."));
+    }
     let provisioned = &function.record.provisioned;
     match (number(qualifier), function.aliases.get(qualifier)) {
         (Some(number), _) => {

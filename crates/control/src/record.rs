@@ -295,7 +295,13 @@ impl Definition {
             role: self.role.clone(),
             dead_letters: self.dead_letters().map(str::to_owned),
             last_used: self.idles().map(|_| uses.last.clone()),
+            per_tenant: self.is_per_tenant(),
         }
+    }
+
+    /// Environments serve one tenant each (spec 2.6).
+    pub fn is_per_tenant(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.tenancy_config.is_some())
     }
 
     pub fn dead_letters(&self) -> Option<&str> {
@@ -382,20 +388,23 @@ pub struct Kept {
 }
 
 impl Kept {
+    pub fn is_snapped(&self) -> bool {
+        let apply_on = self.snap_start.as_ref().and_then(|snap| snap.apply_on.as_deref());
+        apply_on.is_some_and(|apply_on| apply_on != "None")
+    }
+
     /// Names of those that ask for something that does not come about.
     fn without_effect(&self) -> Vec<&'static str> {
         let is_there = |list: Option<&Vec<String>>| list.is_some_and(|list| !list.is_empty());
         let vpc = self.vpc_config.as_ref().is_some_and(|vpc| is_there(vpc.subnet_ids.as_ref()));
         let traced = self.tracing_config.as_ref().is_some_and(|tracing| tracing.mode.as_deref() == Some("Active"));
         let mounts = self.file_system_configs.as_ref().is_some_and(|mounts| !mounts.is_empty());
-        let snapped = self.snap_start.as_ref().and_then(|snap| snap.apply_on.as_deref());
         let asked = [
             (vpc, "VpcConfig"),
             (self.kms_key_arn.is_some(), "KMSKeyArn"),
             (traced, "TracingConfig"),
             (mounts, "FileSystemConfigs"),
-            (snapped.is_some_and(|apply_on| apply_on != "None"), "SnapStart"),
-            (self.tenancy_config.is_some(), "TenancyConfig"),
+            (self.is_snapped(), "SnapStart"),
         ];
         asked.into_iter().filter(|(asked, _)| *asked).map(|(_, name)| name).collect()
     }

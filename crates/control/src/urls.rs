@@ -14,7 +14,8 @@ use hearth_wire::rest_json::Nothing;
 use hearth_wire::{Context, Coverage, Error};
 use hearth_wire_lambda::FunctionUrlsApi;
 use hearth_wire_lambda::errors::{
-    resource_conflict_exception as conflict, resource_not_found_exception as not_found, service_exception,
+    invalid_parameter_value_exception as invalid, resource_conflict_exception as conflict,
+    resource_not_found_exception as not_found, service_exception,
 };
 use hearth_wire_lambda::types::*;
 
@@ -107,6 +108,10 @@ impl FunctionUrlsApi for Control {
         let function = self.inner.state.function(&Owner::of(&arn), &arn.name).ok_or_else(no_function)?;
         if !alias.is_empty() && !function.aliases.contains_key(&alias) {
             return Err(no_function());
+        }
+        // No request says whom it is for.
+        if function.record.intent.is_per_tenant() {
+            return Err(invalid("Function URLs are not supported for functions with tenancy configuration."));
         }
         if function.urls.contains_key(&alias) {
             // Both spaces are AWS's.

@@ -107,6 +107,7 @@ impl<'a> Run<'a> {
             payload: self.payload.clone(),
             content_type: self.note.content_type.clone(),
             client_context: self.note.client_context.clone(),
+            tenant: self.note.tenant.clone(),
             trace: self.note.trace.clone(),
             wants_log_tail: false,
             mode: ResponseMode::Buffered,
@@ -184,6 +185,7 @@ impl Refused {
             InvokeError::Throttled(_) | InvokeError::HostFull { .. } => {
                 Refused { kind: "TooManyRequestsException", said: error.to_string(), throttled: true }
             }
+            InvokeError::Tenancy(_) => Refused::by_platform("InvalidParameterValueException", error.to_string()),
             InvokeError::RuntimeMissing(_)
             | InvokeError::RuntimeVersionMissing { .. }
             | InvokeError::OtherArchitecture(_) => Refused::by_platform("InvalidRuntimeException", error.to_string()),

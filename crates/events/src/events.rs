@@ -151,9 +151,9 @@ impl Events {
 impl AcceptEvents for Events {
     fn accept(&self, event: NewEvent) -> BoxFuture<'_, Result<(), AcceptError>> {
         Box::pin(async move {
-            let NewEvent { request_id, arn, payload, content_type, client_context, trace, origin } = event;
+            let NewEvent { request_id, arn, payload, content_type, client_context, trace, tenant, origin } = event;
             let arn_text = arn.to_string();
-            let note = Note { arn: arn_text, content_type, client_context, trace, origin, ..Note::default() };
+            let note = Note { arn: arn_text, content_type, client_context, trace, tenant, origin, ..Note::default() };
             self.shared.accept(&arn, request_id.to_string(), &note, payload).await
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_model::FunctionArn;
+use hearth_model::{FunctionArn, TenantId};
 use hearth_store::queue::{Ms, QueueName};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,8 @@ pub struct Note {
     pub client_context: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<String>,
     /// What it comes from, when nobody called.

@@ -156,6 +156,7 @@ impl Events {
             arn: old.arn,
             trace: old.trace,
             client_context: old.client_context,
+            tenant: old.tenant,
             content_type: old.content_type,
             retry_of: Some(id.to_owned()),
             origin: old.origin,

@@ -59,6 +59,7 @@ fn version(name: &str) -> Arc<FunctionVersion> {
         role: String::new(),
         dead_letters: (name == "f2").then(|| "arn:aws:sqs:us-east-1:000000000000:q".to_owned()),
         last_used: None,
+        per_tenant: false,
     })
 }
 
@@ -271,6 +272,7 @@ async fn busy(simulation: &Simulation, events: &Events, seed: u64, count: u64, a
             payload: Bytes::from_static(b"{}"),
             content_type: None,
             client_context: None,
+            tenant: None,
             trace: None,
             origin: None,
         };

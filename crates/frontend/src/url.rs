@@ -162,6 +162,7 @@ async fn called(
         payload: event,
         content_type: None,
         client_context: None,
+        tenant: None,
         trace: Some(trace.for_runtime),
         wants_log_tail: false,
         mode: match url.mode() {
@@ -296,6 +297,7 @@ fn not_run(error: InvokeError, function: &FunctionVersion) -> Refusal {
         InvokeError::HostFull { budget_mb } => {
             Refusal::Throttled(format!("Rate Exceeded. The host's memory budget of {budget_mb} MB is in use."))
         }
+        InvokeError::Tenancy(error) => Refusal::CannotRun(error.to_string()),
         InvokeError::RuntimeMissing(runtime) => {
             Refusal::CannotRun(format!("Runtime {runtime} is not installed on this host; see hearth runtimes."))
         }

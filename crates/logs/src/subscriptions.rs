@@ -56,6 +56,7 @@ impl Destinations {
             payload,
             content_type: None,
             client_context: None,
+            tenant: None,
             trace: None,
             origin: None,
         };

@@ -170,6 +170,7 @@ pub async fn invoke(
         payload: payload(),
         content_type: None,
         client_context: None,
+        tenant: None,
         trace: Some(trace.for_runtime),
         wants_log_tail: false,
         mode: ResponseMode::Buffered,

@@ -199,10 +199,15 @@ impl Mappings {
     }
 
     fn target(&self, function: &FunctionArn) -> Result<Arc<FunctionVersion>, Error> {
-        self.shared.ports.functions.known(function).map_err(|error| match error {
+        let known = self.shared.ports.functions.known(function).map_err(|error| match error {
             LookupError::NotFound(_) => invalid("Function does not exist"),
             error @ (LookupError::NotReady(_) | LookupError::Idle(_)) => conflict(error.to_string()),
-        })
+        })?;
+        // No source says whom a batch is for.
+        if known.per_tenant {
+            return Err(invalid("Event source mappings are not supported for functions with tenancy configuration."));
+        }
+        Ok(known)
     }
 
     /// What is to be known of a queue that the function's role may poll.

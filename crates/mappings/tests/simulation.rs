@@ -109,6 +109,7 @@ fn version() -> Arc<FunctionVersion> {
         role: "arn:aws:iam::000000000000:role/r".to_owned(),
         dead_letters: None,
         last_used: None,
+        per_tenant: false,
     })
 }
 

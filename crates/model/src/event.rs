@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{BoxFuture, FunctionArn, RequestId};
+use crate::{BoxFuture, FunctionArn, RequestId, TenantId};
 
 /// A call that was answered before it runs. Its payload is JSON, at most
 /// [`ASYNC_PAYLOAD_MAX`](crate::ASYNC_PAYLOAD_MAX) bytes.
@@ -17,6 +17,8 @@ pub struct NewEvent {
     pub client_context: Option<String>,
     /// `X-Amzn-Trace-Id`, as the runtime sees it.
     pub trace: Option<String>,
+    /// Whom it is for.
+    pub tenant: Option<TenantId>,
     /// What it comes from, in words for operators; none when somebody called.
     pub origin: Option<String>,
 }

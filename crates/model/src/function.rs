@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{
     AccountId, FunctionArn, FunctionName, Image, ImageOverrides, JsonLogs, LogGroup, Memory, Qualifier, Region,
-    Runtime, Secret,
+    Runtime, Secret, TenantId,
 };
 
 /// SHA-256 of a package's bytes.
@@ -176,9 +176,34 @@ pub struct FunctionVersion {
     pub dead_letters: Option<String>,
     /// Of one that becomes inactive when nobody calls it for long: whoever runs it notes when.
     pub last_used: Option<LastUsed>,
+    /// Every call is for a tenant, and an environment serves one (spec 2.6).
+    pub per_tenant: bool,
+}
+
+/// A call is for a tenant where none can be, or the other way round. Texts are AWS's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TenancyError {
+    #[error(
+        "The invoked function is enabled with tenancy configuration. Add a valid tenant ID in your request and try again."
+    )]
+    Missing,
+    #[error(
+        "The invoked function is not enabled with tenancy configuration. Remove the tenant ID from your request and try \
+         again."
+    )]
+    Unwanted,
 }
 
 impl FunctionVersion {
+    /// Whether it may be called for that tenant, or for none.
+    pub fn admits(&self, tenant: Option<&TenantId>) -> Result<(), TenancyError> {
+        match (self.per_tenant, tenant) {
+            (true, None) => Err(TenancyError::Missing),
+            (false, Some(_)) => Err(TenancyError::Unwanted),
+            _ => Ok(()),
+        }
+    }
+
     pub fn arn(&self) -> FunctionArn {
         FunctionArn {
             region: self.key.region.clone(),
@@ -390,6 +415,7 @@ mod tests {
             role: String::new(),
             dead_letters: None,
             last_used: None,
+            per_tenant: false,
         })
     }
 

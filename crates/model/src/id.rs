@@ -52,9 +52,20 @@ text_id!(
     RequestId
 );
 text_id!(
+    /// Whom a call is for, where a function serves tenants apart: `[a-zA-Z0-9._:/=+\-@ ]+`, 1 to 256 characters (spec 2.1).
+    TenantId
+);
+text_id!(
     /// The 32 hex digits that end a log stream's name; one per execution environment.
     LogStreamId
 );
+
+impl TenantId {
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/=+-@ ".contains(&byte);
+        (matches!(text.len(), 1..=256) && text.bytes().all(is_good)).then(|| TenantId(text.into()))
+    }
+}
 
 impl AccountId {
     /// The account of callers whose access key id is not itself an account.

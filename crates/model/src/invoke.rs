@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 
-use crate::{CodeHash, FunctionVersion, Report, RequestId, Runtime, Version};
+use crate::{CodeHash, FunctionVersion, Report, RequestId, Runtime, TenancyError, TenantId, Version};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -26,6 +26,8 @@ pub struct Invocation {
     pub trace: Option<String>,
     /// Keep the last 4,096 bytes of this invocation's log for [`Outcome::log_tail`].
     pub wants_log_tail: bool,
+    /// Whom it is for. Only environments that have served nobody else may run it.
+    pub tenant: Option<TenantId>,
     pub mode: ResponseMode,
 }
 
@@ -136,6 +138,8 @@ pub enum InvokeError {
     RuntimeMissing(Runtime),
     #[error("version {} of runtime {runtime} is not kept on this host", .version.to_hex())]
     RuntimeVersionMissing { runtime: Runtime, version: CodeHash },
+    #[error(transparent)]
+    Tenancy(#[from] TenancyError),
     /// The function's architecture is not the host's.
     #[error("functions for {0} cannot run on this host")]
     OtherArchitecture(&'static str),

@@ -29,10 +29,11 @@ pub use clock::{Clock, SystemClock};
 pub use event::{AcceptError, AcceptEvents, NewEvent};
 pub use function::{
     Architecture, CodeHash, Found, FunctionVersion, Functions, Idle, ImageProgram, InUse, LastUsed, LookupError,
-    Program, Provision, Provisioned, Provisioning, Reservation, Target, Version, VersionKey, ZipProgram, draw,
+    Program, Provision, Provisioned, Provisioning, Reservation, Target, TenancyError, Version, VersionKey, ZipProgram,
+    draw,
 };
 pub use guard::{Guard, LOOPS_MAX, Lineage, LoopCut, Way};
-pub use id::{AccountId, FunctionName, LogStreamId, Qualifier, Region, RequestId};
+pub use id::{AccountId, FunctionName, LogStreamId, Qualifier, Region, RequestId, TenantId};
 pub use image::{Image, ImageLayer, ImageOverrides, ImageProcess, Packing};
 pub use invoke::{
     Body, BodyError, BoxFuture, FunctionError, Head, Invocation, Invoke, InvokeError, Outcome, Response, ResponseMode,
@@ -46,8 +47,8 @@ pub use materials::{
     StoredPackage, StoredPackageError, StoredPackageRef, StoredPackages,
 };
 pub use report::{
-    ErrorType, InitPhase, InitReport, InitStart, Initialization, PlatformRecord, Report, RuntimeDone, RuntimeVersion,
-    Span, Status,
+    ErrorType, InitPhase, InitReport, InitStart, Initialization, Labels, PlatformRecord, Report, RuntimeDone,
+    RuntimeVersion, Span, Status,
 };
 pub use resource::{LayerArn, ResourceArn};
 pub use runtime::{Family, RUNTIMES, Runtime, UnknownRuntime};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use crate::{Memory, Millis, RequestId, Source, Version};
+use crate::{Memory, Millis, RequestId, Source, TenantId, Version};
 
 /// How an invocation or init ended (spec 4.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +70,14 @@ impl ErrorType {
     }
 }
 
+/// What the records of an invocation repeat of its call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// X-Ray header.
+    pub trace: Option<String>,
+    pub tenant: Option<TenantId>,
+}
+
 /// One per accepted invocation, also on crash, timeout and kill (decision 9).
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -87,8 +95,7 @@ pub struct Report {
     pub max_memory_used: Memory,
     /// Said where functions are confined less than usual: `landlock`, `none`.
     pub isolation: Option<&'static str>,
-    /// X-Ray header of the invocation.
-    pub trace: Option<String>,
+    pub labels: Labels,
     /// What extensions did after the runtime was done.
     pub overhead: Option<Span>,
 }
@@ -174,7 +181,7 @@ pub struct Span {
 #[derive(Clone, Debug)]
 pub struct RuntimeDone {
     pub request_id: RequestId,
-    pub trace: Option<String>,
+    pub labels: Labels,
     pub status: Status,
     pub error_type: Option<ErrorType>,
     pub duration: Duration,
@@ -216,7 +223,7 @@ pub enum PlatformRecord {
     Start {
         request_id: RequestId,
         version: Version,
-        trace: Option<String>,
+        labels: Labels,
     },
     /// No line of the log.
     RuntimeDone(RuntimeDone),

@@ -104,7 +104,7 @@ pub fn timestamp(at: SystemTime) -> String {
 mod tests {
     use std::time::Duration;
 
-    use hearth_model::{ErrorType, Initialization, Memory, RequestId, Version};
+    use hearth_model::{ErrorType, Initialization, Labels, Memory, RequestId, Version};
 
     use super::*;
 
@@ -124,7 +124,7 @@ mod tests {
             memory_size: Memory::mib(128),
             max_memory_used: Memory::mib(36),
             isolation: None,
-            trace: None,
+            labels: Labels::default(),
             overhead: None,
         }
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hearth_model::{
-    ErrorType, InitStart, Initialization, LogLevel, PlatformRecord, Report, RuntimeDone, RuntimeVersion, Source, Span,
-    Status, TelemetrySchema,
+    ErrorType, InitStart, Initialization, Labels, LogLevel, PlatformRecord, Report, RuntimeDone, RuntimeVersion,
+    Source, Span, Status, TelemetrySchema,
 };
 use serde_json::{Map, Value, json};
 
@@ -101,11 +101,11 @@ fn of_telemetry(record: &PlatformRecord) -> Option<(&'static str, Value)> {
             record.insert("metrics".into(), json!({ "durationMs": ms(report.duration, 100.0) }));
             ("initReport", record.into())
         }
-        PlatformRecord::Start { request_id, version, trace } => {
+        PlatformRecord::Start { request_id, version, labels } => {
             let mut record = Map::new();
             record.insert("requestId".into(), request_id.as_str().into());
             record.insert("version".into(), version.to_string().into());
-            traced(&mut record, trace.as_deref());
+            labelled(&mut record, labels);
             ("start", record.into())
         }
         PlatformRecord::RuntimeDone(done) => ("runtimeDone", runtime_done(done)),
@@ -187,7 +187,7 @@ fn runtime_done(done: &RuntimeDone) -> Value {
     let metrics = json!({ "durationMs": ms(done.duration, 1000.0), "producedBytes": done.produced });
     record.insert("metrics".into(), metrics);
     record.insert("spans".into(), done.spans.iter().map(span).collect());
-    traced(&mut record, done.trace.as_deref());
+    labelled(&mut record, &done.labels);
     record.into()
 }
 
@@ -199,7 +199,7 @@ fn report(report: &Report) -> Value {
     if let Some(overhead) = &report.overhead {
         record.insert("spans".into(), json!([span(overhead)]));
     }
-    traced(&mut record, report.trace.as_deref());
+    labelled(&mut record, &report.labels);
     record.into()
 }
 
@@ -222,10 +222,13 @@ fn ended(record: &mut Map<String, Value>, status: Status, error_type: Option<&Er
     }
 }
 
-/// Of an invocation that is traced; every invocation has a header.
-fn traced(record: &mut Map<String, Value>, trace: Option<&str>) {
-    if let Some(trace) = trace.filter(|trace| trace.split(';').any(|part| part == "Sampled=1")) {
+fn labelled(record: &mut Map<String, Value>, Labels { trace, tenant }: &Labels) {
+    // Every invocation has a header; this is one that is traced.
+    if let Some(trace) = trace.as_deref().filter(|trace| trace.split(';').any(|part| part == "Sampled=1")) {
         record.insert("tracing".into(), json!({ "type": "X-Amzn-Trace-Id", "value": trace }));
+    }
+    if let Some(tenant) = tenant {
+        record.insert("tenantId".into(), tenant.as_str().into());
     }
 }
 

@@ -15,6 +15,7 @@ impl Placement {
     pub(crate) async fn accept(&self, cx: &Context, input: InvocationRequest) -> Result<InvocationResponse, Error> {
         let arn = self.arn(cx, input.function_name.as_deref(), input.qualifier.as_deref())?;
         self.inner.functions.known(&arn).map_err(lookup_error)?;
+        let tenant = self.tenant(&arn, input.tenant_id.as_deref())?;
         let mut trace = self.trace(cx);
         // It is accepted all the same: its end is the queue's to tell.
         trace.enter(&arn, self.inner.guard.means_all());
@@ -24,6 +25,7 @@ impl Placement {
             payload: input::event_payload(input.payload, ASYNC_PAYLOAD_MAX)?,
             content_type: cx.content_type.clone(),
             client_context: input::client_context(input.client_context.as_deref())?,
+            tenant,
             trace: Some(trace.for_runtime),
             origin: None,
         };
@@ -40,12 +42,14 @@ impl Placement {
     ) -> Result<InvokeAsyncResponse, Error> {
         let arn = self.arn(cx, input.function_name.as_deref(), None)?;
         self.inner.functions.known(&arn).map_err(lookup_error)?;
+        let tenant = self.tenant(&arn, None)?;
         let event = NewEvent {
             request_id: RequestId::new(cx.request_id.as_str()),
             arn,
             payload: input::event_payload(input.invoke_args, LEGACY_PAYLOAD_MAX)?,
             content_type: cx.content_type.clone(),
             client_context: None,
+            tenant,
             // It traces nothing (spec 2.1).
             trace: None,
             origin: None,

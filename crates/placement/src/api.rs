@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hearth_model::{
     AccountId, FunctionArn, FunctionRef, FunctionVersion, Idle, Invocation, Invoke, InvokeError, LookupError,
-    Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId, Response, ResponseMode, Trace, Way, draw,
+    Qualifier, RESPONSE_PAYLOAD_MAX, RefError, Region, RequestId, Response, ResponseMode, TenancyError, TenantId,
+    Trace, Way, draw,
 };
 use hearth_wire::coverage::{Coverage, beyond, works};
 use hearth_wire::{Context, Error, EventStream};
@@ -23,12 +24,9 @@ use crate::{Placement, input};
 
 /// The operations of this crate.
 pub const COVERAGE: &[Coverage] = &[
-    Coverage {
-        operation: "Invoke",
-        parameters: &[beyond("DurableExecutionName", "durable functions"), beyond("TenantId", "tenant isolation")],
-    },
+    Coverage { operation: "Invoke", parameters: &[beyond("DurableExecutionName", "durable functions")] },
     works("InvokeAsync"),
-    Coverage { operation: "InvokeWithResponseStream", parameters: &[beyond("TenantId", "tenant isolation")] },
+    works("InvokeWithResponseStream"),
 ];
 
 #[async_trait]
@@ -48,6 +46,7 @@ impl InvokeApi for Placement {
             invocation_type: input.invocation_type.as_deref(),
             log_type: input.log_type.as_deref(),
             client_context: input.client_context.as_deref(),
+            tenant: input.tenant_id.as_deref(),
             payload: input.payload,
             mode: ResponseMode::Buffered,
         };
@@ -79,15 +78,13 @@ impl InvokeApi for Placement {
         cx: &Context,
         input: InvokeWithResponseStreamRequest,
     ) -> Result<InvokeWithResponseStreamResponse, Error> {
-        if input.tenant_id.is_some() {
-            return Err(Error::not_supported("lambda:InvokeWithResponseStream with TenantId"));
-        }
         let call = Call {
             function_name: input.function_name.as_deref(),
             qualifier: input.qualifier.as_deref(),
             invocation_type: input.invocation_type.as_deref(),
             log_type: input.log_type.as_deref(),
             client_context: input.client_context.as_deref(),
+            tenant: input.tenant_id.as_deref(),
             payload: input.payload,
             mode: ResponseMode::Streamed,
         };
@@ -113,6 +110,7 @@ struct Call<'a> {
     invocation_type: Option<&'a str>,
     log_type: Option<&'a str>,
     client_context: Option<&'a str>,
+    tenant: Option<&'a str>,
     payload: Bytes,
     mode: ResponseMode,
 }
@@ -136,6 +134,8 @@ impl Placement {
             }
             lookup_error(error)
         })?;
+        let tenant = input::tenant(call.tenant)?;
+        function.admits(tenant.as_ref()).map_err(not_admitted)?;
         if call.invocation_type == Some("DryRun") {
             return Ok(None);
         }
@@ -150,6 +150,7 @@ impl Placement {
             invoked_arn: arn.to_string(),
             function: function.clone(),
             client_context: input::client_context(call.client_context)?,
+            tenant,
             wants_log_tail: call.wants_log_tail(),
             payload: input::payload(call.payload)?,
             content_type: cx.content_type.clone(),
@@ -188,6 +189,14 @@ impl Placement {
         Err(Error::new(403, "AccessDeniedException", message))
     }
 
+    /// Whom a call that will run later is for: whatever version is current then.
+    pub(crate) fn tenant(&self, arn: &FunctionArn, given: Option<&str>) -> Result<Option<TenantId>, Error> {
+        let tenant = input::tenant(given)?;
+        let function = self.inner.functions.find(arn).and_then(|target| target.primary);
+        function.map_or(Ok(()), |function| function.admits(tenant.as_ref())).map_err(not_admitted)?;
+        Ok(tenant)
+    }
+
     pub(crate) fn trace(&self, cx: &Context) -> Trace {
         let now = self.inner.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Trace::of(cx.trace.as_deref(), now, uuid::Uuid::new_v4().as_u128())
@@ -195,10 +204,8 @@ impl Placement {
 }
 
 fn refuse_unsupported(input: &InvocationRequest) -> Result<(), Error> {
-    let refused =
-        [(input.durable_execution_name.is_some(), "DurableExecutionName"), (input.tenant_id.is_some(), "TenantId")];
-    match refused.iter().find(|(asked, _)| *asked) {
-        Some((_, name)) => Err(Error::not_supported(format_args!("lambda:Invoke with {name}"))),
+    match input.durable_execution_name {
+        Some(_) => Err(Error::not_supported("lambda:Invoke with DurableExecutionName")),
         None => Ok(()),
     }
 }
@@ -210,6 +217,10 @@ pub(crate) fn lookup_error(error: LookupError) -> Error {
         LookupError::Idle(Idle::Image) => errors::code_artifact_user_pending_exception(error.to_string()),
         LookupError::Idle(Idle::Vpc) => errors::resource_not_ready_exception(error.to_string()),
     }
+}
+
+fn not_admitted(error: TenancyError) -> Error {
+    errors::invalid_parameter_value_exception(error.to_string())
 }
 
 /// Recorded: an unqualified invocation names `$LATEST`.
@@ -228,6 +239,7 @@ fn invoke_error(error: InvokeError, function: &FunctionVersion) -> Error {
             "Rate Exceeded. The host's memory budget of {budget_mb} MB is in use."
         ))
         .with("Reason", "ConcurrentInvocationLimitExceeded"),
+        InvokeError::Tenancy(error) => not_admitted(error),
         InvokeError::RuntimeMissing(runtime) => errors::invalid_runtime_exception(format!(
             "Runtime {runtime} is not installed on this host; see hearth runtimes."
         )),

@@ -59,7 +59,7 @@ impl Inner {
             None => self.admit(&invocation.function)?,
         };
         let invocation = self.renewed(invocation);
-        let pool = self.pool(&invocation.function.key);
+        let pool = self.pools.get(&invocation.function.key, invocation.tenant.as_ref());
         self.attempt(&pool, invocation, permit).await.map_err(|unserved| unserved.error)
     }
 

@@ -3,9 +3,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hearth_model::{CLIENT_CONTEXT_MAX, SYNC_PAYLOAD_MAX};
+use hearth_model::{CLIENT_CONTEXT_MAX, SYNC_PAYLOAD_MAX, TenantId};
 use hearth_wire::{Error, MessageKey, json};
-use hearth_wire_lambda::errors::{invalid_request_content_exception as invalid, request_too_large_exception};
+use hearth_wire_lambda::errors::{
+    invalid_parameter_value_exception, invalid_request_content_exception as invalid, request_too_large_exception,
+};
 use serde::de::IgnoredAny;
 
 /// Checked in one pass, without building anything. Nothing at all is `{}`.
@@ -36,6 +38,12 @@ pub fn event_payload(payload: Bytes, max: usize) -> Result<Bytes, Error> {
         return Err(request_too_large_exception(message));
     }
     self::payload(payload)
+}
+
+/// Whom a call is for.
+pub fn tenant(given: Option<&str>) -> Result<Option<TenantId>, Error> {
+    let wrong = || invalid_parameter_value_exception("The tenant ID is not valid.");
+    given.map(|text| TenantId::parse(text).ok_or_else(wrong)).transpose()
 }
 
 /// Base64 of JSON, at most 3,583 bytes encoded.

@@ -25,6 +25,7 @@ mod input;
 mod ledger;
 mod placement;
 mod pool;
+mod pools;
 mod provisioned;
 mod rate;
 mod room;

@@ -22,6 +22,7 @@ use crate::concurrency::{Account, Counter, Permit};
 use crate::host::HostMemory;
 use crate::lock;
 use crate::pool::{Member, Now, Pool, Turn};
+use crate::pools::Pools;
 use crate::provisioned::Kept;
 use crate::rate::Starts;
 use crate::room::{self, Idle};
@@ -77,7 +78,7 @@ pub(crate) struct Inner {
     accounts: DashMap<(AccountId, Region), Arc<Account>>,
     /// Calls that each function has, of all its versions.
     running: DashMap<FunctionKey, Arc<Counter>>,
-    pools: DashMap<VersionKey, Arc<Mutex<VersionPool>>>,
+    pub pools: Pools,
     /// What is kept initialised.
     pub kept: DashMap<VersionKey, Arc<Kept>>,
     /// What is to be kept has changed, or what is.
@@ -119,7 +120,7 @@ impl Placement {
             clock,
             accounts: DashMap::new(),
             running: DashMap::new(),
-            pools: DashMap::new(),
+            pools: Pools::default(),
             kept: DashMap::new(),
             provisions_changed: Notify::new(),
             starts: DashMap::new(),
@@ -159,7 +160,7 @@ impl Placement {
 
     /// Environments on this host, of any state.
     pub fn environments(&self) -> usize {
-        let on_demand: usize = self.inner.pools.iter().map(|pool| lock(&pool).environments()).sum();
+        let on_demand: usize = self.inner.pools.for_each(|_, pool| lock(pool).environments()).into_iter().sum();
         let provisioned: usize = self.inner.kept.iter().map(|kept| lock(&kept.pool).environments()).sum();
         on_demand + provisioned
     }
@@ -181,6 +182,7 @@ impl Inner {
         if let Some(last_used) = &function.last_used {
             last_used.note(self.clock.wall());
         }
+        function.admits(invocation.tenant.as_ref())?;
         if Architecture::of_host() != Some(function.architecture) {
             return Err(InvokeError::OtherArchitecture(function.architecture.as_str()));
         }
@@ -194,7 +196,7 @@ impl Inner {
         };
         let function = &invocation.function;
         let permit = self.admit(function)?;
-        let pool = self.pool(&function.key);
+        let pool = self.pools.get(&function.key, invocation.tenant.as_ref());
         let arrived = lock(&pool).arrive(permit, self.now());
         // What may start an environment has a task of its own: a caller that goes away leaves nothing half done.
         let cold = match arrived {
@@ -214,13 +216,6 @@ impl Inner {
         let reservation = self.functions.reservation(&function.key);
         let permit = account.admit(&running, reservation, self.config.concurrent_executions);
         permit.map(|permit| permit.of(function)).map_err(InvokeError::Throttled)
-    }
-
-    pub fn pool(&self, key: &VersionKey) -> Arc<Mutex<VersionPool>> {
-        if let Some(pool) = self.pools.get(key) {
-            return pool.clone();
-        }
-        self.pools.entry(key.clone()).or_insert_with(|| Arc::new(Mutex::new(Pool::new(WAITING_MAX)))).clone()
     }
 
     pub fn now(&self) -> Now {
@@ -249,13 +244,12 @@ impl Inner {
         if shortage == 0 {
             return;
         }
-        let idle = self.pools.iter().filter_map(|entry| {
-            let pool = lock(entry.value());
+        let idle = self.pools.for_each(|_, key| {
+            let pool = lock(key);
             let memory = pool.idle_memory()?;
-            let last_used = pool.last_used();
-            Some(Idle { key: entry.value().clone(), last_used, count: pool.idle_count(), memory })
+            Some(Idle { key: key.clone(), last_used: pool.last_used(), count: pool.idle_count(), memory })
         });
-        for (pool, count) in room::give_up(idle.collect(), shortage) {
+        for (pool, count) in room::give_up(idle.into_iter().flatten().collect(), shortage) {
             let retired = lock(&pool).retire(count);
             self.shut_down(retired);
         }
@@ -272,14 +266,12 @@ impl Inner {
     /// Shuts down what was idle for `idle_timeout`, and at once what is out of date.
     pub(crate) fn reap(&self, idle_timeout: Duration) {
         let now = self.now();
-        let unused = self.pools.iter().map(|entry| {
-            let timeout = if self.functions.is_current(entry.key()) { idle_timeout } else { Duration::ZERO };
-            lock(entry.value()).retire_unused(timeout, now)
+        let unused = self.pools.for_each(|version, pool| {
+            let timeout = if self.functions.is_current(version) { idle_timeout } else { Duration::ZERO };
+            lock(pool).retire_unused(timeout, now)
         });
-        let unused: Vec<Vec<Environment>> = unused.collect();
         unused.into_iter().for_each(|environments| self.shut_down(environments));
-        // A pool with an `Arc` more than ours belongs to a call that has just looked it up.
-        self.pools.retain(|_, pool| Arc::strong_count(pool) > 1 || !lock(pool).is_empty());
+        self.pools.forget_empty();
         self.starts.retain(|_, starts| !starts.is_fresh(now.steady));
         self.running.retain(|_, running| Arc::strong_count(running) > 1 || running.count() > 0);
     }
@@ -296,7 +288,7 @@ fn shared<K: Eq + std::hash::Hash, V: Default>(map: &DashMap<K, Arc<V>>, key: K)
 #[cfg(test)]
 impl Inner {
     pub(crate) fn idle(&self) -> usize {
-        self.pools.iter().map(|pool| lock(&pool).idle_count()).sum()
+        self.pools.for_each(|_, pool| lock(pool).idle_count()).into_iter().sum()
     }
 
     pub(crate) fn running(&self) -> u32 {

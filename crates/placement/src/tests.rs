@@ -1,6 +1,7 @@
 mod api;
 mod support;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth_model::{
     FunctionVersion, Invocation, Invoke, InvokeError, LastUsed, Memory, Provisioned, Provisioning, RequestId,
-    ResponseMode, ThrottleReason,
+    ResponseMode, TenancyError, TenantId, ThrottleReason,
 };
 
 use support::{World, config};
@@ -18,6 +19,10 @@ type Ran = Result<(String, String), InvokeError>;
 
 impl World {
     async fn call(&self, function: &Arc<FunctionVersion>, payload: &'static str) -> Ran {
+        self.call_for(None, function, payload).await
+    }
+
+    async fn call_for(&self, tenant: Option<&str>, function: &Arc<FunctionVersion>, payload: &'static str) -> Ran {
         let invocation = Invocation {
             request_id: RequestId::new(uuid::Uuid::new_v4().to_string()),
             function: function.clone(),
@@ -25,6 +30,7 @@ impl World {
             payload: Bytes::from_static(payload.as_bytes()),
             content_type: None,
             client_context: None,
+            tenant: tenant.and_then(TenantId::parse),
             trace: None,
             wants_log_tail: false,
             mode: ResponseMode::Buffered,
@@ -62,6 +68,29 @@ async fn calls_one_after_another_share_an_environment() {
         assert_eq!(world.call(&function, "\"who\"").await.unwrap(), first);
     }
     assert_eq!(world.placement.environments(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_share_no_environment_and_leave_nothing_behind() {
+    let world = World::new(config());
+    let function = world.functions.put_changed("f", 128, 1, |function| function.per_tenant = true);
+    let refused = world.call(&function, "\"who\"").await.unwrap_err();
+    assert!(matches!(refused, InvokeError::Tenancy(TenancyError::Missing)));
+    let common = world.functions.put("common", 128, 1);
+    let refused = world.call_for(Some("a"), &common, "\"who\"").await.unwrap_err();
+    assert!(matches!(refused, InvokeError::Tenancy(TenancyError::Unwanted)));
+    let mut seen = HashSet::new();
+    for tenant in ["a", "b", "c"] {
+        let first = world.call_for(Some(tenant), &function, "\"who\"").await.unwrap();
+        assert_eq!(world.call_for(Some(tenant), &function, "\"who\"").await.unwrap(), first);
+        assert!(seen.insert(first));
+    }
+    world.until("idle", |_| world.placement.inner.idle() == 3).await;
+    world.clock.advance(config().idle_timeout);
+    world.placement.inner.reap(config().idle_timeout);
+    world.until("gone", |_| world.placement.environments() == 0).await;
+    world.placement.inner.reap(config().idle_timeout);
+    assert!(world.placement.inner.pools.for_each(|_, _| ()).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_model::{ErrorType, RequestId};
+use hearth_model::{ErrorType, RequestId, TenantId};
 
 /// What a runtime is given to work on.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Event {
     pub invoked_arn: String,
     pub trace: Option<String>,
     pub client_context: Option<String>,
+    pub tenant: Option<TenantId>,
     pub content_type: Option<String>,
     pub payload: Bytes,
 }
@@ -186,6 +187,7 @@ mod tests {
             invoked_arn: String::new(),
             trace: None,
             client_context: None,
+            tenant: None,
             content_type: None,
             payload: Bytes::new(),
         })

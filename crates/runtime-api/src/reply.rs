@@ -73,6 +73,9 @@ pub(crate) fn event(event: &Event) -> Reply {
     if let Some(context) = &event.client_context {
         put("lambda-runtime-client-context", context);
     }
+    if let Some(tenant) = &event.tenant {
+        put("lambda-runtime-aws-tenant-id", tenant.as_str());
+    }
     headers.insert("lambda-runtime-deadline-ms", HeaderValue::from(event.deadline_ms));
     reply
 }

@@ -140,6 +140,7 @@ fn event(id: &str) -> Event {
         invoked_arn: "arn:aws:lambda:us-east-1:000000000000:function:f".to_owned(),
         trace: None,
         client_context: None,
+        tenant: None,
         content_type: None,
         payload: Bytes::from_static(b"{\"k\": 1}"),
     }
@@ -253,6 +254,7 @@ fn an_event_is_delivered_with_awss_headers_and_its_bytes_as_they_came() {
     let full = Event {
         trace: Some("Root=1-a-b;Sampled=1".to_owned()),
         client_context: Some("{\"custom\":{\"ü\":1}}".to_owned()),
+        tenant: None,
         content_type: Some("text/x".to_owned()),
         ..event("id-1")
     };

@@ -158,6 +158,7 @@ impl Local {
             payload: payload.into(),
             content_type: None,
             client_context: None,
+            tenant: None,
             trace: None,
             origin: Some(origin(attempt)),
         };

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use hearth_model::{
     Body, BodyError, BoxFuture, ErrorType, FunctionError, FunctionVersion, Head, Initialization, Invocation,
-    InvokeError, LogStreamId, LogStreamName, Memory, Outcome, Report, RequestId, Response, Status,
+    InvokeError, Labels, LogStreamId, LogStreamName, Memory, Outcome, Report, RequestId, Response, Status,
 };
 use hearth_observe::platform;
 use tokio::sync::oneshot;
@@ -226,7 +226,7 @@ fn lost_report(request_id: RequestId, shared: &Shared) -> Report {
         memory_size: shared.function.memory,
         max_memory_used: Memory::mib(0),
         isolation: shared.isolation,
-        trace: None,
+        labels: Labels::default(),
         overhead: None,
     }
 }

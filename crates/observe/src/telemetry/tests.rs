@@ -1,6 +1,8 @@
 use std::time::UNIX_EPOCH;
 
-use hearth_model::{InitPhase, InitReport, InitStart, Initialization, Memory, RequestId, RuntimeVersion, Version};
+use hearth_model::{
+    InitPhase, InitReport, InitStart, Initialization, Labels, Memory, RequestId, RuntimeVersion, Version,
+};
 
 use super::*;
 
@@ -32,7 +34,7 @@ fn a_report() -> Report {
         memory_size: Memory::mib(512),
         max_memory_used: Memory::mib(33),
         isolation: None,
-        trace: Some("Root=1-2-3;Sampled=1".to_owned()),
+        labels: Labels { trace: Some("Root=1-2-3;Sampled=1".to_owned()), tenant: None },
         overhead: Some(a_span("extensionOverhead")),
     }
 }
@@ -84,7 +86,7 @@ fn invocations_are_told_as_aws_tells_them() {
     let start = PlatformRecord::Start {
         request_id: RequestId::new("r"),
         version: Version::Latest,
-        trace: Some("Root=1-2-3;Sampled=1".to_owned()),
+        labels: Labels { trace: Some("Root=1-2-3;Sampled=1".to_owned()), tenant: None },
     };
     let tracing = r#""tracing":{"type":"X-Amzn-Trace-Id","value":"Root=1-2-3;Sampled=1"}"#;
     let record = format!(r#"{{"requestId":"r","version":"$LATEST",{tracing}}}"#);
@@ -92,13 +94,13 @@ fn invocations_are_told_as_aws_tells_them() {
     let untraced = PlatformRecord::Start {
         request_id: RequestId::new("r"),
         version: Version::Latest,
-        trace: Some("Root=1-2-3;Sampled=0".to_owned()),
+        labels: Labels { trace: Some("Root=1-2-3;Sampled=0".to_owned()), tenant: None },
     };
     let record = r#"{"requestId":"r","version":"$LATEST"}"#;
     assert_eq!(telemetry(&untraced), expected("platform.start", record));
     let done = RuntimeDone {
         request_id: RequestId::new("r"),
-        trace: None,
+        labels: Labels::default(),
         status: Status::Timeout,
         error_type: Some(ErrorType::SANDBOX_TIMEOUT),
         duration: Duration::from_micros(140),
@@ -156,7 +158,7 @@ fn the_logs_api_has_its_own_events() {
     assert_eq!(report, Some(expected("platform.report", &record)));
     let done = PlatformRecord::RuntimeDone(RuntimeDone {
         request_id: request_id(),
-        trace: None,
+        labels: Labels::default(),
         status: Status::Success,
         error_type: None,
         duration: Duration::ZERO,
@@ -207,7 +209,8 @@ fn lines_say_their_level_or_are_information() {
 #[test]
 fn the_platforms_lines_have_levels() {
     let says = |least, record: &PlatformRecord| json_line(least, UNIX_EPOCH, record).is_some();
-    let start = PlatformRecord::Start { request_id: RequestId::new("r"), version: Version::Latest, trace: None };
+    let start =
+        PlatformRecord::Start { request_id: RequestId::new("r"), version: Version::Latest, labels: Labels::default() };
     let report = |status| PlatformRecord::Report(Report { status, ..a_report() });
     let done = |status| PlatformRecord::InitRuntimeDone {
         initialization: Initialization::OnDemand,

@@ -230,6 +230,7 @@ fn function(name: &str, memory: u32, generation: u64) -> FunctionVersion {
         role: "arn:aws:iam::000000000000:role/r".to_owned(),
         dead_letters: None,
         last_used: None,
+        per_tenant: false,
     }
 }
 

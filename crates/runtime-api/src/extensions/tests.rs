@@ -35,6 +35,7 @@ fn event() -> Arc<Event> {
         invoked_arn: String::new(),
         trace: None,
         client_context: None,
+        tenant: None,
         content_type: None,
         payload: Bytes::new(),
     })

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hearth_model::{ErrorType, InitPhase, InitReport, InvokeError, Memory, Outcome, PlatformRecord, Report, Status};
+use hearth_model::{
+    ErrorType, InitPhase, InitReport, InvokeError, Labels, Memory, Outcome, PlatformRecord, Report, Status,
+};
 use hearth_runtime_api::{Event, Protocol};
 use hearth_sandbox::{Exit, Sandbox};
 
@@ -125,10 +127,13 @@ impl State {
             self.log.begin_tail();
         }
         let version = shared.function.key.version;
-        let trace = call.invocation.as_ref().filter(|_| self.log.wants_times());
-        let trace = trace.and_then(|invocation| invocation.trace.clone());
-        self.timeline.trace = trace.clone();
-        self.log.platform(&PlatformRecord::Start { request_id: call.request_id.clone(), version, trace });
+        let invocation = call.invocation.as_ref().filter(|_| self.log.wants_times());
+        let labels = invocation.map_or_else(Labels::default, |invocation| Labels {
+            trace: invocation.trace.clone(),
+            tenant: invocation.tenant.clone(),
+        });
+        self.timeline.labels = labels.clone();
+        self.log.platform(&PlatformRecord::Start { request_id: call.request_id.clone(), version, labels });
     }
 
     fn deliver(&mut self, shared: &Shared, deadline: Instant) {
@@ -141,6 +146,7 @@ impl State {
             invoked_arn: invocation.invoked_arn,
             trace: invocation.trace,
             client_context: invocation.client_context,
+            tenant: invocation.tenant,
             content_type: invocation.content_type,
             payload: invocation.payload,
         });
@@ -221,7 +227,7 @@ impl State {
             memory_size,
             max_memory_used: Memory::from_bytes_ceil(self.memory_peak).min(memory_size),
             isolation: shared.isolation,
-            trace: self.timeline.trace.take(),
+            labels: std::mem::take(&mut self.timeline.labels),
             overhead,
         };
         self.log.platform(&PlatformRecord::End { request_id: call.request_id });

@@ -71,6 +71,7 @@ fn function() -> FunctionVersion {
         role: String::new(),
         dead_letters: None,
         last_used: None,
+        per_tenant: false,
     }
 }
 
@@ -117,6 +118,7 @@ impl Bench {
             payload: Bytes::new(),
             content_type: None,
             client_context: None,
+            tenant: None,
             trace: None,
             wants_log_tail: true,
             mode: if self.calls.len().is_multiple_of(2) { ResponseMode::Streamed } else { ResponseMode::Buffered },

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use hearth_model::{ErrorType, InitPhase, PlatformRecord, RuntimeDone, Span, Status};
+use hearth_model::{ErrorType, InitPhase, Labels, PlatformRecord, RuntimeDone, Span, Status};
 
 use super::{Shared, State};
 
@@ -10,8 +10,7 @@ use super::{Shared, State};
 pub(super) struct Timeline {
     /// The init whose runtime is not done.
     init: Option<InitPhase>,
-    /// The invocation's X-Ray header.
-    pub trace: Option<String>,
+    pub labels: Labels,
     delivered: Option<Instant>,
     /// The head of the answer came.
     responding: Option<Instant>,
@@ -55,8 +54,8 @@ impl State {
 
     pub(super) fn invocation_begins(&mut self, now: Instant) {
         if self.log.wants_times() {
-            let trace = self.timeline.trace.take();
-            self.timeline = Timeline { trace, delivered: Some(now), ..Timeline::default() };
+            let labels = std::mem::take(&mut self.timeline.labels);
+            self.timeline = Timeline { labels, delivered: Some(now), ..Timeline::default() };
         }
     }
 
@@ -95,8 +94,8 @@ impl State {
             spans.push(span(shared, "responseDuration", responding, answered));
             spans.push(span(shared, "runtimeOverhead", answered, now));
         }
-        let (trace, duration) = (self.timeline.trace.clone(), now.saturating_duration_since(delivered));
-        let done = RuntimeDone { request_id, trace, status, error_type, duration, produced, spans };
+        let (labels, duration) = (self.timeline.labels.clone(), now.saturating_duration_since(delivered));
+        let done = RuntimeDone { request_id, labels, status, error_type, duration, produced, spans };
         self.log.tell(&PlatformRecord::RuntimeDone(done));
     }
 

@@ -248,6 +248,7 @@ fn function() -> FunctionVersion {
         role: "arn:aws:iam::000000000000:role/r".to_owned(),
         dead_letters: None,
         last_used: None,
+        per_tenant: false,
     }
 }
 
@@ -263,6 +264,7 @@ pub fn invocation(environment: &Environment, id: &str, payload: &str) -> Invocat
         payload: Bytes::from(payload.to_owned()),
         content_type: None,
         client_context: None,
+        tenant: None,
         trace: None,
         wants_log_tail: true,
         mode: ResponseMode::Buffered,
