@@ -254,6 +254,8 @@ class Registry:
         self.damaged = None
         # Paths that are answered by this status, as often as it says.
         self.failing = {}
+        # Called with a blob's digest before it is answered.
+        self.before = None
         self.seen = []
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"registry": self}))
         self.server.daemon_threads = True
@@ -338,6 +340,8 @@ class Handler(served.Handler):
         if digest not in registry.blobs:
             return self.answer(404, b"{}")
         blob = registry.blobs[digest]
+        if registry.before:
+            registry.before(digest)
         if digest == registry.damaged:
             blob = blob[:-1] + bytes([blob[-1] ^ 1])
         break_after = None if digest in registry.small() else registry.break_after

@@ -1,6 +1,7 @@
 """Container images: as functions and as runtimes, from OCI layout folders and from registries."""
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -8,7 +9,10 @@ import re
 import shutil
 import ssl
 import struct
+import subprocess
 import tarfile
+import termios
+import threading
 import uuid
 
 import pytest
@@ -16,7 +20,7 @@ import trustme
 
 from conftest import ROLE, Functions, caller, command_line, make_client, wait_active, wait_updated
 from expect import refused
-from hearth import SYSTEM_PATH, eventually
+from hearth import BINARY, SYSTEM_PATH, environment, eventually
 from images import BASE, MACHINE, OTHER_MACHINE, DockerRegistry, Image, Proxy, Registry, layer, python_base, sha256, system, with_libraries
 
 HANDLER = "import os\ndef handler(event, context):\n    return {'event': event, 'cwd': os.getcwd(), 'handler': os.environ.get('_HANDLER')}\n"
@@ -599,6 +603,39 @@ def test_a_base_image_is_a_runtime(start, base, base_image, layout, registry):
     assert "was not added" in hearth("runtimes", "remove", "python3.8", status=1).stderr
     with refused("InvalidRuntimeException", 502, "Runtime python3.8 is not installed on this host; see hearth runtimes."):
         client.invoke(FunctionName=Functions(client).make({"app.py": LOOK}, **settings))
+
+
+def test_layers_come_together_and_how_far_they_are_is_shown(alone, registry):
+    server, _ = alone()
+    files = [{"var/runtime/bootstrap": "#!/bin/sh\n"}, *({f"opt/{name}": os.urandom(1 << 20)} for name in "abc")]
+    image = Image([layer(one) for one in files], Entrypoint=["/var/runtime/bootstrap"])
+    uri = registry.push(image, "lambda/python", "3.8")
+    # Nobody gets his layer before two others ask for theirs; the last one waits until how far it is was seen.
+    large, together, seen = image.layers()[1:], threading.Barrier(3), threading.Event()
+
+    def before(digest):
+        if digest in large:
+            together.wait(30)
+        if digest == large[-1]:
+            seen.wait(30)
+
+    registry.before = before
+    terminal, inside = os.openpty()
+    termios.tcsetwinsize(inside, (24, 80))
+    adding = subprocess.Popen(
+        [BINARY, "runtimes", "add", "python3.8", uri],
+        stdin=inside, stdout=inside, stderr=inside, env=environment(AWS_ENDPOINT_URL=server.url, TERM="xterm"),
+    )
+    os.close(inside)
+    shown = b""
+    with contextlib.suppress(OSError):
+        while piece := os.read(terminal, 4096):
+            shown += piece
+            if b"3 of 4 parts, 2 of 3 MB" in shown:
+                seen.set()
+    os.close(terminal)
+    assert adding.wait(30) == 0 and seen.is_set() and not together.broken, shown
+    assert f"python3.8 is {uri}".encode() in shown
 
 
 def test_functions_stay_on_the_version_of_their_runtime_that_they_are_to_run_on(start, base, registry):

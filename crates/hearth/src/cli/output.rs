@@ -73,7 +73,7 @@ pub struct Progress {
 impl Progress {
     /// Needs a running async runtime.
     pub fn begin(what: &'static str) -> Self {
-        let bar = indicatif::ProgressBar::no_length();
+        let bar = indicatif::ProgressBar::new_spinner();
         let shown = bar.clone();
         bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
         bar.set_message(what);
