@@ -403,7 +403,11 @@ impl Functions for Control {
                 let own = function.record.reserved_concurrency.map(|reserved| reserved.saturating_sub(provisioned));
                 Reservation { function: own, account: function.totals.reserved() }
             }
-            None => Reservation::default(),
+            // What the account has set aside is so, whoever asks.
+            None => {
+                let owner = Owner { account: key.account.clone(), region: key.region.clone() };
+                Reservation { function: None, account: self.inner.state.totals(&owner).reserved() }
+            }
         }
     }
 

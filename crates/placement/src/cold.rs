@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hearth_model::{
     FunctionArn, FunctionVersion, Initialization, Invocation, InvokeError, Response, ThrottleReason, Version,
 };
-use hearth_worker::{Environment, Start};
+use hearth_worker::{Environment, Meter, Start};
 use tokio::sync::oneshot;
 
 use crate::concurrency::Permit;
@@ -41,15 +41,16 @@ impl Inner {
         pool: Arc<Mutex<VersionPool>>,
         invocation: Invocation,
         permit: Permit,
+        meter: Arc<Meter>,
     ) -> Result<Response, InvokeError> {
-        match self.attempt(&pool, invocation, permit).await {
+        match self.attempt(&pool, invocation, permit, &meter).await {
             Ok(response) => Ok(response),
-            Err(unserved) => self.again(unserved).await,
+            Err(unserved) => self.again(unserved, meter).await,
         }
     }
 
     /// Once more, in another environment, when the first one was lost before the invocation reached it.
-    pub async fn again(self: Arc<Self>, unserved: Unserved) -> Result<Response, InvokeError> {
+    pub async fn again(self: Arc<Self>, unserved: Unserved, meter: Arc<Meter>) -> Result<Response, InvokeError> {
         let Unserved { error: InvokeError::Internal(reason), invocation: Some(invocation), permit } = unserved else {
             return Err(unserved.error);
         };
@@ -60,7 +61,7 @@ impl Inner {
         };
         let invocation = self.renewed(invocation);
         let pool = self.pools.get(&invocation.function.key, invocation.tenant.as_ref());
-        self.attempt(&pool, invocation, permit).await.map_err(|unserved| unserved.error)
+        self.attempt(&pool, invocation, permit, &meter).await.map_err(|unserved| unserved.error)
     }
 
     /// What is called may have been updated since it was found, and the code of before be gone.
@@ -82,6 +83,7 @@ impl Inner {
         pool: &Arc<Mutex<VersionPool>>,
         invocation: Invocation,
         permit: Permit,
+        meter: &Arc<Meter>,
     ) -> Result<Response, Unserved> {
         let wanted = Wanted {
             pool: pool.clone(),
@@ -90,7 +92,7 @@ impl Inner {
             since: self.clock.now(),
         };
         let turn = self.obtain(&wanted, permit).await?;
-        serve(pool, turn, invocation).await
+        serve(pool, turn, invocation, meter).await
     }
 
     async fn obtain(self: &Arc<Self>, wanted: &Wanted, permit: Permit) -> Result<Turn<Environment>, InvokeError> {

@@ -85,6 +85,11 @@ impl Account {
         Ok(Permit { _shares: Some((of_function, of_unreserved, of_account)), _in_use: None })
     }
 
+    /// Calls of functions without a reservation.
+    pub fn unreserved(&self) -> u32 {
+        self.unreserved.count()
+    }
+
     #[cfg(test)]
     pub fn running(&self) -> u32 {
         self.all.count()

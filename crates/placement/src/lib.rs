@@ -23,6 +23,7 @@ mod events;
 mod host;
 mod input;
 mod ledger;
+mod meters;
 mod placement;
 mod pool;
 mod pools;
@@ -34,6 +35,7 @@ mod streaming;
 mod tests;
 
 pub use api::COVERAGE;
+pub use meters::{Concurrency, Counted, InUse};
 pub use placement::{Config, Placement, Ports};
 
 /// What the locks here guard is whole between any two statements, so a panic of another holder harms nothing.

@@ -14,16 +14,17 @@ use hearth_model::{
     AcceptEvents, AccountId, Architecture, Body, BodyError, BoxFuture, Clock, FunctionName, FunctionVersion, Functions,
     Guard, Invocation, Invoke, InvokeError, LogStreamId, Region, Response, ResponseMode, VersionKey,
 };
-use hearth_worker::{Environment, Refused, Worker};
+use hearth_worker::{Environment, Meter, Refused, Running, Worker};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::concurrency::{Account, Counter, Permit};
 use crate::host::HostMemory;
 use crate::lock;
+use crate::meters::Meters;
 use crate::pool::{Member, Now, Pool, Turn};
 use crate::pools::Pools;
-use crate::provisioned::Kept;
+use crate::provisioned::{Found, Kept};
 use crate::rate::Starts;
 use crate::room::{self, Idle};
 
@@ -31,6 +32,8 @@ use crate::room::{self, Idle};
 pub(crate) const WAITING_MAX: usize = 10_000;
 /// Between looks for environments to shut down.
 const REAP_EVERY: Duration = Duration::from_secs(1);
+/// Between looks for what is counted of functions that are there no more.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// Between looks at what is left while draining, when nothing is heard.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
 
@@ -75,7 +78,7 @@ pub(crate) struct Inner {
     pub events: Arc<dyn AcceptEvents>,
     pub guard: Arc<Guard>,
     pub clock: Arc<dyn Clock>,
-    accounts: DashMap<(AccountId, Region), Arc<Account>>,
+    pub accounts: DashMap<(AccountId, Region), Arc<Account>>,
     /// Calls that each function has, of all its versions.
     running: DashMap<FunctionKey, Arc<Counter>>,
     pub pools: Pools,
@@ -83,6 +86,7 @@ pub(crate) struct Inner {
     pub kept: DashMap<VersionKey, Arc<Kept>>,
     /// What is to be kept has changed, or what is.
     pub provisions_changed: Notify,
+    pub meters: Meters,
     starts: DashMap<FunctionKey, Starts>,
     pub memory: HostMemory,
     tickets: AtomicU64,
@@ -123,6 +127,7 @@ impl Placement {
             pools: Pools::default(),
             kept: DashMap::new(),
             provisions_changed: Notify::new(),
+            meters: Meters::default(),
             starts: DashMap::new(),
             tickets: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -134,9 +139,11 @@ impl Placement {
     /// Keeps what is provisioned, and shuts down what is unused or out of date. Runs until it is dropped.
     pub async fn run(self) {
         let mut ticks = tokio::time::interval(REAP_EVERY);
+        let mut sweeps = tokio::time::interval(FORGET_EVERY);
         loop {
             tokio::select! {
                 _ = ticks.tick() => self.inner.reap(self.inner.config.idle_timeout),
+                _ = sweeps.tick() => self.inner.forget_meters(),
                 () = self.inner.provisions_changed.notified() => {}
             }
             self.inner.provision();
@@ -178,6 +185,15 @@ impl Inner {
         if self.is_draining() {
             return Err(InvokeError::ShuttingDown);
         }
+        let meter = self.meters.of(&invocation.invoked_arn);
+        let ran = self.place(invocation, &meter).await;
+        if let Err(InvokeError::Throttled(_) | InvokeError::HostFull { .. }) = ran {
+            meter.throttled();
+        }
+        ran
+    }
+
+    async fn place(self: Arc<Self>, invocation: Invocation, meter: &Arc<Meter>) -> Result<Response, InvokeError> {
         let function = &invocation.function;
         if let Some(last_used) = &function.last_used {
             last_used.note(self.clock.wall());
@@ -187,8 +203,12 @@ impl Inner {
             return Err(InvokeError::OtherArchitecture(function.architecture.as_str()));
         }
         let invocation = match self.find_kept(function).await {
-            None => invocation,
-            Some((kept, turn)) => match serve(&kept.pool, turn, invocation).await {
+            Found::NotKept => invocation,
+            Found::NoneFree => {
+                meter.spilled();
+                invocation
+            }
+            Found::Free(kept, turn) => match serve(&kept.pool, turn, invocation, meter).await {
                 Ok(response) => return Ok(response),
                 Err(Unserved { error: InvokeError::Internal(_), invocation: Some(invocation), .. }) => invocation,
                 Err(unserved) => return Err(unserved.error),
@@ -200,11 +220,11 @@ impl Inner {
         let arrived = lock(&pool).arrive(permit, self.now());
         // What may start an environment has a task of its own: a caller that goes away leaves nothing half done.
         let cold = match arrived {
-            Ok(turn) => match serve(&pool, turn, invocation).await {
+            Ok(turn) => match serve(&pool, turn, invocation, meter).await {
                 Ok(response) => return Ok(response),
-                Err(unserved) => tokio::spawn(self.again(unserved)),
+                Err(unserved) => tokio::spawn(self.again(unserved, meter.clone())),
             },
-            Err(permit) => tokio::spawn(self.cold(pool, invocation, permit)),
+            Err(permit) => tokio::spawn(self.cold(pool, invocation, permit, meter.clone())),
         };
         cold.await.unwrap_or_else(|e| Err(InvokeError::Internal(e.to_string().into())))
     }
@@ -317,9 +337,10 @@ pub(crate) async fn serve(
     pool: &Arc<Mutex<VersionPool>>,
     turn: Turn<Environment>,
     invocation: Invocation,
+    meter: &Arc<Meter>,
 ) -> Result<Response, Unserved> {
     let mode = invocation.mode;
-    match (turn.environment.invoke(invocation).await, mode) {
+    match (turn.environment.invoke(invocation, Running::of(meter)).await, mode) {
         (Ok(response), ResponseMode::Buffered) => {
             drop(answered(pool, &turn));
             Ok(response)

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hearth_model::{FunctionVersion, Initialization, LogStreamId, Provision, Provisioned, Provisioning, VersionKey};
+use hearth_model::{
+    FunctionArn, FunctionVersion, Initialization, LogStreamId, Provision, Provisioned, Provisioning, VersionKey,
+};
 use hearth_worker::{Environment, Start};
 
 use crate::concurrency::Permit;
@@ -28,7 +30,23 @@ pub(crate) struct Kept {
     ledger: Mutex<Ledger<LogStreamId>>,
 }
 
+/// What there is for a call among what is kept.
+pub(crate) enum Found {
+    NotKept,
+    NoneFree,
+    Free(Arc<Kept>, Turn<Environment>),
+}
+
 impl Kept {
+    pub fn arn(&self) -> FunctionArn {
+        self.function.arn()
+    }
+
+    /// Environments that are initialised.
+    pub fn ready(&self) -> u32 {
+        lock(&self.ledger).ready() as u32
+    }
+
     fn new(function: &Arc<FunctionVersion>) -> Arc<Self> {
         let pool = Arc::new(Mutex::new(VersionPool::new(WAITING_MAX)));
         let (decision, ledger) = (Mutex::default(), Mutex::default());
@@ -69,15 +87,18 @@ impl Provisioning for Placement {
 }
 
 impl Inner {
-    /// An initialised environment for a call, if the version has one that is free, or is about to be.
-    pub async fn find_kept(&self, function: &Arc<FunctionVersion>) -> Option<(Arc<Kept>, Turn<Environment>)> {
-        let kept = self.kept.get(&function.key)?.clone();
+    /// An initialised environment for a call: one that is free, or is about to be.
+    pub async fn find_kept(&self, function: &Arc<FunctionVersion>) -> Found {
+        let Some(kept) = self.kept.get(&function.key).map(|kept| kept.clone()) else { return Found::NotKept };
         let arrived = lock(&kept.pool).arrive(Permit::provisioned().of(function), self.now());
         let turn = match arrived {
             Ok(turn) => turn,
-            Err(permit) => self.finishing(&kept.pool, function, permit).await?,
+            Err(permit) => match self.finishing(&kept.pool, function, permit).await {
+                Some(turn) => turn,
+                None => return Found::NoneFree,
+            },
         };
-        Some((kept, turn))
+        Found::Free(kept, turn)
     }
 
     /// One step from what there is towards what is wanted. Idempotent.

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::ahead::Names;
 use crate::drive;
 use crate::explain::{ColdCounts, ColdStarts, Explanation};
+use crate::meter::Running;
 use crate::output::Log;
 use crate::ports::{Config, EnvironmentEvents, Ports};
 use crate::state::{Answered, Call, Shared};
@@ -183,12 +184,12 @@ impl Environment {
     }
 
     /// Runs one invocation; it is on its way when this comes back, whether or not the answer is waited for. One at a
-    /// time: a second one is refused. An error means that the function has seen nothing of it.
-    pub fn invoke(&self, invocation: Invocation) -> BoxFuture<'static, Result<Response, Refused>> {
+    /// time: a second one is refused. An error means that the function has seen nothing of it. `running` hears how it ends.
+    pub fn invoke(&self, invocation: Invocation, running: Running) -> BoxFuture<'static, Result<Response, Refused>> {
         let (answer, answered) = oneshot::channel();
         let (outcome, ended) = oneshot::channel();
         let lost = lost_report(invocation.request_id.clone(), &self.shared);
-        self.shared.invoke(Call::new(invocation, answer, outcome));
+        self.shared.invoke(Call::new(invocation, running, answer, outcome));
         Box::pin(async move {
             let lost_call = || InvokeError::Internal("the environment ended without a word".into());
             let answered = answered.await.map_err(|_| Refused { error: lost_call(), invocation: None })??;

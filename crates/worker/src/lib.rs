@@ -14,6 +14,7 @@
 //! - what happens when init fails: `machine`, from `Init` on; the texts are in `failure`
 //! - who is sent telemetry, and how: `telemetry`; the timings in it: `state/timeline.rs`
 //! - bytes that the function writes, and the log barrier: `output`
+//! - what is counted of calls: `meter`
 //! - why an invocation was cold, and where its time went: `explain`
 //! - sandboxes and runtimes kept ahead of need: `pools`; which and how many: `stock`; what must be the same for a runtime
 //!   to be started ahead: `ahead`; how it waits, and is told whose it is: `parked`
@@ -30,6 +31,7 @@ mod extension;
 mod failure;
 mod machine;
 mod make;
+mod meter;
 mod network;
 mod output;
 mod parked;
@@ -43,5 +45,6 @@ mod variables;
 pub use ahead::{Outside, Recipe};
 pub use environment::{Environment, Refused, Start, Worker};
 pub use explain::{ColdCounts, Explanation, Phase, StartKind};
+pub use meter::{DURATION_BUCKETS_MS, Meter, Metered, Running};
 pub use pools::{Bound, HostMemory, Meminfo, Origin, Pools, Taken};
 pub use ports::{Config, Endpoint, EndpointIdentity, EnvironmentEvents, Ports};

@@ -27,6 +27,7 @@ use crate::environment::{Environment, Refused, Start};
 use crate::explain::{ColdStarts, Explanation, Notes, Phase, StartKind, Steps};
 use crate::failure::{Cause, cut_off};
 use crate::machine::{Effect, Input, Machine};
+use crate::meter::Running;
 use crate::output::{Log, Output, Pumped};
 use crate::ports::{Config, EnvironmentEvents};
 
@@ -70,6 +71,7 @@ pub(crate) struct Call {
     invocation: Option<Invocation>,
     caller: Caller,
     outcome: oneshot::Sender<Outcome>,
+    running: Running,
     /// START is in the log.
     begun: bool,
     /// It came before init was done.
@@ -95,12 +97,13 @@ pub(crate) enum Answered {
 impl Call {
     pub fn new(
         invocation: Invocation,
+        running: Running,
         answer: oneshot::Sender<Result<Answered, Refused>>,
         outcome: oneshot::Sender<Outcome>,
     ) -> Self {
         let (request_id, mode) = (invocation.request_id.clone(), invocation.mode);
         let (invocation, caller) = (Some(invocation), Caller::Waits(answer));
-        Call { request_id, mode, invocation, caller, outcome, begun: false, cold: false, init_since: None }
+        Call { request_id, mode, invocation, caller, outcome, running, begun: false, cold: false, init_since: None }
     }
 
     /// Unless it has its answer. What ends a stream that has begun is its error.

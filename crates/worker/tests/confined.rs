@@ -158,7 +158,10 @@ async fn warm_invocations_are_quick(confined: &Confined) {
     let mut times = Vec::new();
     for i in 0..500 {
         let began = Instant::now();
-        let response = environment.invoke(support::invocation(&environment, &i.to_string(), "1")).await.unwrap();
+        let response = environment
+            .invoke(support::invocation(&environment, &i.to_string(), "1"), support::running())
+            .await
+            .unwrap();
         times.push(began.elapsed());
         drop(response);
         world.wait_idle().await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hearth_model::{FunctionError, InvokeError, Status};
 use hearth_worker::Refused;
-use support::{World, invocation, invoke, variable};
+use support::{World, invocation, invoke, running, variable};
 
 const ECHO: &str = "while True:\n  id, event = next_event()\n  respond(id, event)\n";
 
@@ -292,7 +292,7 @@ async fn one_that_floods_its_log_is_served_and_ended_like_any_other() {
 async fn shutdown_fails_what_is_running_and_gives_everything_back() {
     let mut world = World::new("id, event = next_event()\nsay('in\\n')\ntime.sleep(1000)\n");
     let environment = world.start();
-    let response = environment.invoke(invocation(&environment, "r", "1"));
+    let response = environment.invoke(invocation(&environment, "r", "1"), running());
     while !world.log().await.contains(&"in".to_owned()) {
         tokio::task::yield_now().await;
     }
@@ -315,7 +315,7 @@ async fn shutdown_fails_what_is_running_and_gives_everything_back() {
 async fn a_second_call_at_a_time_is_refused() {
     let mut world = World::new("time.sleep(1000)");
     let environment = world.start();
-    let first = environment.invoke(invocation(&environment, "a", "1"));
+    let first = environment.invoke(invocation(&environment, "a", "1"), running());
     let refused = invoke(&environment, "b", "1").await.unwrap_err();
     assert!(matches!(refused, InvokeError::Internal(_)), "{refused}");
     drop(environment.shutdown());
@@ -338,7 +338,7 @@ async fn a_runtime_that_is_missing_refuses_the_call_and_ends_the_environment() {
 async fn a_caller_that_goes_away_leaves_the_environment_in_order() {
     let mut world = World::new(ECHO);
     let environment = world.start();
-    drop(environment.invoke(invocation(&environment, "a", "1")));
+    drop(environment.invoke(invocation(&environment, "a", "1"), running()));
     world.wait_idle().await;
     assert_eq!(invoke(&environment, "b", "2").await.unwrap().body, "2");
     in_order(&world.log().await, &["REPORT RequestId: a", "REPORT RequestId: b"]);

@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use hearth_model::{FunctionError, Status};
-use support::{World, invocation, invoke, variable};
+use support::{World, invocation, invoke, running, variable};
 
 const ECHO: &str = "while True:\n  id, event = next_event()\n  say('runtime ' + id + '\\n')\n  respond(id, event)\n";
 /// Says what it is told.
@@ -64,7 +64,7 @@ async fn the_answer_is_on_its_way_while_an_extension_still_works() {
     let mut world = world.with(|function| function.environment = vec![variable("GO", file.to_str().unwrap())]);
     let environment = world.start();
     world.wait_idle().await;
-    let response = environment.invoke(invocation(&environment, "r", "7")).await.unwrap();
+    let response = environment.invoke(invocation(&environment, "r", "7"), running()).await.unwrap();
     let (_, body, outcome) = response.collect(100).await.unwrap();
     assert_eq!(body, "7");
     let answered = Instant::now();

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use hearth_model::{Body, Response, ResponseMode, Status};
 use hearth_worker::Environment;
-use support::{PATIENCE, World, invocation};
+use support::{PATIENCE, World, invocation, running};
 
 /// A runtime that streams: it says a piece, waits for the file of that name, and goes on.
 const STREAMS: &str = r#"
@@ -31,7 +31,7 @@ fn world(code: &str) -> World {
 
 async fn streamed(environment: &Environment, id: &str, payload: &str) -> Response {
     let invocation = hearth_model::Invocation { mode: ResponseMode::Streamed, ..invocation(environment, id, payload) };
-    tokio::time::timeout(PATIENCE, environment.invoke(invocation)).await.unwrap().unwrap()
+    tokio::time::timeout(PATIENCE, environment.invoke(invocation, running())).await.unwrap().unwrap()
 }
 
 async fn next(body: &mut Body) -> Option<Result<Bytes, (String, Bytes)>> {

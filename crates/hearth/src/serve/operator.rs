@@ -27,6 +27,7 @@ use tokio::sync::{OnceCell, watch};
 
 use super::probe::Probe;
 use crate::{doctor, documents};
+use hearth_placement::Placement;
 use hearth_sandbox::{Driver, Isolation};
 use hearth_worker::Worker;
 
@@ -45,6 +46,7 @@ pub struct ServerOperator {
     pub probe: Probe,
     pub driver: Arc<dyn Driver>,
     pub egress: Egress,
+    pub placement: Placement,
     pub worker: Worker,
     /// What was found when it was first asked: a host stays what it is.
     pub doctor: OnceCell<Value>,
@@ -85,6 +87,7 @@ impl Operator for ServerOperator {
 
     fn metrics(&self) -> String {
         metrics::text(&metrics::Rooms {
+            calls: self.placement.counted(),
             events: self.events.counted(),
             loops: self.guard.counted(),
             iterator_ages: self.mappings.as_ref().map(Mappings::ages).unwrap_or_default(),

@@ -236,6 +236,7 @@ impl Rooms {
             probe: Probe::new(driver.clone(), Arc::new(images.clone())),
             driver: driver.clone(),
             egress,
+            placement: placement.clone(),
             worker: worker.clone(),
             doctor: OnceCell::new(),
             ended,

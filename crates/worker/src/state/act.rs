@@ -234,6 +234,7 @@ impl State {
         self.log.platform(&PlatformRecord::Report(report.clone()));
         let log_tail = self.log.end_tail();
         self.log.flush();
+        call.running.ended(&report);
         let _ = call.outcome.send(Outcome { report, log_tail });
     }
 }

@@ -123,7 +123,7 @@ impl Bench {
             wants_log_tail: true,
             mode: if self.calls.len().is_multiple_of(2) { ResponseMode::Streamed } else { ResponseMode::Buffered },
         };
-        self.shared.invoke(Call::new(invocation, answer, outcome));
+        self.shared.invoke(Call::new(invocation, Running::of(&Arc::default()), answer, outcome));
     }
 
     fn next(&mut self) -> Option<Arc<Event>> {

@@ -26,7 +26,7 @@ use hearth_sandbox::{
     Class, Command, Driver, Error, Exit, Identity, Prepared, Process, Promise, Sandbox, Signal, Tunnel, Usage,
 };
 use hearth_worker::{
-    Config, Endpoint, EndpointIdentity, Environment, EnvironmentEvents, Meminfo, Pools, Ports, Start, Worker,
+    Config, Endpoint, EndpointIdentity, Environment, EnvironmentEvents, Meminfo, Pools, Ports, Running, Start, Worker,
 };
 use tokio::sync::mpsc;
 
@@ -256,6 +256,11 @@ pub fn variable(key: &str, value: &str) -> (String, Secret) {
     (key.to_owned(), Secret::new(value))
 }
 
+/// A call that nobody counts.
+pub fn running() -> Running {
+    Running::of(&Arc::default())
+}
+
 pub fn invocation(environment: &Environment, id: &str, payload: &str) -> Invocation {
     Invocation {
         request_id: RequestId::new(id),
@@ -287,8 +292,10 @@ impl Done {
 
 pub async fn invoke(environment: &Environment, id: &str, payload: &str) -> Result<Done, InvokeError> {
     let run = async {
-        let response =
-            environment.invoke(invocation(environment, id, payload)).await.map_err(|refused| refused.error)?;
+        let response = environment
+            .invoke(invocation(environment, id, payload), running())
+            .await
+            .map_err(|refused| refused.error)?;
         let (head, body, outcome) = response.collect(10_000_000).await.unwrap();
         Ok(Done { head, body: String::from_utf8(body.to_vec()).unwrap(), outcome: outcome.await })
     };

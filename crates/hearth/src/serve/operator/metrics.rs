@@ -1,6 +1,7 @@
 //! Metrics in Prometheus's text form. Names are AWS's, in snake case, and Hearth's own begin with `hearth_`; every family is
 //! declared from the start.
 
+mod calls;
 mod logs;
 mod mappings;
 mod schedules;
@@ -28,6 +29,7 @@ const COUNTERS: [Counter; 4] = [
 /// What the rooms have counted.
 #[derive(Default)]
 pub struct Rooms {
+    pub calls: hearth_placement::Counted,
     pub events: Vec<Counted>,
     pub dropped: Missing,
     pub filters: hearth_logs::Counted,
@@ -40,6 +42,7 @@ pub struct Rooms {
 
 pub fn text(rooms: &Rooms) -> String {
     let mut out = String::new();
+    calls::write(&mut out, &rooms.calls);
     for (name, help, number) in COUNTERS {
         let name = format!("aws_lambda_{name}_total");
         declare(&mut out, &name, help, "counter");
@@ -65,7 +68,7 @@ fn ages(out: &mut String, events: &[Counted]) {
 }
 
 /// One of a family: upper bounds, and how many are up to each and above the one before; there is one more of those.
-fn histogram(out: &mut String, name: &str, labels: &str, (bounds, counts): (&[u64], &[u64]), sum: u64) {
+fn histogram(out: &mut String, name: &str, labels: &str, (bounds, counts): (&[u64], &[u64]), sum: impl Display) {
     let bounds = bounds.iter().map(u64::to_string).chain(["+Inf".to_owned()]);
     let mut up_to = 0;
     for (bound, count) in bounds.zip(counts) {
@@ -118,7 +121,7 @@ mod tests {
     #[test]
     fn families_are_declared_before_there_is_anything_and_histograms_add_up() {
         let declared = text(&Rooms::default());
-        assert_eq!(declared.lines().filter(|line| line.starts_with("# TYPE ")).count(), 30);
+        assert_eq!(declared.lines().filter(|line| line.starts_with("# TYPE ")).count(), 41);
         let arn = FunctionArn {
             account: AccountId::default_account(),
             region: Region::default_region(),
