@@ -2,12 +2,14 @@
 and audited."""
 
 import collections
+import datetime
 import http.client
 import json
 import os
 import random
 import threading
 import time
+import urllib.parse
 
 from conftest import Functions, make_client
 from hearth import eventually
@@ -51,8 +53,16 @@ def audit(server):
 
 
 def events(server):
-    found = json.loads(server.lambda_request("GET", "/_hearth/v1/events?limit=10000")[2])["events"]
-    return {event["id"]: event for event in found}
+    """All of them, the newest first: a list has 10,000 at most."""
+    all, path = {}, "/_hearth/v1/events?limit=10000"
+    while True:
+        found = json.loads(server.lambda_request("GET", path)[2])["events"]
+        all |= {event["id"]: event for event in found}
+        if len(found) < 10_000:
+            return all
+        # Others may have come in the same millisecond as the last one.
+        oldest = datetime.datetime.fromisoformat(found[-1]["acceptedAt"]) + datetime.timedelta(milliseconds=1)
+        path = f"/_hearth/v1/events?limit=10000&until={urllib.parse.quote(oldest.isoformat())}"
 
 
 def test_no_acknowledged_event_is_lost_whenever_the_server_is_killed(start):
