@@ -1,13 +1,14 @@
 //! Which environment serves a call, and how many there are.
 //!
 //! - `concurrency`: permits of accounts and functions
-//! - `pool`: the environments of one function version, and the calls that wait for one (decisions only)
+//! - `pool`: the environments of one function version, and the calls that wait for one (decisions only); `pools`: where
+//!   each call finds its own
 //! - `rate`: how fast environments of a function may be started (decisions only)
 //! - `room`: the host's memory budget (decisions only); `host` is the lock around it
 //! - `placement`: the driver of these; implements the port `Invoke`: a call that finds an idle environment
 //! - `cold`: a call that finds none
 //! - `provisioned`: environments that are kept initialised; `ledger` decides how many to start and end
-//! - `events`: what environments report
+//! - `events`: what environments report; `meters`: what calls come to
 //! - `api`: the operations Invoke and InvokeWithResponseStream; what they take in is checked in `input`; what the latter
 //!   answers is made in `streaming`; `accept`: Invoke of type Event, and InvokeAsync
 //!
