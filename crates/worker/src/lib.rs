@@ -45,6 +45,6 @@ mod variables;
 pub use ahead::{Outside, Recipe};
 pub use environment::{Environment, Refused, Start, Worker};
 pub use explain::{ColdCounts, Explanation, Phase, StartKind};
-pub use meter::{DURATION_BUCKETS_MS, Meter, Metered, Running};
+pub use meter::{DURATION_BUCKETS_MS, Durations, Meter, Metered, Running};
 pub use pools::{Bound, HostMemory, Meminfo, Origin, Pools, Taken};
 pub use ports::{Config, Endpoint, EndpointIdentity, EnvironmentEvents, Ports};

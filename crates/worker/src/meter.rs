@@ -19,9 +19,36 @@ pub struct Meter {
     throttles: AtomicU64,
     provisioned: AtomicU64,
     spilled: AtomicU64,
-    durations: [AtomicU64; DURATION_BUCKETS_MS.len() + 1],
-    duration_us: AtomicU64,
-    extensions_us: AtomicU64,
+    durations: Histogram,
+    extensions: Histogram,
+}
+
+#[derive(Debug, Default)]
+struct Histogram {
+    buckets: [AtomicU64; DURATION_BUCKETS_MS.len() + 1],
+    sum_us: AtomicU64,
+}
+
+/// Of durations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Durations {
+    /// How many took up to each of [`DURATION_BUCKETS_MS`] and more than the one before.
+    pub buckets: [u64; DURATION_BUCKETS_MS.len() + 1],
+    pub sum: Duration,
+}
+
+impl Histogram {
+    fn add(&self, duration: Duration) {
+        let bucket = DURATION_BUCKETS_MS.partition_point(|bound| Duration::from_millis(*bound) < duration);
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        let took = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.sum_us.fetch_add(took, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Durations {
+        let buckets = self.buckets.each_ref().map(|count| count.load(Ordering::Relaxed));
+        Durations { buckets, sum: Duration::from_micros(self.sum_us.load(Ordering::Relaxed)) }
+    }
 }
 
 /// What a meter has counted.
@@ -39,11 +66,10 @@ pub struct Metered {
     pub provisioned: u64,
     /// On demand, as no environment that is kept was free.
     pub spilled: u64,
-    /// How many took up to each of [`DURATION_BUCKETS_MS`] and more than the one before.
-    pub durations: [u64; DURATION_BUCKETS_MS.len() + 1],
-    pub duration: Duration,
-    /// What extensions took after runtimes were done.
-    pub extensions: Duration,
+    /// How long functions ran.
+    pub durations: Durations,
+    /// What extensions took after runtimes were done, where there were any.
+    pub extensions: Durations,
 }
 
 impl Meter {
@@ -64,11 +90,9 @@ impl Meter {
         if report.initialization == Initialization::Provisioned {
             add(&self.provisioned, 1);
         }
-        let bucket = DURATION_BUCKETS_MS.partition_point(|bound| Duration::from_millis(*bound) < report.duration);
-        add(&self.durations[bucket], 1);
-        add(&self.duration_us, microseconds(report.duration));
+        self.durations.add(report.duration);
         if let Some(overhead) = &report.overhead {
-            add(&self.extensions_us, microseconds(overhead.duration));
+            self.extensions.add(overhead.duration);
         }
     }
 
@@ -81,15 +105,10 @@ impl Meter {
             throttles: load(&self.throttles),
             provisioned: load(&self.provisioned),
             spilled: load(&self.spilled),
-            durations: self.durations.each_ref().map(load),
-            duration: Duration::from_micros(load(&self.duration_us)),
-            extensions: Duration::from_micros(load(&self.extensions_us)),
+            durations: self.durations.read(),
+            extensions: self.extensions.read(),
         }
     }
-}
-
-fn microseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A call that runs, as its meter sees it, until it is dropped.

@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn families_are_declared_before_there_is_anything_and_histograms_add_up() {
         let declared = text(&Rooms::default());
-        assert_eq!(declared.lines().filter(|line| line.starts_with("# TYPE ")).count(), 41);
+        assert_eq!(declared.lines().filter(|line| line.starts_with("# TYPE ")).count(), 42);
         let arn = FunctionArn {
             account: AccountId::default_account(),
             region: Region::default_region(),

@@ -1,10 +1,7 @@
 //! Calls of functions, and how many there are at once (spec 10.1).
 
-use std::fmt::Display;
-use std::time::Duration;
-
 use hearth_placement::{Concurrency, Counted, InUse};
-use hearth_worker::{DURATION_BUCKETS_MS, Metered};
+use hearth_worker::{DURATION_BUCKETS_MS, Durations, Metered};
 
 use super::{declare, histogram, labels, line};
 
@@ -25,6 +22,14 @@ const CALLS: [OfCalls; 5] = [
     ),
 ];
 
+/// Times of calls, likewise.
+type OfTimes = (&'static str, &'static str, fn(&Metered) -> &Durations);
+
+const TIMES: [OfTimes; 2] = [
+    ("duration", "How long functions ran, without their init.", |calls| &calls.durations),
+    ("post_runtime_extensions_duration", "What extensions took after runtimes were done.", |calls| &calls.extensions),
+];
+
 pub fn write(out: &mut String, counted: &Counted) {
     for (name, help, number) in CALLS {
         let name = format!("aws_lambda_{name}_total");
@@ -33,15 +38,14 @@ pub fn write(out: &mut String, counted: &Counted) {
             line(out, &format!("{name}{{{}}}", labels(arn)), number(calls));
         }
     }
-    let name = "aws_lambda_duration_milliseconds";
-    declare(out, name, "How long functions ran, without their init.", "histogram");
-    for (arn, calls) in &counted.calls {
-        histogram(out, name, &labels(arn), (&DURATION_BUCKETS_MS, &calls.durations), milliseconds(calls.duration));
-    }
-    let name = "aws_lambda_post_runtime_extensions_duration_milliseconds_total";
-    declare(out, name, "What extensions took after runtimes were done.", "counter");
-    for (arn, calls) in &counted.calls {
-        line(out, &format!("{name}{{{}}}", labels(arn)), milliseconds(calls.extensions));
+    for (name, help, durations) in TIMES {
+        let name = format!("aws_lambda_{name}_milliseconds");
+        declare(out, &name, help, "histogram");
+        for (arn, calls) in &counted.calls {
+            let Durations { buckets, sum } = durations(calls);
+            let sum = sum.as_micros() as f64 / 1000.0;
+            histogram(out, &name, &labels(arn), (&DURATION_BUCKETS_MS, buckets), sum);
+        }
     }
     let name = "aws_lambda_concurrent_executions";
     declare(out, name, "Calls that run at this moment.", "gauge");
@@ -84,8 +88,4 @@ fn of_provisioned(out: &mut String, all: &[InUse]) {
         let part = f64::from(one.running) / f64::from(one.ready.max(1));
         line(out, &format!("{name}{{{}}}", labels(&one.arn)), part);
     }
-}
-
-fn milliseconds(duration: Duration) -> impl Display {
-    duration.as_micros() as f64 / 1000.0
 }
