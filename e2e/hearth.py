@@ -89,10 +89,15 @@ class Server:
             assert found or self.process.poll() is None, f"ended at its start: {said}"
             return found and found[1]
 
-        self.url = eventually("the address", address)
-        self.port = urllib.parse.urlsplit(self.url).port
-        if ready:
-            eventually("readiness", lambda: self.status("/_hearth/ready") == 200)
+        try:
+            self.url = eventually("the address", address)
+            self.port = urllib.parse.urlsplit(self.url).port
+            if ready:
+                eventually("readiness", lambda: self.status("/_hearth/ready") == 200)
+        except BaseException as failure:
+            self.kill()
+            failure.add_note(f"its log:\n{self.said(begin)[-4000:]}")
+            raise
         return self
 
     def said(self, begin=0):

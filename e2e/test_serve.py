@@ -119,6 +119,7 @@ def test_the_file_in_the_working_folder_is_read(base):
         (["--environments-idle-timeout", "soon"], "soon"),
         (["--account-concurrent-executions", "-1"], "account"),
         (["--listen", "nowhere"], "nowhere"),
+        (["--sandbox-uids", "1879048192-1879049214"], "at least 1024 user ids"),
     ],
 )
 def test_a_wrong_setting_ends_the_start_and_is_named(data, flags, named):

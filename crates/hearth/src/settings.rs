@@ -146,7 +146,7 @@ settings! {
         find: |host| host.memory_percent(10),
     }, "Memory that prepared sandboxes may hold together: each counts as 1 MiB, with Python in it as 13 MiB, with Node.js as 49 MiB. None are kept while less than 5 % of the host's memory is available.";
     sandbox_uids: UidRange = "sandbox.uids", Default::Text("1879048192-1879113727"),
-        "As root: host user ids that functions run as; two for each execution environment. Servers on one host may share a range. Nothing but servers runs as the first.";
+        "As root: host user ids that functions run as; two for each execution environment. At least 1024; servers on one host may share a range, of which each takes so many at a time. Nothing but servers runs as the first.";
     encryption_key_file: Option<PathBuf> = "encryption.key_file", Default::OfHost {
         said: "`key` in the data folder",
         find: |_| Ok(String::new()),

@@ -14,7 +14,7 @@ use hearth_model::{
     ImageError, ImageTree, Materials, MaterialsError, Packages, Pieces, Root, Runtime, RuntimeTree, RuntimeUsers,
     RuntimeVersions,
 };
-use hearth_store::{Blobs, BlobsError, Draft, Naming, Records, RecordsError};
+use hearth_store::{Blobs, BlobsError, Draft, Naming, Records, RecordsError, bulk};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::added::{Added, AddedRuntimes};
@@ -478,7 +478,7 @@ impl Inner {
 
     /// A package goes to disk as it comes; only then it is looked into, and only then it counts.
     async fn take(&self, pieces: Pieces) -> Result<(Admitted, Box<dyn Draft>), AdmitError> {
-        let mut draft = self.blobs.create(Naming::OfContent).await.map_err(kept)?;
+        let mut draft = self.blobs.create().await.map_err(kept)?;
         let (zipped, code) = copy(pieces, &mut *draft).await?;
         let _worker = self.workers.acquire().await.map_err(failed)?;
         let (file, empty) = (draft.open().await.map_err(kept)?, self.empty.clone());
@@ -514,11 +514,14 @@ async fn copy(mut pieces: Pieces, draft: &mut dyn Draft) -> Result<(u64, CodeHas
             if zipped > ZIPPED_MAX {
                 return Err(AdmitError::TooLarge { limit: UNZIPPED_MAX });
             }
-            hash.update(&piece);
             waiting.extend_from_slice(&piece);
         }
         if waiting.len() >= PIECE || (end && !waiting.is_empty()) {
-            draft.write(waiting.split().freeze()).await.map_err(kept)?;
+            let piece = waiting.split().freeze();
+            let same = piece.clone();
+            let (hashed, written) = tokio::join!(bulk(move || hash.chain_update(&same)), draft.write(piece));
+            written.map_err(kept)?;
+            hash = hashed.map_err(failed)?;
         }
         if end {
             return Ok((zipped, CodeHash(hash.finalize().into())));
@@ -555,7 +558,8 @@ impl Packages for Images {
     fn check(&self, zip: Pieces) -> BoxFuture<'_, Result<Checked, AdmitError>> {
         Box::pin(async move {
             let (admitted, draft) = self.inner.take(zip).await?;
-            let keep = async move { draft.finish().await.map(drop).map_err(kept) };
+            let name = Naming::As(admitted.code.into());
+            let keep = async move { draft.finish(name).await.map(drop).map_err(kept) };
             Ok(Checked { admitted, keep: Box::pin(keep) })
         })
     }

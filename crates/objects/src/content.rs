@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use hearth_store::{BlobId, Blobs, BlobsError};
+use hearth_store::{BlobId, Blobs, BlobsError, bulk};
 use s3s::S3Result;
 use tokio::sync::mpsc;
 
@@ -97,8 +97,7 @@ async fn send(
         while range.start < range.end {
             let length = PIECE.min(range.end - range.start);
             let (from, at) = (file.clone(), range.start);
-            let read = tokio::task::spawn_blocking(move || read_piece(&from, at, length)).await;
-            let piece = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+            let piece = bulk(move || read_piece(&from, at, length)).await.flatten();
             let failed = piece.is_err();
             if let Err(error) = &piece {
                 tracing::error!(%error, "the content of an object could not be read");

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use hearth_store::{BlobId, Blobs, Draft, Naming};
+use hearth_store::{BlobId, Blobs, Draft, Naming, bulk};
 use hearth_wire::sigv4::ChunkError;
 use md5::{Digest, Md5};
 use s3s::{S3Error, S3Result};
@@ -81,7 +81,7 @@ where
     let algorithm = said.checksum.as_ref().map_or(Algorithm::Crc64Nvme, |(algorithm, _)| *algorithm);
     let hashes =
         Hashes { md5: Md5::new(), checksum: Hasher::new(algorithm), sha256: said.sha256.map(|_| Sha256::new()) };
-    let draft = blobs.create(Naming::Drawn).await.map_err(error::of_blobs)?;
+    let draft = blobs.create().await.map_err(error::of_blobs)?;
     let mut intake = Intake { draft, hashes: Some(hashes), waiting: BytesMut::new(), size: 0 };
     if let Some(mut body) = body {
         while let Some(piece) = next(&mut body).await? {
@@ -108,7 +108,7 @@ where
     if told.is_some_and(|told| told != checksum.value) {
         return Err(error::bad_checksum(algorithm.name()));
     }
-    let blob = intake.draft.finish().await.map_err(error::of_blobs)?;
+    let blob = intake.draft.finish(Naming::Drawn).await.map_err(error::of_blobs)?;
     Ok(Taken { blob, size: intake.size, md5, checksum })
 }
 
@@ -165,7 +165,7 @@ impl Intake {
             return if bytes.is_empty() { Ok(()) } else { self.draft.write(bytes).await.map_err(error::of_blobs) };
         }
         let same = bytes.clone();
-        let hashed = tokio::task::spawn_blocking(move || {
+        let hashed = bulk(move || {
             hashes.update(&same);
             hashes
         });

@@ -40,7 +40,7 @@ impl World {
 
     /// The same store with a content that nothing refers to, as a crash leaves it.
     async fn restarted(self) -> Self {
-        self.blobs.create(Naming::Drawn).await.unwrap().finish().await.unwrap();
+        self.blobs.create().await.unwrap().finish(Naming::Drawn).await.unwrap();
         let objects = open(&self.records, &self.blobs).await;
         objects.clone().run().await;
         World { objects, ..self }

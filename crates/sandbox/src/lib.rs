@@ -46,4 +46,5 @@ pub use driver::{
 pub use isolation::Isolation;
 pub use sys::end_with_starter;
 pub use tunnel::Tunnel;
+pub use uids::BLOCK as UIDS_MIN;
 pub use unavailable::Unavailable;

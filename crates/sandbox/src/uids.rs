@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Uids of one block; a sandbox takes two.
-const BLOCK: u32 = 1024;
+/// Uids of one block; a sandbox takes two. A range that is shorter has none.
+pub const BLOCK: u32 = 1024;
 
 pub struct Uids {
     range: RangeInclusive<u32>,

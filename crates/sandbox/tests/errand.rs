@@ -19,6 +19,7 @@ fn main() {
         ("it_cannot_open_sockets_or_start_anything", cannot_open_sockets_or_start_anything),
         ("memory_time_and_file_size_are_limited", memory_time_and_file_size_are_limited),
         ("a_long_reply_is_refused", a_long_reply_is_refused),
+        ("it_comes_after_calls_with_its_whole_session", comes_after_calls_with_its_whole_session),
     ] {
         test();
         println!("test {name} ... ok");
@@ -118,4 +119,42 @@ fn memory_time_and_file_size_are_limited() {
 
 fn a_long_reply_is_refused() {
     assert!(matches!(run("talk").unwrap_err(), Error::Io(_)));
+}
+
+fn comes_after_calls_with_its_whole_session() {
+    let reader = std::thread::spawn(|| run("time").unwrap_err());
+    let found = loop {
+        let stepped_back = children().into_iter().find(|child| child.nice == 10 && child.session == child.pid);
+        match stepped_back {
+            Some(child) => break Some(child.pid),
+            None if reader.is_finished() => break None,
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    let pid = found.expect("its priority is low, and its session its own");
+    // Not every kernel has them.
+    if std::path::Path::new("/proc/self/autogroup").exists() {
+        while !std::fs::read_to_string(format!("/proc/{pid}/autogroup")).unwrap().contains("nice 10") {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    reader.join().unwrap();
+}
+
+struct Child {
+    pid: u32,
+    session: u32,
+    nice: i32,
+}
+
+fn children() -> Vec<Child> {
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid = entry.unwrap().file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name, which may hold anything: state, parent, group, session, and the nineteenth of all is nice.
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        let is_ours = fields[1].parse() == Ok(std::process::id());
+        is_ours.then(|| Child { pid, session: fields[3].parse().unwrap(), nice: fields[16].parse().unwrap() })
+    });
+    all.collect()
 }

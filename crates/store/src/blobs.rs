@@ -10,6 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hearth_model::{BoxFuture, CodeHash};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::bulk::bulk;
 
 /// A blob's name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,11 +56,10 @@ impl From<BlobId> for CodeHash {
 /// What a blob is to be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
-    /// By the SHA-256 of its bytes: the same bytes are one blob, whoever brings them.
-    OfContent,
     /// At random: whoever wrote it is the only one who knows of it, and may delete it without asking anybody.
     Drawn,
-    /// By the name that its writer knows it by: an engine around this one names it by other bytes.
+    /// By the name that its writer knows it by. Where that is the SHA-256 of its bytes, the same bytes are one blob,
+    /// whoever brings them.
     As(BlobId),
 }
 
@@ -84,10 +86,7 @@ impl From<io::Error> for BlobsError {
 pub(crate) async fn blocking<T: Send + 'static, E: Into<BlobsError> + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, BlobsError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(E::into),
-        Err(error) => Err(BlobsError::Io(error.to_string().into())),
-    }
+    bulk(work).await?.map_err(E::into)
 }
 
 /// What a draft answers after a piece that could not be written.
@@ -98,14 +97,15 @@ pub(crate) fn broken() -> BlobsError {
 /// Immutable bytes under names. A crash leaves a whole blob or none.
 pub trait Blobs: Send + Sync + 'static {
     /// A blob that is written in pieces.
-    fn create(&self, naming: Naming) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>>;
+    fn create(&self) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>>;
 
     /// A whole blob, named by its bytes; idempotent. `Ok` once they are on disk.
     fn put(&self, bytes: Bytes) -> BoxFuture<'_, Result<CodeHash, BlobsError>> {
         Box::pin(async move {
-            let mut draft = self.create(Naming::OfContent).await?;
-            draft.write(bytes).await?;
-            draft.finish().await.map(CodeHash::from)
+            let mut draft = self.create().await?;
+            draft.write(bytes.clone()).await?;
+            let hash = blocking(move || Ok::<_, BlobsError>(CodeHash(Sha256::digest(&bytes).into()))).await?;
+            draft.finish(Naming::As(hash.into())).await.map(CodeHash::from)
         })
     }
 
@@ -130,6 +130,6 @@ pub trait Draft: Send + Sync {
     /// What was written so far, positioned at its start.
     fn open(&self) -> BoxFuture<'_, Result<File, BlobsError>>;
 
-    /// `Ok` once the blob is on disk under its name.
-    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<BlobId, BlobsError>>;
+    /// `Ok` once the blob is on disk under this name.
+    fn finish(self: Box<Self>, naming: Naming) -> BoxFuture<'static, Result<BlobId, BlobsError>>;
 }

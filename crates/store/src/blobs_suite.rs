@@ -18,10 +18,10 @@ async fn the_same_bytes_are_one_blob_where_they_name_it(blobs: &dyn Blobs) {
     let hash = blobs.put(Bytes::from_static(b"package")).await.unwrap();
     assert_eq!(hash, CodeHash(Sha256::digest(b"package").into()));
     assert_eq!(blobs.put(Bytes::from_static(b"package")).await.unwrap(), hash);
-    let mut draft = blobs.create(Naming::OfContent).await.unwrap();
+    let mut draft = blobs.create().await.unwrap();
     draft.write(Bytes::from_static(b"pack")).await.unwrap();
     draft.write(Bytes::from_static(b"age")).await.unwrap();
-    assert_eq!(draft.finish().await.unwrap(), hash.into());
+    assert_eq!(draft.finish(Naming::As(hash.into())).await.unwrap(), hash.into());
     assert_eq!(read_whole(blobs, hash.into()).await, b"package");
     assert_eq!(blobs.list().await.unwrap(), [hash.into()]);
     blobs.delete(hash.into()).await.unwrap();
@@ -32,9 +32,9 @@ async fn the_same_bytes_are_one_blob_where_they_name_it(blobs: &dyn Blobs) {
 async fn a_drawn_name_is_nobody_elses(blobs: &dyn Blobs) {
     let mut ids = Vec::new();
     for _ in 0..2 {
-        let mut draft = blobs.create(Naming::Drawn).await.unwrap();
+        let mut draft = blobs.create().await.unwrap();
         draft.write(Bytes::from_static(b"object")).await.unwrap();
-        ids.push(draft.finish().await.unwrap());
+        ids.push(draft.finish(Naming::Drawn).await.unwrap());
     }
     ids.push(blobs.copy(ids[0]).await.unwrap());
     assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
@@ -53,7 +53,7 @@ async fn a_drawn_name_is_nobody_elses(blobs: &dyn Blobs) {
 }
 
 async fn a_draft_is_read_before_it_counts_and_leaves_nothing_when_it_is_dropped(blobs: &dyn Blobs) {
-    let mut draft = blobs.create(Naming::OfContent).await.unwrap();
+    let mut draft = blobs.create().await.unwrap();
     draft.write(Bytes::from_static(b"half")).await.unwrap();
     let mut read = String::new();
     draft.open().await.unwrap().read_to_string(&mut read).unwrap();
@@ -61,7 +61,7 @@ async fn a_draft_is_read_before_it_counts_and_leaves_nothing_when_it_is_dropped(
     assert!(blobs.list().await.unwrap().is_empty());
     drop(draft);
     assert!(blobs.list().await.unwrap().is_empty());
-    let empty = blobs.create(Naming::Drawn).await.unwrap().finish().await.unwrap();
+    let empty = blobs.create().await.unwrap().finish(Naming::Drawn).await.unwrap();
     assert!(read_whole(blobs, empty).await.is_empty());
     blobs.delete(empty).await.unwrap();
 }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hearth_model::BoxFuture;
-use sha2::{Digest, Sha256};
 
 use crate::blobs::{blocking, broken};
 use crate::keys::random;
@@ -64,12 +63,11 @@ impl Inner {
         self.root.join("new").join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    fn draft(self: &Arc<Self>, naming: Naming) -> Result<Writing, BlobsError> {
+    fn draft(self: &Arc<Self>) -> Result<Writing, BlobsError> {
         self.has_room()?;
         let path = self.beside();
         let file = File::create_new(&path)?;
-        let hash = (naming == Naming::OfContent).then(Sha256::new);
-        Ok(Writing { store: self.clone(), path, file, naming, hash, written: 0, looked: 0 })
+        Ok(Writing { store: self.clone(), path, file, written: 0, looked: 0 })
     }
 
     fn has_room(&self) -> Result<(), BlobsError> {
@@ -135,9 +133,9 @@ fn failed_with(id: BlobId) -> impl Fn(io::Error) -> BlobsError {
 }
 
 impl Blobs for Files {
-    fn create(&self, naming: Naming) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
+    fn create(&self) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
         Box::pin(async move {
-            let writing = self.blocking(move |inner| inner.draft(naming)).await?;
+            let writing = self.blocking(move |inner| inner.draft()).await?;
             Ok(Box::new(FileDraft { writing: Some(writing) }) as Box<dyn Draft>)
         })
     }
@@ -172,8 +170,6 @@ struct Writing {
     store: Arc<Inner>,
     path: PathBuf,
     file: File,
-    naming: Naming,
-    hash: Option<Sha256>,
     written: u64,
     /// How much was written when the room was last looked at.
     looked: u64,
@@ -182,9 +178,6 @@ struct Writing {
 impl Writing {
     fn write(&mut self, piece: &[u8]) -> Result<(), BlobsError> {
         self.file.write_all(piece)?;
-        if let Some(hash) = &mut self.hash {
-            hash.update(piece);
-        }
         self.written += piece.len() as u64;
         if self.written - self.looked >= LOOK_EVERY {
             self.looked = self.written;
@@ -193,12 +186,11 @@ impl Writing {
         Ok(())
     }
 
-    fn finish(mut self) -> io::Result<BlobId> {
+    fn finish(self, naming: Naming) -> io::Result<BlobId> {
         self.file.sync_all()?;
-        let id = match (self.hash.take(), self.naming) {
-            (Some(hash), _) => BlobId::from_bytes(hash.finalize().into()),
-            (None, Naming::As(id)) => id,
-            (None, _) => BlobId::from_bytes(random()),
+        let id = match naming {
+            Naming::As(id) => id,
+            Naming::Drawn => BlobId::from_bytes(random()),
         };
         self.store.settle(&self.path, id)?;
         Ok(id)
@@ -230,10 +222,10 @@ impl Draft for FileDraft {
         })
     }
 
-    fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
+    fn finish(mut self: Box<Self>, naming: Naming) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
         Box::pin(async move {
             let writing = self.writing.take().ok_or_else(broken)?;
-            blocking(move || writing.finish().map_err(BlobsError::from)).await
+            blocking(move || writing.finish(naming).map_err(BlobsError::from)).await
         })
     }
 }

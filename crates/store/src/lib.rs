@@ -6,6 +6,7 @@
 mod blobs;
 #[cfg(any(test, feature = "suite"))]
 pub mod blobs_suite;
+mod bulk;
 mod embedded;
 mod feed;
 mod files;
@@ -26,6 +27,7 @@ mod sqlite;
 mod suite;
 
 pub use blobs::{BlobId, Blobs, BlobsError, Draft, Naming};
+pub use bulk::bulk;
 pub use feed::{Change, Feed, Follower};
 pub use files::Files;
 pub use folder::{DataDir, FolderError};

@@ -218,8 +218,8 @@ impl Shelf {
 }
 
 impl Blobs for MemoryBlobs {
-    fn create(&self, naming: Naming) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
-        let draft = MemoryDraft { shelf: self.inner.clone(), naming, bytes: Vec::new() };
+    fn create(&self) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
+        let draft = MemoryDraft { shelf: self.inner.clone(), bytes: Vec::new() };
         Box::pin(async move { Ok(Box::new(draft) as Box<dyn Draft>) })
     }
 
@@ -254,7 +254,6 @@ impl Blobs for MemoryBlobs {
 
 struct MemoryDraft {
     shelf: Arc<Shelf>,
-    naming: Naming,
     bytes: Vec<u8>,
 }
 
@@ -268,9 +267,8 @@ impl Draft for MemoryDraft {
         Box::pin(async move { file_of(&self.bytes) })
     }
 
-    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
-        let id = match self.naming {
-            Naming::OfContent => BlobId::from_bytes(Sha256::digest(&self.bytes).into()),
+    fn finish(self: Box<Self>, naming: Naming) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
+        let id = match naming {
             Naming::Drawn => self.shelf.draw(),
             Naming::As(id) => id,
         };

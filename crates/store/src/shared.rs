@@ -23,9 +23,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hearth_model::{BoxFuture, Clock};
-use sha2::{Digest, Sha256};
 
-use crate::blobs::{blocking, broken};
 use crate::keys::random;
 use crate::{
     BlobId, Blobs, BlobsError, Change, Draft, Expect, Key, Leases, Naming, Record, Records, RecordsError, Write, every,
@@ -377,15 +375,10 @@ impl Inner {
 }
 
 impl Blobs for SharedBlobs {
-    fn create(&self, naming: Naming) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
+    fn create(&self) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
         Box::pin(async move {
-            if naming != Naming::OfContent {
-                return Err(BlobsError::Io("blobs that servers share are named by their bytes".into()));
-            }
-            let place = BlobId::from_bytes(random());
-            let bare = self.inner.bare.create(Naming::As(place)).await?;
-            let hash = Some(Sha256::new());
-            Ok(Box::new(SharedDraft { inner: self.inner.clone(), bare, place, hash }) as Box<dyn Draft>)
+            let bare = self.inner.bare.create().await?;
+            Ok(Box::new(SharedDraft { inner: self.inner.clone(), bare }) as Box<dyn Draft>)
         })
     }
 
@@ -394,7 +387,7 @@ impl Blobs for SharedBlobs {
     }
 
     fn copy(&self, _: BlobId) -> BoxFuture<'_, Result<BlobId, BlobsError>> {
-        Box::pin(async { Err(BlobsError::Io("blobs that servers share are named by their bytes".into())) })
+        Box::pin(async { Err(drawn()) })
     }
 
     /// Leaves it: others may need it. What nobody needs goes by [`SharedBlobs::sweep`].
@@ -413,37 +406,33 @@ impl Blobs for SharedBlobs {
 struct SharedDraft {
     inner: Arc<Inner>,
     bare: Box<dyn Draft>,
-    place: BlobId,
-    /// Away while a piece is written; lost with a piece that could not be.
-    hash: Option<Sha256>,
 }
 
 impl Draft for SharedDraft {
     fn write(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), BlobsError>> {
-        Box::pin(async move {
-            let hash = self.hash.take().ok_or_else(broken)?;
-            self.bare.write(piece.clone()).await?;
-            let hashed = blocking(move || Ok::<_, BlobsError>(hash.chain_update(&piece)));
-            self.hash = Some(hashed.await?);
-            Ok(())
-        })
+        self.bare.write(piece)
     }
 
     fn open(&self) -> BoxFuture<'_, Result<File, BlobsError>> {
         self.bare.open()
     }
 
-    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
+    fn finish(self: Box<Self>, naming: Naming) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
         Box::pin(async move {
-            let SharedDraft { inner, bare, place, hash } = *self;
-            let name = BlobId::from_bytes(hash.ok_or_else(broken)?.finalize().into());
+            let SharedDraft { inner, bare } = *self;
+            let Naming::As(name) = naming else { return Err(drawn()) };
+            let place = BlobId::from_bytes(random());
             let draft = put(DRAFT, place, Expect::Absent, Bytes::from_static(WRITING));
             let change = inner.records.commit(vec![draft]).await.map_err(failed)?;
-            bare.finish().await?;
+            bare.finish(Naming::As(place)).await?;
             inner.remember(name, Written { place, change, at: inner.clock.now() });
             Ok(name)
         })
     }
+}
+
+fn drawn() -> BlobsError {
+    BlobsError::Io("blobs that servers share are named by their bytes".into())
 }
 
 fn key(kind: &'static str, id: BlobId) -> Key {

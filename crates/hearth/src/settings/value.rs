@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use hearth_model::Secret;
-use hearth_sandbox::Isolation;
+use hearth_sandbox::{Isolation, UIDS_MIN};
 use hearth_store::PostgresUrl;
 
 use crate::client::Endpoint;
@@ -286,8 +286,8 @@ impl Value for UidRange {
     fn parse(text: &str) -> Result<Self, String> {
         let ends = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
         match ends {
-            Some((first, last)) if first == 0 || last <= first || last == u32::MAX => {
-                Err("is not a range of at least two user ids other than root's".to_owned())
+            Some((first, last)) if first == 0 || last < first || last - first < UIDS_MIN - 1 || last == u32::MAX => {
+                Err(format!("is not a range of at least {UIDS_MIN} user ids other than root's"))
             }
             Some((first, last)) => Ok(UidRange(first..=last)),
             None => Err("is not a range of user ids such as 1879048192-1879113727".to_owned()),
@@ -359,11 +359,13 @@ mod tests {
     }
 
     #[test]
-    fn a_range_of_uids_never_holds_root() {
-        assert_eq!(UidRange::parse("10-20"), Ok(UidRange(10..=20)));
-        for bad in ["0-20", "20-10", "10-10", "10", "a-b", "10-4294967295"] {
+    fn a_range_of_uids_never_holds_root_and_has_room_for_sandboxes() {
+        assert_eq!(UidRange::parse("10-1033"), Ok(UidRange(10..=1033)));
+        for bad in ["0-2000", "2000-10", "10-10", "10", "a-b", "10-4294967295"] {
             assert!(UidRange::parse(bad).is_err(), "{bad:?}");
         }
+        let short = UidRange::parse("10-1032");
+        assert_eq!(short, Err("is not a range of at least 1024 user ids other than root's".to_owned()));
     }
 
     proptest! {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hearth_model::BoxFuture;
-use sha2::{Digest, Sha256};
 
 use crate::blobs::{blocking, broken};
 use crate::keys::{Cipher, SEALING, random};
@@ -19,6 +18,8 @@ const MAGIC: &[u8] = b"hearth sealed 1\n";
 const SALT_LENGTH: usize = 16;
 /// Plain bytes of a chunk; the last has fewer, if only none.
 const CHUNK: usize = 64 * 1024;
+/// Chunks that are sealed in one go.
+const CHUNKS: usize = 16;
 
 /// See the module.
 pub struct SealedBlobs {
@@ -36,12 +37,12 @@ impl SealedBlobs {
 }
 
 impl Blobs for SealedBlobs {
-    fn create(&self, naming: Naming) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
+    fn create(&self) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
         let (inner, cipher, folder) = (self.inner.clone(), self.cipher.clone(), self.plain.clone());
         Box::pin(async move {
             let plain = blocking(move || tempfile::tempfile_in(folder)).await?;
-            let writing = Some(Writing { plain, hash: Sha256::new() });
-            Ok(Box::new(SealedDraft { inner, cipher, naming, writing }) as Box<dyn Draft>)
+            let writing = Some(plain);
+            Ok(Box::new(SealedDraft { inner, cipher, writing }) as Box<dyn Draft>)
         })
     }
 
@@ -69,25 +70,15 @@ impl Blobs for SealedBlobs {
 struct SealedDraft {
     inner: Arc<dyn Blobs>,
     cipher: Arc<Cipher>,
-    naming: Naming,
     /// Away while a piece is written; lost with a piece that could not be.
-    writing: Option<Writing>,
-}
-
-struct Writing {
-    plain: File,
-    hash: Sha256,
+    writing: Option<File>,
 }
 
 impl Draft for SealedDraft {
     fn write(&mut self, piece: Bytes) -> BoxFuture<'_, Result<(), BlobsError>> {
         Box::pin(async move {
-            let mut writing = self.writing.take().ok_or_else(broken)?;
-            let written = blocking(move || {
-                writing.plain.write_all(&piece)?;
-                writing.hash.update(&piece);
-                Ok::<_, io::Error>(writing)
-            });
+            let mut plain = self.writing.take().ok_or_else(broken)?;
+            let written = blocking(move || plain.write_all(&piece).map(|()| plain));
             self.writing = Some(written.await?);
             Ok(())
         })
@@ -95,39 +86,43 @@ impl Draft for SealedDraft {
 
     fn open(&self) -> BoxFuture<'_, Result<File, BlobsError>> {
         use std::os::fd::AsRawFd;
-        let place = self.writing.as_ref().map(|w| format!("/proc/self/fd/{}", w.plain.as_raw_fd())).ok_or_else(broken);
+        let place =
+            self.writing.as_ref().map(|plain| format!("/proc/self/fd/{}", plain.as_raw_fd())).ok_or_else(broken);
         Box::pin(async move {
             let place = place?;
             blocking(move || File::open(place)).await
         })
     }
 
-    fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
+    fn finish(mut self: Box<Self>, naming: Naming) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
         Box::pin(async move {
-            let Writing { mut plain, hash } = self.writing.take().ok_or_else(broken)?;
-            let naming = match self.naming {
-                Naming::OfContent => Naming::As(BlobId::from_bytes(hash.finalize().into())),
-                other => other,
-            };
-            let mut draft = self.inner.create(naming).await?;
+            let mut plain = self.writing.take().ok_or_else(broken)?;
+            let mut draft = self.inner.create().await?;
             let salt: [u8; SALT_LENGTH] = random();
             draft.write([MAGIC, &salt].concat().into()).await?;
             plain = blocking(move || plain.rewind().map(|()| plain)).await?;
-            for number in 0.. {
+            for first in (0..).step_by(CHUNKS) {
                 let cipher = self.cipher.clone();
-                let (file, chunk, is_last) = blocking(move || {
-                    let chunk = read_chunk(&mut plain, CHUNK)?;
-                    let is_last = chunk.len() < CHUNK;
-                    Ok::<_, io::Error>((plain, cipher.seal(&place(salt, number, is_last), &chunk), is_last))
+                let (file, sealed, was_last) = blocking(move || {
+                    let mut sealed = Vec::with_capacity(CHUNKS * (CHUNK + SEALING));
+                    for number in first..first + CHUNKS as u64 {
+                        let chunk = read_chunk(&mut plain, CHUNK)?;
+                        let is_last = chunk.len() < CHUNK;
+                        sealed.extend(cipher.seal(&place(salt, number, is_last), &chunk));
+                        if is_last {
+                            return Ok((plain, sealed, true));
+                        }
+                    }
+                    Ok::<_, io::Error>((plain, sealed, false))
                 })
                 .await?;
                 plain = file;
-                draft.write(chunk.into()).await?;
-                if is_last {
+                draft.write(sealed.into()).await?;
+                if was_last {
                     break;
                 }
             }
-            draft.finish().await
+            draft.finish(naming).await
         })
     }
 }
@@ -191,9 +186,9 @@ mod tests {
             assert!(length < 64 || !on_disk.windows(64).any(|window| window == &bytes[..64]));
             // Cut at a chunk's end, or changed anywhere, it does not open.
             for damaged in [&on_disk[..on_disk.len() - 1], &on_disk[..MAGIC.len() + SALT_LENGTH]] {
-                let mut draft = files.create(Naming::Drawn).await.unwrap();
+                let mut draft = files.create().await.unwrap();
                 draft.write(Bytes::copy_from_slice(damaged)).await.unwrap();
-                let cut = draft.finish().await.unwrap();
+                let cut = draft.finish(Naming::Drawn).await.unwrap();
                 assert!(matches!(blobs.open(cut).await, Err(BlobsError::Io(_))));
             }
         }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::{Feed, Follower, MemoryBlobs, MemoryRecords};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_model::{BoxFuture, Clock};
-use hearth_store::{BlobId, Blobs, BlobsError, Draft, Naming};
+use hearth_store::{BlobId, Blobs, BlobsError, Draft, Naming, bulk};
 use hyper::{Method, StatusCode};
 use sha2::{Digest, Sha256};
 
@@ -128,12 +128,12 @@ impl Inner {
 }
 
 impl Blobs for BucketBlobs {
-    fn create(&self, naming: Naming) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
+    fn create(&self) -> BoxFuture<'_, Result<Box<dyn Draft>, BlobsError>> {
         Box::pin(async move {
             let (bucket, folder) = (self.inner.clone(), self.inner.scratch.clone());
             let file = blocking(move || tempfile::tempfile_in(folder)).await?;
             let writing = Writing { file, size: 0, hash: Sha256::new() };
-            Ok(Box::new(BucketDraft { bucket, naming, writing: Some(writing) }) as Box<dyn Draft>)
+            Ok(Box::new(BucketDraft { bucket, writing: Some(writing) }) as Box<dyn Draft>)
         })
     }
 
@@ -173,7 +173,6 @@ impl Blobs for BucketBlobs {
 
 struct BucketDraft {
     bucket: Arc<Inner>,
-    naming: Naming,
     /// Away while a piece is written; lost with a piece that could not be.
     writing: Option<Writing>,
 }
@@ -213,12 +212,11 @@ impl Draft for BucketDraft {
         })
     }
 
-    fn finish(mut self: Box<Self>) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
+    fn finish(mut self: Box<Self>, naming: Naming) -> BoxFuture<'static, Result<BlobId, BlobsError>> {
         Box::pin(async move {
             let Writing { file, size, hash } = self.writing.take().ok_or_else(broken)?;
             let sha256 = hash.finalize().into();
-            let id = match self.naming {
-                Naming::OfContent => BlobId::from_bytes(sha256),
+            let id = match naming {
                 Naming::As(id) => id,
                 Naming::Drawn => drawn(),
             };
@@ -245,10 +243,7 @@ fn of(id: BlobId) -> impl Fn(Error) -> BlobsError {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, BlobsError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(BlobsError::from),
-        Err(error) => Err(BlobsError::Io(error.to_string().into())),
-    }
+    bulk(work).await.flatten().map_err(BlobsError::from)
 }
 
 #[cfg(test)]
