@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import subprocess
 import urllib.parse
 import uuid
@@ -469,7 +470,7 @@ def test_what_is_wrong_is_said_before_a_stream_begins(client, make):
         client.invoke_with_response_stream(FunctionName=name, Payload=b"{")
     with refused("RequestEntityTooLargeException", 413):
         client.invoke_with_response_stream(FunctionName=name, Payload=b'"' + b"x" * 6_291_456 + b'"')
-    with refused("NotImplementedException", 501, "Hearth does not support lambda:InvokeWithResponseStream with TenantId."):
+    with refused("InvalidParameterValueException", 400, re.compile("not enabled with tenancy configuration")):
         client.invoke_with_response_stream(FunctionName=name, TenantId="a")
     dry = client.invoke_with_response_stream(FunctionName=name, InvocationType="DryRun")
     assert dry["StatusCode"] == 204
