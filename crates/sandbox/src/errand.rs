@@ -32,8 +32,6 @@ const MEMORY_MAX: u64 = 1 << 30;
 const FILES_MAX: u64 = 64;
 /// Calls come first: beside one that has a CPU to itself, what runs here has a tenth of it.
 const NICE: i32 = 10;
-/// A kernel lets a process have its slice, how nice it may be: a call that comes then waits so long.
-const SLICE: Duration = Duration::from_micros(100);
 /// Longest reply, bytes.
 const REPLY_MAX: u64 = 64 * 1024;
 
@@ -202,7 +200,7 @@ fn confine(folder: OwnedFd, file_max: u64, seconds: u64) -> io::Result<OwnedFd> 
 /// So this one gets a session of its own, which steps back whole.
 fn come_last() -> io::Result<()> {
     rustix::process::setsid()?;
-    sys::yield_to_others(NICE, SLICE).or_else(|_| rustix::process::nice(NICE).map(drop))?;
+    rustix::process::nice(NICE)?;
     // Not there in every kernel, and not always done where many sessions do it at one time.
     let _ = std::fs::write("/proc/self/autogroup", NICE.to_string());
     Ok(())

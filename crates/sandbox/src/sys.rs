@@ -4,7 +4,6 @@
 use std::ffi::{CStr, CString, c_int, c_long, c_uint, c_ulong};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 use seccompiler::BpfProgram;
 use tokio::io::unix::AsyncFd;
@@ -293,23 +292,6 @@ pub fn limit_softly(resource: Resource, value: u64) -> io::Result<()> {
     limit.rlim_cur = value.min(limit.rlim_max);
     // SAFETY: reads one valid rlimit.
     check(c_long::from(unsafe { libc::setrlimit(resource as _, &raw const limit) })).map(drop)
-}
-
-/// This thread is this nice from now on, and leaves the CPU after this time when another has use for it. Kernels before
-/// 6.12 know no such time.
-pub fn yield_to_others(nice: i32, slice: Duration) -> io::Result<()> {
-    let attributes = libc::sched_attr {
-        size: size_of::<libc::sched_attr>() as u32,
-        sched_policy: libc::SCHED_OTHER as u32,
-        sched_flags: 0,
-        sched_nice: nice,
-        sched_priority: 0,
-        sched_runtime: slice.as_nanos() as u64,
-        sched_deadline: 0,
-        sched_period: 0,
-    };
-    // SAFETY: reads one valid sched_attr, which says how large it is.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(drop)
 }
 
 #[derive(Clone, Copy)]
