@@ -8,8 +8,8 @@ use std::time::Duration;
 use hearth_identity::Identity;
 use hearth_model::{
     AccountId, Clock, CodeHash, ContainerImages, Found, FunctionArn, FunctionName, Functions, ImageError, LookupError,
-    MaterialsError, Packages, Provision, Provisioning, Quotas, Reservation, RuntimeVersions, StoredPackages, Target,
-    VersionKey,
+    MaterialsError, Packages, Provision, Provisioning, Quotas, Region, Reservation, RuntimeVersions, StoredPackages,
+    Target, VersionKey,
 };
 use hearth_store::{Blobs, Feed, Follower, Lease, Leases, Records, SharedBlobs, Write, shared_secret};
 use tokio::sync::mpsc;
@@ -403,12 +403,12 @@ impl Functions for Control {
                 let own = function.record.reserved_concurrency.map(|reserved| reserved.saturating_sub(provisioned));
                 Reservation { function: own, account: function.totals.reserved() }
             }
-            // What the account has set aside is so, whoever asks.
-            None => {
-                let owner = Owner { account: key.account.clone(), region: key.region.clone() };
-                Reservation { function: None, account: self.inner.state.totals(&owner).reserved() }
-            }
+            None => Reservation::default(),
         }
+    }
+
+    fn set_aside(&self, account: &AccountId, region: &Region) -> u32 {
+        self.inner.state.totals(&Owner { account: account.clone(), region: region.clone() }).reserved()
     }
 
     fn allows_loops(&self, key: &VersionKey) -> bool {

@@ -75,6 +75,10 @@ impl Functions for World {
         Reservation { function: self.reserved.lock().unwrap().get(key.name.as_str()).copied(), account: 0 }
     }
 
+    fn set_aside(&self, _: &AccountId, _: &Region) -> u32 {
+        0
+    }
+
     fn lets_invoke(&self, _: &FunctionArn, _: &AccountId) -> bool {
         false
     }

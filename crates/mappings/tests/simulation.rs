@@ -125,6 +125,10 @@ impl Functions for World {
         Reservation::default()
     }
 
+    fn set_aside(&self, _: &AccountId, _: &Region) -> u32 {
+        0
+    }
+
     fn lets_invoke(&self, _: &FunctionArn, _: &AccountId) -> bool {
         false
     }

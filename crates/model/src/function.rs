@@ -180,7 +180,7 @@ pub struct FunctionVersion {
     pub per_tenant: bool,
 }
 
-/// A call is for a tenant where none can be, or the other way round. Texts are AWS's.
+/// A call is for a tenant where none can be, or the other way round. The first text is AWS's; the second is worded after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TenancyError {
     #[error(
@@ -366,6 +366,9 @@ pub trait Functions: Send + Sync + 'static {
 
     /// The concurrency that is set aside for the function of `key`, and for others.
     fn reservation(&self, key: &VersionKey) -> Reservation;
+
+    /// All reservations of an account in a region together.
+    fn set_aside(&self, account: &AccountId, region: &Region) -> u32;
 
     /// Whether the owner of the function of `key` wants it to be run in loops.
     fn allows_loops(&self, key: &VersionKey) -> bool {

@@ -5,7 +5,7 @@ use hearth_wire::{Context, Error};
 use hearth_wire_lambda::errors::service_exception;
 use hearth_wire_lambda::types::{InvocationRequest, InvocationResponse, InvokeAsyncRequest, InvokeAsyncResponse};
 
-use crate::api::lookup_error;
+use crate::api::{admitted, lookup_error};
 use crate::{Placement, input};
 
 /// Largest payload of the legacy InvokeAsync, bytes (spec 2.1).
@@ -14,8 +14,8 @@ const LEGACY_PAYLOAD_MAX: usize = 262_144;
 impl Placement {
     pub(crate) async fn accept(&self, cx: &Context, input: InvocationRequest) -> Result<InvocationResponse, Error> {
         let arn = self.arn(cx, input.function_name.as_deref(), input.qualifier.as_deref())?;
-        self.inner.functions.known(&arn).map_err(lookup_error)?;
-        let tenant = self.tenant(&arn, input.tenant_id.as_deref())?;
+        let function = self.inner.functions.known(&arn).map_err(lookup_error)?;
+        let tenant = admitted(&function, input.tenant_id.as_deref())?;
         let mut trace = self.trace(cx);
         // It is accepted all the same: its end is the queue's to tell.
         trace.enter(&arn, self.inner.guard.means_all());
@@ -41,8 +41,8 @@ impl Placement {
         input: InvokeAsyncRequest,
     ) -> Result<InvokeAsyncResponse, Error> {
         let arn = self.arn(cx, input.function_name.as_deref(), None)?;
-        self.inner.functions.known(&arn).map_err(lookup_error)?;
-        let tenant = self.tenant(&arn, None)?;
+        let function = self.inner.functions.known(&arn).map_err(lookup_error)?;
+        let tenant = admitted(&function, None)?;
         let event = NewEvent {
             request_id: RequestId::new(cx.request_id.as_str()),
             arn,

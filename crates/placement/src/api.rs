@@ -134,8 +134,7 @@ impl Placement {
             }
             lookup_error(error)
         })?;
-        let tenant = input::tenant(call.tenant)?;
-        function.admits(tenant.as_ref()).map_err(not_admitted)?;
+        let tenant = admitted(&function, call.tenant)?;
         if call.invocation_type == Some("DryRun") {
             return Ok(None);
         }
@@ -189,14 +188,6 @@ impl Placement {
         Err(Error::new(403, "AccessDeniedException", message))
     }
 
-    /// Whom a call that will run later is for: whatever version is current then.
-    pub(crate) fn tenant(&self, arn: &FunctionArn, given: Option<&str>) -> Result<Option<TenantId>, Error> {
-        let tenant = input::tenant(given)?;
-        let function = self.inner.functions.find(arn).and_then(|target| target.primary);
-        function.map_or(Ok(()), |function| function.admits(tenant.as_ref())).map_err(not_admitted)?;
-        Ok(tenant)
-    }
-
     pub(crate) fn trace(&self, cx: &Context) -> Trace {
         let now = self.inner.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Trace::of(cx.trace.as_deref(), now, uuid::Uuid::new_v4().as_u128())
@@ -217,6 +208,13 @@ pub(crate) fn lookup_error(error: LookupError) -> Error {
         LookupError::Idle(Idle::Image) => errors::code_artifact_user_pending_exception(error.to_string()),
         LookupError::Idle(Idle::Vpc) => errors::resource_not_ready_exception(error.to_string()),
     }
+}
+
+/// Whom a call of this function is for, where it may be.
+pub(crate) fn admitted(function: &FunctionVersion, tenant: Option<&str>) -> Result<Option<TenantId>, Error> {
+    let tenant = input::tenant(tenant)?;
+    function.admits(tenant.as_ref()).map_err(not_admitted)?;
+    Ok(tenant)
 }
 
 fn not_admitted(error: TenancyError) -> Error {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use hearth_model::{AccountId, FunctionArn, FunctionName, LookupError, Region, Version, VersionKey};
+use hearth_model::{AccountId, FunctionArn, LookupError, Qualifier, Region};
 use hearth_worker::{Meter, Metered};
 
 use crate::lock;
@@ -64,22 +64,18 @@ impl Placement {
 
 impl Inner {
     fn concurrency(&self) -> Vec<Concurrency> {
-        let of = |account: &AccountId, region: &Region, unreserved| {
-            // What is set aside is the account's, whichever function asks.
-            let none = FunctionName::parse("none")?;
-            let (account, region) = (account.clone(), region.clone());
-            let key = VersionKey { account, region, name: none, version: Version::Latest, generation: 0 };
-            let claimed = self.functions.reservation(&key).account + unreserved;
-            Some(Concurrency { account: key.account, region: key.region, unreserved, claimed })
-        };
-        let all = self.accounts.iter();
-        all.filter_map(|entry| of(&entry.key().0, &entry.key().1, entry.value().unreserved())).collect()
+        let all = self.accounts.iter().map(|entry| {
+            let ((account, region), unreserved) = (entry.key().clone(), entry.value().unreserved());
+            let claimed = self.functions.set_aside(&account, &region) + unreserved;
+            Concurrency { account, region, unreserved, claimed }
+        });
+        all.collect()
     }
 
     fn in_use(&self) -> Vec<InUse> {
         let all = self.kept.iter().map(|entry| {
             let mut arn = entry.value().arn();
-            arn.qualifier = Some(hearth_model::Qualifier::new(&entry.key().version.to_string()));
+            arn.qualifier = Some(Qualifier::new(&entry.key().version.to_string()));
             let ready = entry.value().ready();
             let idle = lock(&entry.value().pool).idle_count();
             InUse { arn, running: ready.saturating_sub(idle as u32), ready }

@@ -167,7 +167,7 @@ impl Placement {
 
     /// Environments on this host, of any state.
     pub fn environments(&self) -> usize {
-        let on_demand: usize = self.inner.pools.for_each(|_, pool| lock(pool).environments()).into_iter().sum();
+        let on_demand: usize = self.inner.pools.map(|_, pool| lock(pool).environments()).into_iter().sum();
         let provisioned: usize = self.inner.kept.iter().map(|kept| lock(&kept.pool).environments()).sum();
         on_demand + provisioned
     }
@@ -264,10 +264,10 @@ impl Inner {
         if shortage == 0 {
             return;
         }
-        let idle = self.pools.for_each(|_, key| {
-            let pool = lock(key);
+        let idle = self.pools.map(|_, shared| {
+            let pool = lock(shared);
             let memory = pool.idle_memory()?;
-            Some(Idle { key: key.clone(), last_used: pool.last_used(), count: pool.idle_count(), memory })
+            Some(Idle { key: shared.clone(), last_used: pool.last_used(), count: pool.idle_count(), memory })
         });
         for (pool, count) in room::give_up(idle.into_iter().flatten().collect(), shortage) {
             let retired = lock(&pool).retire(count);
@@ -286,7 +286,7 @@ impl Inner {
     /// Shuts down what was idle for `idle_timeout`, and at once what is out of date.
     pub(crate) fn reap(&self, idle_timeout: Duration) {
         let now = self.now();
-        let unused = self.pools.for_each(|version, pool| {
+        let unused = self.pools.map(|version, pool| {
             let timeout = if self.functions.is_current(version) { idle_timeout } else { Duration::ZERO };
             lock(pool).retire_unused(timeout, now)
         });
@@ -308,7 +308,7 @@ fn shared<K: Eq + std::hash::Hash, V: Default>(map: &DashMap<K, Arc<V>>, key: K)
 #[cfg(test)]
 impl Inner {
     pub(crate) fn idle(&self) -> usize {
-        self.pools.for_each(|_, pool| lock(pool).idle_count()).into_iter().sum()
+        self.pools.map(|_, pool| lock(pool).idle_count()).into_iter().sum()
     }
 
     pub(crate) fn running(&self) -> u32 {

@@ -33,7 +33,8 @@ impl Pools {
         }
     }
 
-    pub fn for_each<T>(&self, mut what: impl FnMut(&VersionKey, &Shared) -> T) -> Vec<T> {
+    /// What comes of each pool, in no order.
+    pub fn map<T>(&self, mut what: impl FnMut(&VersionKey, &Shared) -> T) -> Vec<T> {
         let mut all: Vec<T> = self.common.iter().map(|entry| what(entry.key(), entry.value())).collect();
         all.extend(self.of_tenants.iter().map(|entry| what(&entry.key().0, entry.value())));
         all

@@ -90,7 +90,7 @@ async fn tenants_share_no_environment_and_leave_nothing_behind() {
     world.placement.inner.reap(config().idle_timeout);
     world.until("gone", |_| world.placement.environments() == 0).await;
     world.placement.inner.reap(config().idle_timeout);
-    assert!(world.placement.inner.pools.for_each(|_, _| ()).is_empty());
+    assert!(world.placement.inner.pools.map(|_, _| ()).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -192,6 +192,10 @@ impl Functions for Catalog {
         Reservation { function: reservations.get(key.name.as_str()).copied(), account }
     }
 
+    fn set_aside(&self, _: &AccountId, _: &Region) -> u32 {
+        self.reservations.lock().unwrap().values().sum()
+    }
+
     fn provisions(&self) -> Vec<Provision> {
         self.provisions.lock().unwrap().clone()
     }
